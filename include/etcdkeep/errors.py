@@ -1,0 +1,157 @@
+"""
+The one tree of errors that etcdkeep raises.
+
+Two branches decide what a caller may do: the same inputs fail again (:class:`PermanentError`), or a later
+attempt may succeed (:class:`TransientError`). Adapters translate their client's exceptions into these, always
+``raise … from err``. A message names what failed, on which object, observed against expected, and the next step.
+"""
+
+from __future__ import annotations
+
+
+class EtcdkeepError(Exception):
+    """Anything etcdkeep says went wrong."""
+
+
+class PermanentError(EtcdkeepError):
+    """The same inputs give the same failure: a person has to change something."""
+
+
+class TransientError(EtcdkeepError):
+    """A node, a network or a store misbehaved: the same call may succeed later."""
+
+
+# --- configuration ---------------------------------------------------------------------------------------------
+
+
+class ConfigError(PermanentError):
+    """
+    The configuration file cannot be used.
+
+    :param problems: Every problem found, each ``path: what is wrong``.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems
+
+
+class SecretUnavailable(PermanentError):
+    """A key that the configuration refers to cannot be read here."""
+
+
+# --- cluster and node ------------------------------------------------------------------------------------------
+
+
+class AccessDenied(PermanentError):
+    """The API server or the node refused our credentials or permissions (401, 403, wrong SSH key, sudo)."""
+
+
+class NotFound(PermanentError):
+    """A pod, node, Secret, file or stored object that should be there is not."""
+
+
+class MembersUnfit(TransientError):
+    """No member of the cluster can give a snapshot now."""
+
+
+class MembersDisagree(PermanentError):
+    """The members hold different data at one revision; any snapshot could be the wrong one."""
+
+
+class CommandFailed(PermanentError):
+    """
+    A command in a pod or on a node ended with a code other than 0.
+
+    :param exit_code: The command's own exit code.
+    :param stderr_tail: The last characters of its standard error.
+    """
+
+    def __init__(self, message: str, *, exit_code: int, stderr_tail: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.stderr_tail = stderr_tail
+
+
+class CommandMissing(PermanentError):
+    """The image or node has no such program (a distroless image, a node without the tool)."""
+
+
+class Unreachable(TransientError):
+    """No connection, or the connection could not be set up (refused, timed out, jump host down, API 5xx)."""
+
+
+class StreamCut(TransientError):
+    """A stream ended before its exit status or its announced length."""
+
+
+class StreamStalled(TransientError):
+    """No byte for longer than the stall limit, or the hard deadline passed."""
+
+
+class HostKeyUnknown(PermanentError):
+    """
+    The host's key is not in the configuration.
+
+    :param line: The exact line to add to the configuration.
+    """
+
+    def __init__(self, message: str, *, line: str, fingerprint: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.fingerprint = fingerprint
+
+
+class HostKeyChanged(PermanentError):
+    """The host shows another key than the configured one: a reinstalled node, or somebody in between."""
+
+
+class NoSpace(PermanentError):
+    """A file system in the pod, on the node or under the spool has too little room."""
+
+
+# --- snapshot, sealing, repository -----------------------------------------------------------------------------
+
+
+class SnapshotUnreadable(PermanentError):
+    """The file cannot be opened or is no etcd snapshot at all."""
+
+
+class SnapshotDamaged(PermanentError):
+    """The bytes of a snapshot are not what etcd wrote."""
+
+
+class SealError(PermanentError):
+    """Sealed bytes cannot be opened: altered, truncated, or not made by age and zstd."""
+
+
+class IdentityMismatch(PermanentError):
+    """None of the given age identities can open the artifact."""
+
+
+class ObjectExists(PermanentError):
+    """A create-only write met an object that is already there."""
+
+
+class ObjectDamaged(PermanentError):
+    """A stored object's bytes differ from the recorded length or checksum."""
+
+
+class StoreUnavailable(TransientError):
+    """The object store or directory did not answer or answered 429/5xx."""
+
+
+class SignatureInvalid(PermanentError):
+    """The manifest is not signed by a trusted key, or was altered after signing."""
+
+
+class VerificationFailed(PermanentError):
+    """
+    A backup set is not good.
+
+    :param problems: What is wrong, one sentence each.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems

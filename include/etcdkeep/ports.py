@@ -1,0 +1,170 @@
+"""
+What the domain asks of the outside world: an object store, a Kubernetes API, a pod's exec, a node's shell.
+
+The adapters implement these; tests bring their own. Nothing here imports a client library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """
+    One object in a store.
+
+    :param name: Path below the store's root, ``/``-separated, never starting with ``/``.
+    :param crc32c: CRC-32C (Castagnoli) of the bytes, when the store keeps one.
+    """
+
+    name: str
+    size_bytes: int
+    updated_at: datetime
+    crc32c: int | None = None
+
+
+class ByteSink(Protocol):
+    """Where a writer puts bytes, in order."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+class ObjectStore(Protocol):
+    """
+    A flat, create-only store of immutable objects: a GCS bucket prefix or a directory.
+
+    Every method raises :class:`~etcdkeep.errors.StoreUnavailable` for passing trouble,
+    :class:`~etcdkeep.errors.AccessDenied` for refused credentials.
+    """
+
+    url: str
+    """As configured: ``gs://bucket/prefix`` or ``file:///path``."""
+
+    def create(self, name: str, *, content_type: str = ...) -> AbstractContextManager[BinaryIO]:
+        """
+        Open a new object for writing; it appears whole when the block ends, and not at all when the block raises.
+
+        :raises ObjectExists: when an object of that name is there, at the latest at the end of the block.
+        """
+
+    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """
+        Open an object for sequential reading.
+
+        :raises NotFound: when there is none.
+        """
+
+    def stat(self, name: str) -> StoredObject | None:
+        """Return the object's facts, or None when there is none."""
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose name starts with `prefix`, in name order, without what is still being written."""
+
+    def copy(self, source: str, target: str) -> None:
+        """
+        Copy inside the store, on the server's side, create-only.
+
+        :raises ObjectExists: when `target` is there.
+        :raises NotFound: when `source` is not.
+        """
+
+    def delete(self, name: str) -> None:
+        """Delete one object; no error when it is gone already."""
+
+    def purge(self, prefix: str) -> int:
+        """
+        Delete everything below `prefix`, half-written remains included.
+
+        :return: How many were deleted.
+        """
+
+    def protect(self, name: str, until: datetime) -> bool:
+        """
+        Forbid deletion before `until` where the store can.
+
+        :return: False when this store has no such means.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Room left for new objects; None when the store has no such limit."""
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """
+    When a running command is given up.
+
+    :param deadline_s: Seconds from start to end, whatever happens.
+    :param stall_s: Seconds without one byte of standard output; None where silence is normal.
+    """
+
+    deadline_s: float
+    stall_s: float | None = None
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a finished command left; a failed one raises instead."""
+
+    stdout: bytes
+    stderr: str = ""
+
+
+class CommandRunner(Protocol):
+    """
+    Runs programs in one container or on one node.
+
+    Both methods raise :class:`~etcdkeep.errors.CommandFailed` for an exit code other than 0,
+    :class:`~etcdkeep.errors.CommandMissing` when the program is not there,
+    :class:`~etcdkeep.errors.StreamCut` when no exit status arrived,
+    :class:`~etcdkeep.errors.StreamStalled` past a limit, and
+    :class:`~etcdkeep.errors.Unreachable` / :class:`~etcdkeep.errors.AccessDenied` when it could not be started.
+    """
+
+    where: str
+    """For messages: ``pod kube-system/etcd-cp-0`` or ``node ubuntu@10.0.0.1``."""
+
+    def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+        """Run to the end and return its output; for small outputs (bounded at 64 MiB)."""
+
+    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
+        """
+        Yield standard output as it comes; the iterator ends only after exit code 0 was seen.
+
+        Closing the iterator early ends the remote command as far as the protocol allows.
+        """
+
+
+@dataclass(frozen=True)
+class PodRef:
+    """A container of a pod."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+class KubeApi(Protocol):
+    """
+    The few reads of the Kubernetes API that a backup needs; objects come as the API's own JSON.
+
+    Raises :class:`~etcdkeep.errors.Unreachable`, :class:`~etcdkeep.errors.AccessDenied`,
+    :class:`~etcdkeep.errors.NotFound`.
+    """
+
+    def get(self, path: str) -> dict[str, Any]:
+        """GET one path such as ``/api/v1/namespaces/kube-system``."""
+
+    def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
+        """GET a collection, all pages, as its items."""
+
+    def version(self) -> str:
+        """The server's ``gitVersion``."""
+
+    def exec(self, pod: PodRef) -> CommandRunner:
+        """Return a runner for commands inside that container."""
