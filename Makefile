@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all their own set-up; nothing needs root.
+SHELL := bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONPATH := include:plugins:.
+export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
+
+.PHONY: demo up down test bench lint docs acceptance lock clean
+
+demo: .venv/ready  ## lab, Airflow, a verified backup of two clusters, and what to do next
+	$(BIN)/python -m demo run
+
+up: .venv/ready  ## the lab and Airflow's UI on loopback
+	$(BIN)/python -m demo up
+
+down: .venv/ready  ## stop both; what they keep stays in .lab and .airflow
+	$(BIN)/python -m demo down
+
+test: .venv/ready lint  ## the whole suite
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: .venv/ready  ## the figures of docs/performance.md
+	$(BIN)/python -m bench
+
+docs: .venv/ready  ## the generated pages: configuration reference, schema, sample
+	$(BIN)/python tools/generate_docs.py
+
+acceptance: .venv/ready  ## make acceptance CONFIG=clusters.yaml CLUSTER=name: one backup of a real cluster
+	$(BIN)/python -m demo acceptance --config "$(CONFIG)" --cluster "$(CLUSTER)"
+
+lock: .venv/ready  ## resolve the pinned versions anew
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.txt -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+
+clean: down  ## remove what demo, up and test made
+	rm -rf .lab .airflow .venv
+
+.venv/ready: requirements-dev.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "etcdkeep needs Python 3.11 or later; set PYTHON=python3.x")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/uv pip install -q --python .venv --require-hashes -r requirements-dev.lock
+	touch $@

@@ -1,0 +1,219 @@
+"""A private Airflow 3.3: its own home, port and users; started and stopped by pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROJECT = Path(__file__).resolve().parent.parent
+USERS = {"admin": "admin", "alice": "op", "bob": "op", "victor": "viewer"}
+FINISHED = {"success", "failed"}
+
+
+class Airflow:
+    """
+    One Airflow.
+
+    :param home: AIRFLOW_HOME; kept between starts.
+    :param config: The clusters.yaml that its DAGs read.
+    :param extra: More environment, such as STORAGE_EMULATOR_HOST or AIRFLOW_CONN_….
+    """
+
+    def __init__(self, home: Path, config: Path, extra: Mapping[str, str] | None = None, parallelism: int = 8) -> None:
+        self.home = home.resolve()
+        self.config = config.resolve()
+        self.extra = dict(extra or {})
+        self.parallelism = parallelism
+        self._token = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.state['port']}"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Port and passwords, made at the first start."""
+        path = self.home / "demo.json"
+        if not path.exists():
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            passwords = {user: secrets.token_urlsafe(9) for user in USERS}
+            (self.home / "passwords.json").write_text(json.dumps(passwords))
+            path.write_text(json.dumps({"port": _free_port(), "passwords": passwords, "jwt": secrets.token_hex(32)}))
+            path.chmod(0o600)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    @property
+    def environment(self) -> dict[str, str]:
+        state = self.state
+        url = f"http://127.0.0.1:{state['port']}"
+        return {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": str(self.parallelism),
+            "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "4",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(state["port"]),
+            "AIRFLOW__API__BASE_URL": url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": state["jwt"],
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+            "AIRFLOW__DAG_PROCESSOR__DAG_VERSION_INFLATION_CHECK_LEVEL": "error",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+            "ETCDKEEP_CONFIG": str(self.config),
+            "PYTHONPATH": os.pathsep.join(str(PROJECT / part) for part in ("include", "plugins")),
+            "NO_PROXY": "127.0.0.1,localhost",
+            **self.extra,
+        }
+
+    def running(self) -> bool:
+        pid = self._pid()
+        return pid is not None and _alive(pid)
+
+    def start(self, timeout_s: float = 240) -> None:
+        """Start it unless it runs, and return when its API, scheduler and DAG processor are up."""
+        if not self.running():
+            environment = self.environment
+            if not (self.home / "airflow.db").exists():
+                subprocess.run([*_airflow(), "db", "migrate"], env=environment, check=True, capture_output=True)
+            with (self.home / "airflow.log").open("ab") as log:
+                process = subprocess.Popen(
+                    [*_airflow(), "standalone"],
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            (self.home / "airflow.pid").write_text(str(process.pid))
+        deadline = time.monotonic() + timeout_s
+        while not self._healthy():
+            if time.monotonic() > deadline or not self.running():
+                raise RuntimeError(f"Airflow did not come up; its log is {self.home / 'airflow.log'}")
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Stop every process that `start` started: they share one process group."""
+        pid = self._pid()
+        if pid is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + 15
+            while _group_alive(pid) and time.monotonic() < deadline:
+                os.killpg(pid, number)
+                time.sleep(0.3)
+        (self.home / "airflow.pid").unlink(missing_ok=True)
+
+    def call(self, method: str, path: str, body: Any = None, user: str = "admin") -> Any:
+        """Call the REST API as one of the users; `path` follows ``/api/v2``."""
+        return self._request(method, f"/api/v2{path}", body, self.token(user))
+
+    def token(self, user: str = "admin") -> str:
+        """Return a token of one of the users."""
+        credentials = {"username": user, "password": self.state["passwords"][user]}
+        return str(self._request("POST", "/auth/token", credentials, None)["access_token"])
+
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, user: str = "admin", timeout_s: float = 120
+    ) -> str:
+        """Start a run as soon as the DAG is known, and return its id."""
+        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": dict(conf or {})}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+                return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body, user)["dag_run_id"])
+            except urllib.error.HTTPError as err:
+                if err.code != 404 or time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"{dag_id} could not be triggered: {err.code} {err.read().decode()[:500]}"
+                    ) from err
+            time.sleep(1)
+
+    def wait(self, dag_id: str, run_id: str, timeout_s: float = 600) -> dict[str, Any]:
+        """Return the run when it has ended."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            run: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+            if run["state"] in FINISHED:
+                return run
+            time.sleep(0.5)
+        raise RuntimeError(f"{dag_id} {run_id} did not end within {timeout_s:.0f} s: {self.tasks(dag_id, run_id)}")
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return the run's task instances by task id."""
+        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def log_text(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """Return every try's log file of one task."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "".join(path.read_text(errors="replace") for path in sorted(folder.glob("attempt=*.log")))
+
+    def _request(self, method: str, path: str, body: Any, token: str | None) -> Any:
+        request = urllib.request.Request(
+            self.url + path, method=method, data=None if body is None else json.dumps(body).encode()
+        )
+        request.add_header("Content-Type", "application/json")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def _healthy(self) -> bool:
+        try:
+            health = self._request("GET", "/api/v2/monitor/health", None, None)
+        except (OSError, ValueError):
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def _pid(self) -> int | None:
+        path = self.home / "airflow.pid"
+        return int(path.read_text()) if path.exists() else None
+
+
+def _airflow() -> list[str]:
+    return [sys.executable, "-m", "airflow"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _group_alive(group: int) -> bool:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False

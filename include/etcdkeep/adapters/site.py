@@ -1,0 +1,171 @@
+"""
+One configured cluster with its clients: API, nodes, repository, spool and keys, each opened when first used.
+
+Where the keys come from differs (Airflow connections or files); :class:`Credentials` is that difference.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.node import NodeTarget, open_node
+from etcdkeep.adapters.stores import open_store
+from etcdkeep.age_keys import Identity, parse_identities
+from etcdkeep.backup.spool import Spool
+from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable
+from etcdkeep.repository import Repository
+from etcdkeep.signature import load_signing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from kubernetes.client import ApiClient
+
+    from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
+    from etcdkeep.ports import CommandRunner, ObjectStore
+
+
+class Credentials(Protocol):
+    """Where keys and kubeconfigs are read from."""
+
+    def secret(self, ref: SecretRef) -> bytes:
+        """
+        Return a private key.
+
+        :raises SecretUnavailable: when it cannot be read here.
+        """
+
+    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
+        """Return the text of a kubeconfig, or None where the API is reached without one (in_cluster)."""
+
+    def api_client(self, ref: KubeconfigRef) -> ApiClient:
+        """Return a client of the Kubernetes API."""
+
+
+class FileCredentials:
+    """Keys from files: what the command line has on any laptop."""
+
+    def secret(self, ref: SecretRef) -> bytes:
+        if ref.path is None:
+            raise SecretUnavailable(
+                f"the key in Airflow connection {ref.connection!r} cannot be read outside Airflow; "
+                "on the command line, refer to a file (`path:`), or for the age identity set ETCDKEEP_AGE_IDENTITY."
+            )
+        return read_secret_file(ref.path)
+
+    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
+        return None if ref.in_cluster else self.secret(ref)
+
+    def api_client(self, ref: KubeconfigRef) -> ApiClient:
+        if ref.in_cluster:
+            raise SecretUnavailable(
+                "kubeconfig: in_cluster works only in a pod of the cluster; give a path for the command line."
+            )
+        return open_kubeconfig(self.secret(ref))
+
+
+class Site:
+    """One cluster's clients. A store, a client or a key is opened when it is first asked for."""
+
+    def __init__(self, cluster: Cluster, credentials: Credentials) -> None:
+        self.cluster = cluster
+        self.credentials = credentials
+
+    @cached_property
+    def api(self) -> KubeApiClient:
+        """The Kubernetes API."""
+        if self.cluster.kubeconfig is None:
+            raise ConfigError(f"cluster {self.cluster.name!r} has no kubeconfig.")
+        return KubeApiClient(self.credentials.api_client(self.cluster.kubeconfig))
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The backup sets."""
+        return Repository(self._store(self.cluster.repository), self.cluster.signing.public_keys)
+
+    def spool(self, identifier: str) -> Spool:
+        """Return one run's folder in the spool."""
+        return Spool(self._store(self.cluster.spool_url), self.cluster.name, identifier, self.cluster.age_recipients)
+
+    @contextmanager
+    def open_node(self, address: str) -> Iterator[CommandRunner]:
+        """Open a shell on a node, through the jump host where one is configured; `address` is host or host:port."""
+        ssh = self.cluster.ssh
+        host, _, port = address.partition(":")
+        target = NodeTarget(host, int(port or ssh.port), ssh.user, ssh.host_keys)
+        jump = None
+        if ssh.jump:
+            key = self._ssh_key(ssh.jump.key) if ssh.jump.key else self.ssh_key
+            jump = (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
+        with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
+            yield shell
+
+    @cached_property
+    def ssh_key(self) -> bytes:
+        """The private key for the nodes."""
+        return self._ssh_key(self.cluster.ssh.key)
+
+    def signer(self) -> Ed25519PrivateKey:
+        """
+        Return the signing key.
+
+        :raises ConfigError: when none is configured, or its public key is not among the trusted ones.
+        """
+        signing = self.cluster.signing
+        if signing.key is None:
+            raise ConfigError(
+                f"cluster {self.cluster.name!r}: signing.key is not set; a backup cannot be published unsigned."
+            )
+        return load_signing_key(self.credentials.secret(signing.key), trusted=signing.public_keys)
+
+    def identities(self) -> tuple[Identity, ...] | None:
+        """Return the private age identities, or None where none is configured."""
+        if self.cluster.age_identity is None:
+            return None
+        return parse_identities(self.credentials.secret(self.cluster.age_identity))
+
+    def access_files(self) -> dict[str, bytes]:
+        """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
+        files = {"ssh_key": self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._host_keys()).encode()}
+        kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
+        return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
+
+    def _host_keys(self) -> Iterator[str]:
+        jump = self.cluster.ssh.jump
+        yield from self.cluster.ssh.host_keys
+        yield from jump.host_keys if jump else ()
+
+    def _ssh_key(self, ref: SshKeyRef) -> bytes:
+        if ref.secret is None:
+            return self.credentials.secret(ref)
+        namespace, name, field = ref.secret.split("/")
+        found = self.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        try:
+            return b64decode(found["data"][field])
+        except KeyError as err:
+            raise NotFound(
+                f"Secret {namespace}/{name} has no field {field!r}; set ssh.key of cluster {self.cluster.name!r}."
+            ) from err
+
+    def _store(self, url: str) -> ObjectStore:
+        return open_store(url)
+
+
+def read_secret_file(path: str) -> bytes:
+    """
+    Return a key file's content.
+
+    :raises SecretUnavailable: when it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as err:
+        raise SecretUnavailable(
+            f"key file {path} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
+        ) from err

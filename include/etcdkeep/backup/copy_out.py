@@ -1,0 +1,184 @@
+"""Bringing a snapshot out of its pod: one pass from the stream into the sealed artifact, nothing in the clear here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from etcdkeep import naming
+from etcdkeep.backup.discover import Discovery, pod_runner
+from etcdkeep.backup.snapshot import TRAILER_BYTES, SavedSnapshot, save_snapshot
+from etcdkeep.errors import (
+    CommandFailed,
+    NotFound,
+    SnapshotDamaged,
+    StreamCut,
+    StreamStalled,
+    Unreachable,
+)
+from etcdkeep.manifest import Artifact, Member, Record
+from etcdkeep.ports import CommandRunner, KubeApi, StreamLimits
+
+if TYPE_CHECKING:
+    from etcdkeep.backup.spool import Spool
+    from etcdkeep.config import Cluster
+
+log = logging.getLogger(__name__)
+
+OpenNode = Callable[[str], AbstractContextManager[CommandRunner]]
+"""Opens a shell on a node, given its address."""
+
+SOURCE_TROUBLE = (StreamCut, StreamStalled, Unreachable, CommandFailed, NotFound, SnapshotDamaged)
+"""What another try, on another member where there is one, may mend: a cut or silent stream, a restarted pod."""
+
+
+class CopiedSnapshot(Record):
+    """The sealed artifact in the spool, and the snapshot that it holds."""
+
+    artifact: Artifact
+    saved: SavedSnapshot
+
+
+def copy_out(
+    api: KubeApi,
+    open_node: OpenNode,
+    cluster: Cluster,
+    spool: Spool,
+    discovery: Discovery,
+    saved: SavedSnapshot,
+    *,
+    attempt: int,
+) -> CopiedSnapshot:
+    """
+    Stream the snapshot out of the pod into the spool, sealed.
+
+    When the stream fails or the file is gone, a new snapshot is taken, on another member where there is one.
+
+    :param attempt: The task's try, from 1.
+    :raises StreamCut: and the other errors of the stream, when the second time failed as well.
+    """
+    done = spool.finished(naming.ETCD_ARTIFACT)
+    if done is not None:
+        log.info("%s is in the spool already", naming.ETCD_ARTIFACT)
+        return CopiedSnapshot.model_validate(done)
+    others = [member for member in discovery.candidates if member.pod != saved.pod]
+    same = [member for member in discovery.candidates if member.pod == saved.pod]
+    try:
+        return _seal(api, open_node, cluster, spool, discovery, saved)
+    except SOURCE_TROUBLE as err:
+        log.warning("pod %s: %s could not be copied out: %s", saved.pod, saved.path, err)
+    again = save_snapshot(api, cluster, [*others, *same], spool.identifier, task="copy_out", attempt=attempt)
+    return _seal(api, open_node, cluster, spool, discovery, again)
+
+
+def checked(chunks: Iterable[bytes], size_bytes: int, where: str) -> Iterator[bytes]:
+    """
+    Pass a snapshot through, comparing length and the SHA-256 that ends the file with the bytes themselves.
+
+    :param size_bytes: Size of the database image as ``snapshot status`` gave it, without the trailer.
+    :raises StreamCut: when fewer bytes came.
+    :raises SnapshotDamaged: when more came, or other bytes than etcd wrote.
+    """
+    expected = size_bytes + TRAILER_BYTES
+    digest = hashlib.sha256()
+    trailer = b""
+    seen = 0
+    for chunk in chunks:
+        body = chunk[: max(0, size_bytes - seen)]
+        digest.update(body)
+        trailer += chunk[len(body) :]
+        seen += len(chunk)
+        if seen > expected:
+            raise SnapshotDamaged(
+                f"{where}: more than the {expected} bytes that `snapshot status` announced; not a snapshot as saved."
+            )
+        yield chunk
+    if seen < expected:
+        raise StreamCut(
+            f"{where}: {seen} of {expected} bytes came, then the stream ended with success; the copy was given up."
+        )
+    if digest.digest() != trailer:
+        raise SnapshotDamaged(
+            f"{where}: SHA-256 of the copied bytes is {digest.hexdigest()}, the file's own trailer says {trailer.hex()}; "
+            "bytes were altered in the pod or on the way."
+        )
+
+
+def container_process_argv(runtime_id: str) -> tuple[str, ...]:
+    """
+    Return the node command whose output names the first process of a container.
+
+    :param runtime_id: As in a pod's status, such as ``containerd://4f2a…``.
+    """
+    runtime, _, container = runtime_id.partition("://")
+    if runtime == "docker":
+        return ("sudo", "-n", "docker", "inspect", container)
+    return ("sudo", "-n", "crictl", "inspect", "-o", "json", container)
+
+
+def parse_container_process(output: bytes) -> int:
+    """
+    Read the process id from ``crictl inspect`` or ``docker inspect``.
+
+    :raises NotFound: when there is none, as for a container that has stopped.
+    """
+    try:
+        answer = json.loads(output)
+        process = int(answer[0]["State"]["Pid"] if isinstance(answer, list) else answer["info"]["pid"])
+    except (ValueError, KeyError, TypeError, IndexError) as err:
+        raise NotFound(
+            f"the container runtime named no process of the etcd container; it said {output[:200]!r}."
+        ) from err
+    if process <= 0:
+        raise NotFound("the etcd container has no process: it has stopped. Run the backup again when etcd is up.")
+    return process
+
+
+def container_root(api: KubeApi, cluster: Cluster, node: CommandRunner, pod: str) -> str:
+    """Return the folder of the node through which a running container's files can be read: ``/proc/PID/root``."""
+    statuses = api.get(f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}")["status"].get("containerStatuses", [])
+    runtime_id = next(
+        (status.get("containerID") for status in statuses if status["name"] == cluster.control_plane.container), None
+    )
+    if not runtime_id:
+        raise NotFound(f"pod {cluster.namespace}/{pod}: container {cluster.control_plane.container!r} is not running.")
+    output = node.run(container_process_argv(runtime_id), StreamLimits(cluster.limits.command_s)).stdout
+    return f"/proc/{parse_container_process(output)}/root"
+
+
+def _seal(
+    api: KubeApi, open_node: OpenNode, cluster: Cluster, spool: Spool, discovery: Discovery, saved: SavedSnapshot
+) -> CopiedSnapshot:
+    size = saved.snapshot.size_bytes
+    limits = StreamLimits(cluster.limits.long_work_s(size), cluster.limits.stall_s)
+    where = f"pod {cluster.namespace}/{saved.pod}: {saved.path}"
+
+    def sealed(chunks: Iterable[bytes]) -> CopiedSnapshot:
+        artifact = spool.seal(naming.ETCD_ARTIFACT, "etcd", checked(chunks, size, where))
+        copied = CopiedSnapshot(artifact=artifact, saved=saved)
+        spool.finish(naming.ETCD_ARTIFACT, copied)
+        return copied
+
+    if cluster.copy_out == "exec":
+        return sealed(pod_runner(api, cluster, saved.pod).stream(("cat", saved.path), limits))
+    member = next(member for member in discovery.members if member.pod == saved.pod)
+    with open_node(member_address(member)) as node:
+        root = container_root(api, cluster, node, saved.pod)
+        return sealed(node.stream(("sudo", "-n", "cat", f"{root}{saved.path}"), limits))
+
+
+def member_address(member: Member) -> str:
+    """
+    Return the address of the node that a member runs on.
+
+    :raises NotFound: when `discover` found none.
+    """
+    if member.address is None:
+        raise NotFound(
+            f"pod {member.pod}: the address of its node {member.node!r} is not known; set ssh.addresses for that node."
+        )
+    return member.address

@@ -1,0 +1,213 @@
+"""Which cluster is this, which members does it have, and which of them gives the snapshot."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from etcdkeep import etcdctl
+from etcdkeep.errors import (
+    AccessDenied,
+    CommandFailed,
+    CommandMissing,
+    EtcdkeepError,
+    MembersDisagree,
+    MembersUnfit,
+    NotFound,
+)
+from etcdkeep.manifest import Identity, Member, Record
+from etcdkeep.ports import CommandRunner, KubeApi, PodRef, StreamLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdkeep.config import Cluster
+
+log = logging.getLogger(__name__)
+
+HASH_TRIES = 3
+"""A compaction between two members' answers makes one comparison void; Kubernetes compacts every five minutes."""
+
+
+class Discovery(Record):
+    """
+    What `discover` hands to the other tasks.
+
+    :param members: The member that gives the snapshot first, then those to fall back on, then the unfit ones.
+    """
+
+    identity: Identity
+    versions: dict[str, str]
+    members: tuple[Member, ...]
+
+    @property
+    def candidates(self) -> tuple[Member, ...]:
+        """The members fit to give a snapshot, the preferred one first."""
+        return tuple(member for member in self.members if member.problem is None)
+
+
+def discover(api: KubeApi, cluster: Cluster) -> Discovery:
+    """
+    Look a cluster over.
+
+    :raises NotFound: when there is no etcd pod where the configuration says.
+    :raises MembersUnfit: when no member is healthy.
+    :raises MembersDisagree: when healthy members hold different data at one revision.
+    """
+    namespace = api.get(f"/api/v1/namespaces/{cluster.namespace}")
+    kube_system = api.get("/api/v1/namespaces/kube-system")
+    pods = _etcd_pods(api, cluster)
+    asked = [_ask(api, cluster, pod) for pod in pods]
+    members = [member for member, _ in asked]
+    cluster_ids = {status.cluster_id for _, status in asked if status}
+    if len(cluster_ids) > 1:
+        raise MembersDisagree(
+            f"cluster {cluster.name!r}: the etcd pods belong to {len(cluster_ids)} different etcd clusters "
+            f"({', '.join(sorted(cluster_ids))}); no backup was taken. Find out which one the API server uses first."
+        )
+    fit = [member for member in members if member.problem is None]
+    if not fit:
+        reasons = "; ".join(f"{member.pod}: {member.problem}" for member in members)
+        raise MembersUnfit(
+            f"cluster {cluster.name!r}: none of {len(members)} etcd member(s) can give a snapshot: {reasons}."
+        )
+    hashes = compare_hashes(api, cluster, fit) if len(fit) > 1 else {}
+    members = [member.model_copy(update={"hash_kv": hashes.get(member.pod)}) for member in members]
+    return Discovery(
+        identity=Identity(
+            kube_system_uid=kube_system["metadata"]["uid"],
+            namespace_uid=namespace["metadata"]["uid"],
+            etcd_cluster_id=cluster_ids.pop(),
+        ),
+        versions={"kubernetes": api.version(), "etcd": min(fit, key=_preference).etcd_version},
+        members=tuple(sorted(members, key=_preference)),
+    )
+
+
+def pod_runner(api: KubeApi, cluster: Cluster, pod: str) -> CommandRunner:
+    """Return the exec of a member's etcd container."""
+    return api.exec(PodRef(cluster.namespace, pod, cluster.control_plane.container))
+
+
+def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) -> dict[str, int]:
+    """
+    Compare HashKV of healthy members at the lowest of their revisions.
+
+    :return: Pod → hash; empty when compactions kept coming in between.
+    :raises MembersDisagree: when they differ over the same range of revisions.
+    """
+    limits = StreamLimits(cluster.limits.command_s)
+    for _ in range(HASH_TRIES):
+        answers: dict[str, etcdctl.HashKV] = {}
+        revision = min(_revision(api, cluster, member, limits) for member in members)
+        for member in members:
+            argv = etcdctl.hash_kv_argv(cluster.control_plane, revision, limits.deadline_s)
+            try:
+                answers[member.pod] = etcdctl.parse_hash_kv(
+                    pod_runner(api, cluster, member.pod).run(argv, limits).stdout
+                )
+            except CommandFailed as err:
+                if "compacted" not in err.stderr_tail:
+                    raise
+                break
+        if len(answers) < len(members) or len({answer.compact_revision for answer in answers.values()}) > 1:
+            continue
+        if len({answer.hash for answer in answers.values()}) > 1:
+            shown = ", ".join(f"{pod}={answer.hash}" for pod, answer in answers.items())
+            raise MembersDisagree(
+                f"cluster {cluster.name!r}: HashKV at revision {revision} differs between members ({shown}); any snapshot "
+                "could hold the wrong data, so none was taken. Find the diverged member (etcdctl endpoint hashkv --cluster) and replace it."
+            )
+        return {pod: answer.hash for pod, answer in answers.items()}
+    log.warning("cluster %s: HashKV not comparable in %s tries (compactions in between)", cluster.name, HASH_TRIES)
+    return {}
+
+
+def _etcd_pods(api: KubeApi, cluster: Cluster) -> list[dict[str, Any]]:
+    control_plane = cluster.control_plane
+    found = api.list(f"/api/v1/namespaces/{cluster.namespace}/pods", label_selector=control_plane.pod_selector)
+    pods = [pod for pod in found if re.fullmatch(control_plane.pod_name, pod["metadata"]["name"])]
+    if not pods:
+        raise NotFound(
+            f"cluster {cluster.name!r}: no etcd pod in namespace {cluster.namespace!r} with labels "
+            f"{control_plane.pod_selector or '(any)'!r} and a name like {control_plane.pod_name!r}. "
+            "Compare control_plane.namespace, pod_selector and pod_name with `kubectl get pods --show-labels`."
+        )
+    for pod in pods:
+        containers = [container["name"] for container in pod["spec"]["containers"]]
+        if control_plane.container not in containers:
+            raise NotFound(
+                f"pod {cluster.namespace}/{pod['metadata']['name']} has no container {control_plane.container!r}, only "
+                f"{', '.join(containers)}. Set control_plane.container."
+            )
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def _ask(api: KubeApi, cluster: Cluster, pod: dict[str, Any]) -> tuple[Member, etcdctl.EndpointStatus | None]:
+    name = pod["metadata"]["name"]
+    node = pod["spec"].get("nodeName", "")
+    reachable = cluster.control_plane.has_nodes or node in cluster.ssh.addresses
+    address = node_address(api, cluster, node) if reachable else None
+    member = Member(name=name, pod=name, node=node, address=address)
+    if pod["status"].get("phase") != "Running" or "deletionTimestamp" in pod["metadata"]:
+        return member.model_copy(update={"problem": f"the pod is {pod['status'].get('phase')}, not Running"}), None
+    runner = pod_runner(api, cluster, name)
+    limits = StreamLimits(cluster.limits.command_s)
+    try:
+        argv = etcdctl.endpoint_status_argv(cluster.control_plane, limits.deadline_s)
+        status = etcdctl.parse_endpoint_status(runner.run(argv, limits).stdout)
+        member = _described(api, cluster, member, status)
+        runner.run(etcdctl.endpoint_health_argv(cluster.control_plane, limits.deadline_s), limits)
+    except (AccessDenied, CommandMissing):
+        raise
+    except EtcdkeepError as err:
+        return member.model_copy(update={"problem": str(err)}), None
+    corrupt = next((error for error in status.errors if "CORRUPT" in error), None)
+    problem = "it is a learner" if status.learner else f"it has an alarm: {corrupt}" if corrupt else None
+    return member.model_copy(update={"healthy": True, "problem": problem}), status
+
+
+def _described(api: KubeApi, cluster: Cluster, member: Member, status: etcdctl.EndpointStatus) -> Member:
+    limits = StreamLimits(cluster.limits.command_s)
+    argv = etcdctl.member_list_argv(cluster.control_plane, limits.deadline_s)
+    names = etcdctl.parse_member_list(pod_runner(api, cluster, member.pod).run(argv, limits).stdout)
+    return member.model_copy(
+        update={
+            "name": names.get(status.member_id) or member.pod,
+            "member_id": status.member_id,
+            "leader": status.leader,
+            "learner": status.learner,
+            "etcd_version": status.version,
+            "db_size_bytes": status.db_size_bytes,
+            "revision": status.revision,
+            "raft_index": status.raft_index,
+        }
+    )
+
+
+def node_address(api: KubeApi, cluster: Cluster, node: str) -> str:
+    """
+    Return where a node's SSH is, as ``host`` or ``host:port``.
+
+    :raises NotFound: when neither the configuration nor the API names an address.
+    """
+    if node in cluster.ssh.addresses:
+        return cluster.ssh.addresses[node]
+    addresses = api.get(f"/api/v1/nodes/{node}")["status"].get("addresses", [])
+    for kind in ("ExternalIP", "InternalIP"):
+        for address in addresses:
+            if address["type"] == kind:
+                return str(address["address"])
+    raise NotFound(
+        f"node {node!r} of cluster {cluster.name!r} has no ExternalIP or InternalIP; set ssh.addresses.{node}."
+    )
+
+
+def _revision(api: KubeApi, cluster: Cluster, member: Member, limits: StreamLimits) -> int:
+    argv = etcdctl.endpoint_status_argv(cluster.control_plane, limits.deadline_s)
+    return etcdctl.parse_endpoint_status(pod_runner(api, cluster, member.pod).run(argv, limits).stdout).revision
+
+
+def _preference(member: Member) -> tuple[bool, bool, str]:
+    return member.problem is not None, member.leader, member.pod

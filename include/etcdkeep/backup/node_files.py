@@ -1,0 +1,127 @@
+"""What only the nodes have: PKI, manifests and access files, streamed sealed into the spool; nothing on a node changes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import posixpath
+import ssl
+import tarfile
+from typing import TYPE_CHECKING
+
+from etcdkeep import control_plane as node_layout
+from etcdkeep import naming
+from etcdkeep.backup.copy_out import OpenNode, member_address
+from etcdkeep.errors import CommandFailed, PermanentError
+from etcdkeep.manifest import Artifact, Member, Record
+from etcdkeep.ports import CommandRunner, StreamLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from etcdkeep.backup.discover import Discovery
+    from etcdkeep.backup.spool import Spool
+    from etcdkeep.config import Cluster
+
+log = logging.getLogger(__name__)
+
+
+class NodeFiles(Record):
+    """
+    The sealed artifacts of the nodes.
+
+    :param ca_sha256: SHA-256 of the cluster CA's DER, hex.
+    :param notes: What a reader of the manifest should know of them.
+    """
+
+    artifacts: tuple[Artifact, ...] = ()
+    ca_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fetch_node_files(
+    open_node: OpenNode, cluster: Cluster, spool: Spool, discovery: Discovery, access_files: Mapping[str, bytes]
+) -> NodeFiles:
+    """
+    Fetch every control-plane node's files, and add those with which the cluster is reached.
+
+    :param access_files: File name → content, for the artifact ``access``.
+    :raises NotFound: when a required path is not on a node.
+    """
+    nodes = {member.node: member for member in discovery.members}
+    picked = discovery.members[0].node
+    fetched = [_fetch_node(open_node, cluster, spool, member, picked) for member in nodes.values()]
+    access = spool.finished(naming.ACCESS_ARTIFACT)
+    if access is None:
+        sealed = spool.seal(naming.ACCESS_ARTIFACT, "access", [_tar(access_files)])
+        spool.finish(naming.ACCESS_ARTIFACT, NodeFiles(artifacts=(sealed,)))
+        access = {"artifacts": [sealed]}
+    notes = (
+        () if "kubeconfig" in access_files else ("access holds no kubeconfig: the worker used its own service account",)
+    )
+    return NodeFiles(
+        artifacts=(
+            *(artifact for found in fetched for artifact in found.artifacts),
+            *NodeFiles.model_validate(access).artifacts,
+        ),
+        ca_sha256=fetched[0].ca_sha256,
+        notes=(*(note for found in fetched for note in found.notes), *notes),
+    )
+
+
+def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Member, picked: str) -> NodeFiles:
+    name = naming.control_plane_artifact(member.node, picked)
+    done = spool.finished(name)
+    if done is not None:
+        log.info("%s is in the spool already", name)
+        return NodeFiles.model_validate(done)
+    limits = StreamLimits(cluster.limits.command_s)
+    layout = cluster.control_plane
+    with open_node(member_address(member)) as node:
+        manifest = node.run(
+            node_layout.read_file_argv(posixpath.join(layout.manifests_dir, "kube-apiserver.yaml")), limits
+        ).stdout
+        ca = node.run(node_layout.read_file_argv(posixpath.join(layout.pki_dir, "ca.crt")), limits).stdout
+        paths = node_layout.node_archive_paths(layout, manifest, cluster.extra_paths)
+        listing = node_layout.read_listing(
+            paths, node.run(node_layout.list_node_argv(paths), limits).stdout, node.where
+        )
+        log.info("node %s: reading %d file(s) and folder(s)", member.node, len(listing.members))
+        tar = _tar_stream(node, node_layout.tar_argv(paths, listing), cluster)
+        artifact = spool.seal(name, "control-plane", tar, node=member.node)
+    found = NodeFiles(
+        artifacts=(artifact,),
+        ca_sha256=_certificate_sha256(ca, f"{node.where}: {layout.pki_dir}/ca.crt"),
+        notes=tuple(f"node {member.node}: {path} is not there" for path in listing.missing),
+    )
+    spool.finish(name, found)
+    return found
+
+
+def _tar_stream(node: CommandRunner, argv: tuple[str, ...], cluster: Cluster) -> Iterator[bytes]:
+    limits = StreamLimits(cluster.limits.long_work_s(0), cluster.limits.stall_s)
+    try:
+        yield from node.stream(argv, limits)
+    except CommandFailed as err:
+        raise node_layout.explain_tar_failure(err, node.where) from err
+
+
+def _certificate_sha256(pem: bytes, where: str) -> str:
+    try:
+        return hashlib.sha256(
+            ssl.PEM_cert_to_DER_cert(pem.decode()[: pem.index(b"-----END CERTIFICATE-----") + 26].strip())
+        ).hexdigest()
+    except ValueError as err:
+        raise PermanentError(f"{where} is no PEM certificate; correct control_plane.pki_dir.") from err
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Return small files as one tar; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o600
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()

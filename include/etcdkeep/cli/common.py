@@ -1,0 +1,78 @@
+"""What the commands share: the configuration, and finding a set by its name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from etcdkeep import naming
+from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
+from etcdkeep.age_keys import Identity, parse_identities
+from etcdkeep.config import load_config
+from etcdkeep.errors import NotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etcdkeep.manifest import Manifest
+    from etcdkeep.repository import BackupSet
+
+IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
+
+
+def open_cluster(name: str) -> Site:
+    """Open a configured cluster with the keys that lie in files here."""
+    return Site(load_config().cluster(name), FileCredentials())
+
+
+def identities(site: Site) -> tuple[Identity, ...] | None:
+    """Return the age identities of ETCDKEEP_AGE_IDENTITY, else those that the configuration names, else None."""
+    path = os.environ.get(IDENTITY_VARIABLE)
+    return parse_identities(read_secret_file(path)) if path else site.identities()
+
+
+def find_set(name: str) -> tuple[Site, BackupSet]:
+    """
+    Find ``CLUSTER/ID``, or for ``CLUSTER`` its newest good set.
+
+    :raises NotFound: when there is none.
+    """
+    if "/" in name:
+        cluster, identifier = naming.parse_set_name(name)
+        site = open_cluster(cluster)
+        return site, site.repository.get(cluster, identifier)
+    site = open_cluster(name)
+    found = site.repository.newest(name)
+    if found is None:
+        raise NotFound(
+            f"cluster {name!r} has no good backup in {site.cluster.repository}; see `python -m etcdkeep list {name}`."
+        )
+    return site, found
+
+
+def manifest_of(found: BackupSet) -> Manifest:
+    """
+    Return the set's manifest.
+
+    :raises VerificationFailed: when it is unreadable or not signed by a trusted key.
+    """
+    from etcdkeep.errors import VerificationFailed
+
+    if found.manifest is None:
+        raise VerificationFailed(
+            f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
+        )
+    return found.manifest
+
+
+def private_directory(path: Path) -> Path:
+    """
+    Make a new or empty directory for plain files, mode 0700.
+
+    :raises NotFound: when it holds something already.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise NotFound(f"{path} is not empty; give a new or empty folder for the plain files.")
+    path.chmod(0o700)
+    return path

@@ -1,0 +1,95 @@
+"""
+Every name that a run uses, derived from the cluster and the run alone, so that a retry meets its own work again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+from etcdkeep.errors import NotFound
+
+BACKUP_ID = re.compile(r"(?P<time>\d{8}T\d{6}Z)-[0-9a-f]{8}")
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+ETCD_ARTIFACT = "etcd.db.zst.age"
+ACCESS_ARTIFACT = "access.tar.zst.age"
+CONTROL_PLANE = "control-plane"
+
+POD_FILE_SLOTS = 8
+"""
+A killed worker's etcdctl may still be writing in the pod when the retry starts, so each try has a file of its own.
+Tries share slots only past this many, when the earlier one's ``--command-timeout`` has long ended it.
+"""
+
+
+def backup_id(cluster: str, logical_date: datetime, run_id: str) -> str:
+    """
+    Name the set of one run; sorts by time.
+
+    :param logical_date: The run's time, any zone.
+    :return: Such as ``20261123T023000Z-1f0c9a3e``.
+    """
+    digest = hashlib.sha256(f"{cluster}\0{run_id}".encode()).hexdigest()
+    return f"{logical_date.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+
+
+def backup_time(backup_id: str) -> datetime:
+    """Return the run's time that a backup id begins with."""
+    return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def parse_set_name(name: str) -> tuple[str, str]:
+    """
+    Split ``cluster/backup-id``.
+
+    :raises NotFound: when it is not of that form.
+    """
+    cluster, _, identifier = name.partition("/")
+    if not re.fullmatch(r"[a-z0-9-]+", cluster) or not BACKUP_ID.fullmatch(identifier):
+        raise NotFound(
+            f"{name!r} is no backup: expected CLUSTER/ID such as prod/20261123T023000Z-1f0c9a3e (python -m etcdkeep list)."
+        )
+    return cluster, identifier
+
+
+def set_prefix(cluster: str, identifier: str) -> str:
+    """Return the folder of one set in the repository; the same below the spool."""
+    return f"{cluster}/{identifier}/"
+
+
+def attempt_name(cluster: str, identifier: str) -> str:
+    """Return the object that records that a run began."""
+    return f"{cluster}/attempts/{identifier}.json"
+
+
+def verification_name(cluster: str, identifier: str, at: datetime, level: str) -> str:
+    """Return the object of one verification."""
+    return f"{set_prefix(cluster, identifier)}verification/{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{level}.json"
+
+
+def control_plane_artifact(node: str, picked_node: str) -> str:
+    """Return the artifact of one node's files; the node whose member gave the snapshot has the plain name."""
+    suffix = "" if node == picked_node else f"-{node}"
+    return f"{CONTROL_PLANE}{suffix}.tar.zst.age"
+
+
+def pod_snapshot(folder: str, identifier: str, task: str, attempt: int) -> str:
+    """
+    Return the snapshot's path in the pod.
+
+    :param task: ``snapshot``, or ``copy_out`` when that task had to save anew.
+    :param attempt: The task's try, from 1.
+    """
+    return f"{folder.rstrip('/')}/etcdkeep-{identifier}-{task}-{attempt % POD_FILE_SLOTS}.db"
+
+
+def pod_leftovers(folder: str, identifier: str) -> tuple[str, ...]:
+    """Return every path that any try of a run may have left in a pod."""
+    paths = [
+        pod_snapshot(folder, identifier, task, slot)
+        for task in ("snapshot", "copy_out")
+        for slot in range(POD_FILE_SLOTS)
+    ]
+    return tuple(name for path in paths for name in (path, f"{path}.part"))

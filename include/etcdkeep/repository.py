@@ -1,0 +1,187 @@
+"""
+The backup sets of a repository: what is published, and what later verifications said of it.
+
+The catalogue is the repository itself: a set is there when its manifest is there. Nothing else is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, ValidationError
+
+from etcdkeep import naming
+from etcdkeep.errors import NotFound, ObjectDamaged, SignatureInvalid
+from etcdkeep.manifest import Manifest, Record, parse_manifest
+from etcdkeep.signature import check_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from etcdkeep.ports import ObjectStore
+
+Level = Literal["stored", "sealed", "etcd", "pki", "drill"]
+State = Literal["good", "bad", "unverified"]
+
+MAX_DOCUMENT_BYTES = 64 * 2**20
+"""No manifest, signature or record comes near it; a larger object is not ours."""
+
+
+class Verification(Record):
+    """
+    What one verification found.
+
+    :param levels: The levels passed, in order.
+    :param complete: Whether every level was tried that this set can have; False where no age identity was at hand.
+    :param problems: What is wrong with the set; empty when nothing is.
+    """
+
+    at: datetime
+    levels: tuple[Level, ...] = ()
+    complete: bool = False
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    total_keys: int | None = None
+    live_keys: int | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class BackupSet:
+    """
+    One published set.
+
+    :param problem: Why the set is bad whatever the verifications say: an unreadable or wrongly signed manifest.
+    """
+
+    cluster: str
+    backup_id: str
+    manifest: Manifest | None
+    manifest_bytes: bytes
+    signature: bytes
+    verifications: tuple[Verification, ...]
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``cluster/backup-id``."""
+        return f"{self.cluster}/{self.backup_id}"
+
+    @property
+    def state(self) -> State:
+        """``good`` when the last complete verification found nothing wrong, and none since did."""
+        if self.problem or (self.verifications and not self.verifications[-1].ok):
+            return "bad"
+        return "good" if any(record.complete for record in self._since_failure) else "unverified"
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Every level passed, in order, by the last verification that failed and those since."""
+        failed = [record for record in self.verifications if not record.ok][-1:]
+        return tuple(dict.fromkeys(level for record in (*failed, *self._since_failure) for level in record.levels))
+
+    @property
+    def _since_failure(self) -> tuple[Verification, ...]:
+        return tuple(reversed(list(takewhile(lambda record: record.ok, reversed(self.verifications)))))
+
+
+class Repository:
+    """
+    Sets in one store.
+
+    :param public_keys: Trusted signing keys; a set of another signer counts as bad.
+    """
+
+    def __init__(self, store: ObjectStore, public_keys: Iterable[str]) -> None:
+        self.store = store
+        self.public_keys = tuple(public_keys)
+
+    def sets(self, cluster: str) -> Iterator[BackupSet]:
+        """Yield a cluster's published sets, oldest first. Half-published ones do not show."""
+        names: dict[str, list[str]] = {}
+        for item in self.store.list(f"{cluster}/"):
+            identifier = item.name.split("/")[1]
+            if naming.BACKUP_ID.fullmatch(identifier):
+                names.setdefault(identifier, []).append(item.name)
+        for identifier, found in sorted(names.items()):
+            if naming.set_prefix(cluster, identifier) + naming.MANIFEST in found:
+                yield self._load(cluster, identifier, found)
+
+    def get(self, cluster: str, identifier: str) -> BackupSet:
+        """
+        Return one set.
+
+        :raises NotFound: when it was never published.
+        """
+        prefix = naming.set_prefix(cluster, identifier)
+        found = [item.name for item in self.store.list(prefix)]
+        if prefix + naming.MANIFEST not in found:
+            raise NotFound(
+                f"no backup {cluster}/{identifier} in {self.store.url}; see `python -m etcdkeep list {cluster}`."
+            )
+        return self._load(cluster, identifier, found)
+
+    def newest(self, cluster: str, state: State = "good") -> BackupSet | None:
+        """Return a cluster's newest set in that state."""
+        return next((found for found in reversed(list(self.sets(cluster))) if found.state == state), None)
+
+    def record(self, found: BackupSet, record: Verification) -> str:
+        """Store a verification with its set, and return the object's name."""
+        level = record.levels[-1] if record.levels else "none"
+        name = naming.verification_name(found.cluster, found.backup_id, record.at, level)
+        write(self.store, name, record.model_dump_json(indent=2).encode() + b"\n")
+        return name
+
+    def _load(self, cluster: str, identifier: str, found: list[str]) -> BackupSet:
+        prefix = naming.set_prefix(cluster, identifier)
+        data = read(self.store, prefix + naming.MANIFEST)
+        signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in found else b""
+        manifest, problem = None, None
+        try:
+            check_signature(f"{prefix}{naming.MANIFEST}", data, signature, self.public_keys)
+            manifest = parse_manifest(f"{prefix}{naming.MANIFEST}", data)
+            if (manifest.cluster, manifest.backup_id) != (cluster, identifier):
+                raise ObjectDamaged(
+                    f"{prefix} holds the manifest of {manifest.cluster}/{manifest.backup_id}: the set was moved."
+                )
+        except (SignatureInvalid, ObjectDamaged) as err:
+            problem = str(err)
+        records = [self._verification(name) for name in sorted(found) if name.startswith(f"{prefix}verification/")]
+        return BackupSet(cluster, identifier, manifest, data, signature, tuple(records), problem)
+
+    def _verification(self, name: str) -> Verification:
+        try:
+            return Verification.model_validate_json(read(self.store, name))
+        except ValidationError as err:
+            raise ObjectDamaged(f"{name} is no verification record; delete it and verify the set again.") from err
+
+
+def read(store: ObjectStore, name: str) -> bytes:
+    """
+    Return a small document.
+
+    :raises ObjectDamaged: when it is larger than any of ours.
+    """
+    with store.open(name) as stream:
+        data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise ObjectDamaged(f"{name} in {store.url} is larger than {MAX_DOCUMENT_BYTES} bytes: no document of ours.")
+    return data
+
+
+def write(store: ObjectStore, name: str, data: bytes) -> None:
+    """
+    Store a small document, create-only.
+
+    :raises ObjectExists: when there is one already.
+    """
+    with store.create(name, content_type="application/json") as stream:
+        stream.write(data)

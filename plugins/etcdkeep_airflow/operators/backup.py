@@ -1,0 +1,186 @@
+"""The steps of a backup as operators: each builds nothing and decides nothing, but calls the domain and returns its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from etcdkeep.adapters.stores import transfer
+from etcdkeep.backup.cleanup import clean_up
+from etcdkeep.backup.copy_out import CopiedSnapshot, copy_out
+from etcdkeep.backup.discover import Discovery, discover
+from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
+from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
+from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
+from etcdkeep.manifest import Run
+from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+
+class DiscoverOperator(BackupOperator):
+    """Finds the cluster's etcd members and the one that gives the snapshot."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        record_attempt(self.site.repository.store, self.cluster, self.backup_id(context), context["run_id"])
+        found = discover(self.site.api, self.site.cluster)
+        self.log.info(
+            "cluster %s: snapshot from %s, %d member(s)", self.cluster, found.candidates[0].pod, len(found.members)
+        )
+        return found.model_dump(mode="json")
+
+
+class SnapshotOperator(BackupOperator):
+    """
+    Saves a snapshot inside a member's pod.
+
+    :param discovery: What `discover` returned.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "discovery")
+
+    def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.discovery = discovery
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        candidates = Discovery.model_validate(self.discovery).candidates
+        attempt = context["ti"].try_number
+        saved = save_snapshot(
+            self.site.api, self.site.cluster, candidates, self.backup_id(context), task="snapshot", attempt=attempt
+        )
+        self.log.info("pod %s: saved %s at revision %d", saved.pod, saved.path, saved.snapshot.revision)
+        return saved.model_dump(mode="json")
+
+
+class CopyOutOperator(BackupOperator):
+    """
+    Streams the snapshot out of the pod, sealed, into the spool.
+
+    :param discovery: What `discover` returned.
+    :param snapshot: What `snapshot` returned.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "discovery", "snapshot")
+
+    def __init__(self, *, discovery: Any, snapshot: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.discovery = discovery
+        self.snapshot = snapshot
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        copied = copy_out(
+            self.site.api,
+            self.site.open_node,
+            self.site.cluster,
+            self.site.spool(self.backup_id(context)),
+            Discovery.model_validate(self.discovery),
+            SavedSnapshot.model_validate(self.snapshot),
+            attempt=context["ti"].try_number,
+        )
+        self.log.info(
+            "%s: %d bytes sealed to %d",
+            copied.artifact.name,
+            copied.artifact.plaintext.size_bytes,
+            copied.artifact.stored.size_bytes,
+        )
+        return copied.model_dump(mode="json")
+
+
+class FetchPkiOperator(BackupOperator):
+    """
+    Streams PKI, manifests and access files of the control-plane nodes, sealed, into the spool.
+
+    :param discovery: What `discover` returned.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "discovery")
+
+    def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.discovery = discovery
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        files = fetch_node_files(
+            self.site.open_node,
+            self.site.cluster,
+            self.site.spool(self.backup_id(context)),
+            Discovery.model_validate(self.discovery),
+            self.site.access_files(),
+        )
+        for artifact in files.artifacts:
+            self.log.info(
+                "%s: %d bytes sealed to %d", artifact.name, artifact.plaintext.size_bytes, artifact.stored.size_bytes
+            )
+        return files.model_dump(mode="json")
+
+
+class UploadOperator(BackupOperator):
+    """
+    Publishes the set: artifacts, signature, manifest last.
+
+    :param discovery: What `discover` returned.
+    :param copied: What `copy_out` returned.
+    :param node_files: What `fetch_pki` returned; None for a cluster without nodes of its own.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "discovery", "copied", "node_files")
+
+    def __init__(self, *, discovery: Any, copied: Any, node_files: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.discovery = discovery
+        self.copied = copied
+        self.node_files = node_files
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        site, identifier = self.site, self.backup_id(context)
+        signer = site.signer()
+        params = context["params"]
+        manifest = compose_manifest(
+            site.cluster,
+            identifier,
+            Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params["reason"], pinned=params["pin"]),
+            Discovery.model_validate(self.discovery),
+            CopiedSnapshot.model_validate(self.copied),
+            NodeFiles.model_validate(self.node_files or {}),
+            signer,
+        )
+        published = publish(
+            site.repository, site.spool(identifier), transfer, manifest, signer, site.cluster.immutable_days
+        )
+        self.log.info(
+            "published %s/%s: revision %d, %d bytes",
+            self.cluster,
+            identifier,
+            published.revision,
+            published.stored_bytes,
+        )
+        return {"backup_id": identifier, "revision": published.revision, "stored_bytes": published.stored_bytes}
+
+
+class CleanupOperator(BackupOperator):
+    """
+    Removes what the run left in pod, spool and repository, however it ended; a published set stays.
+
+    :param discovery: What `discover` returned, or None when it failed.
+    """
+
+    ui_color: ClassVar[str] = CLEANUP_COLOR
+    template_fields: Sequence[str] = ("cluster", "discovery")
+
+    def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.discovery = discovery
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        site, identifier = self.site, self.backup_id(context)
+        discovery = Discovery.model_validate(self.discovery) if self.discovery else None
+        removed = clean_up(
+            site.cluster, site.spool(identifier), site.repository.store, discovery, lambda: site.api, site.open_node
+        )
+        self.log.info(
+            "cluster %s: nothing of run %s is left (%d stored object(s) removed)", self.cluster, identifier, removed
+        )
+        return {"removed_objects": removed}
