@@ -110,6 +110,10 @@ class NoSpace(PermanentError):
     """A file system in the pod, on the node or under the spool has too little room."""
 
 
+class ArchiveRefused(PermanentError):
+    """A tar archive is damaged, too large, or holds what it must not: links or names that leave it, devices."""
+
+
 # --- snapshot, sealing, repository -----------------------------------------------------------------------------
 
 
@@ -135,6 +139,10 @@ class ObjectExists(PermanentError):
 
 class ObjectDamaged(PermanentError):
     """A stored object's bytes differ from the recorded length or checksum."""
+
+
+class UnsafeName(PermanentError):
+    """An object name that would leave the repository, or that no store of ours takes."""
 
 
 class StoreUnavailable(TransientError):

@@ -1,0 +1,252 @@
+"""
+Reading a control-plane archive: into memory for the checks, onto disk for a person.
+
+An archive is read as a stream and always to its end, so that whatever seals it is checked to the last byte. It may hold
+files, folders, and links that stay inside; anything else is refused, and so is one that ends without tar's end mark.
+Python's own extraction filter is not relied on: releases of 3.11 that are in use can be led out of the folder by long
+chains of links. Here no name may pass through a link, and links are made last.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import dropwhile
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
+
+from etcdkeep.errors import ArchiveRefused, ObjectExists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHUNK_BYTES = 256 * 1024
+
+
+class Readable(Protocol):
+    """What an archive is read from; it need not seek."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class ArchivedFile:
+    """
+    One file of an archive.
+
+    :param path: ``/``-separated, without ``.`` and ``..``.
+    :param mode: Permission bits it had on the node.
+    """
+
+    path: str
+    mode: int
+    data: bytes
+
+
+def read_archive(fileobj: Readable, limit_bytes: int) -> dict[str, bytes]:
+    """
+    Read a tar stream's files into memory: path → content.
+
+    :param limit_bytes: Of the whole stream.
+    :raises ArchiveRefused: when it is no sound tar, too large, or holds what it must not.
+    """
+    return {file.path: file.data for file in read_files(fileobj, limit_bytes)}
+
+
+def read_files(fileobj: Readable, limit_bytes: int) -> tuple[ArchivedFile, ...]:
+    """Read a tar stream's files into memory, as :func:`read_archive` does, modes included; a link to a file is one."""
+    files: dict[str, ArchivedFile] = {}
+    links: dict[str, str] = {}
+    with _refusing_what_is_no_tar():
+        for entry in _entries(fileobj, limit_bytes):
+            if entry.content is not None:
+                files[entry.path] = ArchivedFile(entry.path, entry.mode, entry.content.read())
+            elif entry.linked_file:
+                original = files[entry.linked_file]
+                files[entry.path] = ArchivedFile(entry.path, original.mode, original.data)
+            elif entry.symlink:
+                links[entry.path] = posixpath.normpath(posixpath.join(posixpath.dirname(entry.path), entry.symlink))
+    for path, target in links.items():
+        if target in files:
+            files[path] = ArchivedFile(path, files[target].mode, files[target].data)
+    return tuple(files.values())
+
+
+def extract_archive(fileobj: Readable, directory: Path, limit_bytes: int) -> tuple[Path, ...]:
+    """
+    Write a tar stream's files below a new folder: folders 0700, files 0600. On failure nothing is left of it.
+
+    :param directory: Must not exist; its parent must.
+    :param limit_bytes: Of the whole stream.
+    :return: The files written.
+    :raises ObjectExists: when `directory` is there already.
+    :raises ArchiveRefused: as :func:`read_archive`.
+    """
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError as err:
+        raise ObjectExists(f"{directory} is there already; nothing was written, name a new folder") from err
+    try:
+        with _refusing_what_is_no_tar():
+            return _extract(fileobj, directory, limit_bytes)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+
+
+def _extract(fileobj: Readable, directory: Path, limit_bytes: int) -> tuple[Path, ...]:
+    written: list[Path] = []
+    links: list[tuple[Path, str]] = []
+    for entry in _entries(fileobj, limit_bytes):
+        target = directory / entry.path
+        _make_folders(directory, entry.path if entry.is_folder else posixpath.dirname(entry.path))
+        if entry.content is not None:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "wb") as file:
+                shutil.copyfileobj(entry.content, file, CHUNK_BYTES)
+            written.append(target)
+        elif entry.linked_file:
+            os.link(directory / entry.linked_file, target, follow_symlinks=False)
+            written.append(target)
+        elif entry.symlink:
+            links.append((target, entry.symlink))
+    for target, linkname in links:
+        target.symlink_to(linkname)
+    return tuple(written)
+
+
+def _make_folders(directory: Path, path: str) -> None:
+    for folder in reversed([path, *_above(path)]):
+        (directory / folder).mkdir(mode=0o700, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """
+    One checked entry; exactly one of the last four says what it is.
+
+    :param linked_file: Path of the file before it that it is a hard link to.
+    :param symlink: Where it leads, as written.
+    """
+
+    path: str
+    mode: int
+    content: IO[bytes] | None = None
+    is_folder: bool = False
+    linked_file: str = ""
+    symlink: str = ""
+
+
+def _entries(fileobj: Readable, limit_bytes: int) -> Iterator[_Entry]:
+    """Yield the entries in order; a content is to be read before the next entry is asked for."""
+    stream = _Limited(fileobj, limit_bytes)
+    files: set[str] = set()
+    symlinks: set[str] = set()
+    folders: set[str] = set()
+    with tarfile.open(fileobj=cast("Any", stream), mode="r|", tarinfo=_StrictTarInfo) as tar:
+        for member in tar:
+            path = _normalised(member.name)
+            if not path and member.isdir():
+                continue
+            entry = _checked(tar, member, path, files)
+            leaves = files | symlinks
+            if path in leaves or leaves.intersection(_above(path)) or (path in folders and not entry.is_folder):
+                raise ArchiveRefused(f"archive entry {path!r} stands in the place of another one")
+            folders.update(_above(path))
+            (folders if entry.is_folder else symlinks if entry.symlink else files).add(path)
+            yield entry
+    while stream.read(CHUNK_BYTES):
+        pass
+
+
+def _checked(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, files: set[str]) -> _Entry:
+    mode = member.mode & 0o7777
+    if member.isdir():
+        return _Entry(path, mode, is_folder=True)
+    if not path:
+        raise ArchiveRefused("archive entry '.' is no folder")
+    if member.isreg() and not member.issparse() and member.size >= 0:
+        return _Entry(path, mode, content=tar.extractfile(member))
+    if member.islnk():
+        if (linked := _normalised(member.linkname)) not in files:
+            raise ArchiveRefused(
+                f"archive entry {path!r} is a hard link to {member.linkname!r}, which is not before it"
+            )
+        return _Entry(path, mode, linked_file=linked)
+    if member.issym():
+        _check_symlink(path, member.linkname)
+        return _Entry(path, mode, symlink=member.linkname)
+    raise ArchiveRefused(f"archive entry {path!r} is neither file, folder nor link (tar type {member.type!r})")
+
+
+def _normalised(name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise ArchiveRefused(f"archive entry {name!r} leads out of the archive")
+    return "/".join(parts)
+
+
+def _above(path: str) -> list[str]:
+    """Return the folders that `path` stands in, nearest first."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
+
+
+def _check_symlink(path: str, linkname: str) -> None:
+    # A ".." after a name is refused too: if that name is a link, the text no longer tells where it leads.
+    up = linkname.split("/").count("..")
+    if (
+        not linkname
+        or linkname.startswith("/")
+        or "\0" in linkname
+        or up > path.count("/")
+        or ".." in _from_name(linkname)
+    ):
+        raise ArchiveRefused(f"archive entry {path!r} is a link to {linkname!r}, which leads out of the archive")
+
+
+def _from_name(linkname: str) -> list[str]:
+    return list(dropwhile(lambda part: part in ("", ".", ".."), linkname.split("/")))
+
+
+class _Limited:
+    """A reader that ends the archive when it gives more than it may."""
+
+    def __init__(self, fileobj: Readable, limit_bytes: int) -> None:
+        self._fileobj = fileobj
+        self._limit_bytes = limit_bytes
+        self._left_bytes = limit_bytes
+
+    def read(self, size: int) -> bytes:
+        data = self._fileobj.read(size)
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            raise ArchiveRefused(
+                f"the archive is larger than {self._limit_bytes} bytes; raise the limit if that is right"
+            )
+        return data
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """tarfile takes a broken header, or none at all, for the end of the archive; only the end mark is."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as err:
+            if buf == bytes(tarfile.BLOCKSIZE):
+                raise
+            raise tarfile.ReadError(f"{err} where a header or the end mark should be") from err
+
+
+@contextmanager
+def _refusing_what_is_no_tar() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, ValueError, OverflowError) as err:
+        raise ArchiveRefused(f"the archive is no sound tar: {err}; it was truncated or altered") from err
