@@ -48,7 +48,7 @@ def parse_recipients(lines: Iterable[str]) -> tuple[Recipient, ...]:
     return tuple(keys)
 
 
-def parse_identities(data: bytes) -> tuple[Identity, ...]:
+def parse_identities(data: bytes) -> list[Identity]:
     """
     Return the keys of an identity file: ``AGE-SECRET-KEY-1…`` lines, OpenSSH ed25519 keys, ``#`` comments.
 
@@ -72,7 +72,7 @@ def parse_identities(data: bytes) -> tuple[Identity, ...]:
         raise SecretUnavailable(
             "the age identity file holds no key: expected a line AGE-SECRET-KEY-1… or an OpenSSH ed25519 private key."
         )
-    return tuple(keys)
+    return keys
 
 
 def generate_identity() -> tuple[str, str]:

@@ -6,11 +6,13 @@ The adapters implement these; tests bring their own. Nothing here imports a clie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class ObjectStore(Protocol):
     A flat, create-only store of immutable objects: a GCS bucket prefix or a directory.
 
     Every method raises :class:`~etcdkeep.errors.StoreUnavailable` for passing trouble,
-    :class:`~etcdkeep.errors.AccessDenied` for refused credentials.
+    :class:`~etcdkeep.errors.AccessDenied` for refused credentials, and
+    :class:`~etcdkeep.errors.UnsafeName` for a name that would leave the store.
     """
 
     url: str
@@ -50,6 +53,8 @@ class ObjectStore(Protocol):
         Open a new object for writing; it appears whole when the block ends, and not at all when the block raises.
 
         :raises ObjectExists: when an object of that name is there, at the latest at the end of the block.
+        :raises ObjectDamaged: when the store did not keep the bytes written; the object is removed again.
+        :raises NoSpace: when there is no room.
         """
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
@@ -78,7 +83,7 @@ class ObjectStore(Protocol):
 
     def purge(self, prefix: str) -> int:
         """
-        Delete everything below `prefix`, half-written remains included.
+        Delete everything in the folder `prefix` (``a/b`` and ``a/b/`` mean the same), half-written remains included.
 
         :return: How many were deleted.
         """
