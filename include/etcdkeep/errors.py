@@ -51,6 +51,14 @@ class NotFound(PermanentError):
     """A pod, node, Secret, file or stored object that should be there is not."""
 
 
+class ServerUntrusted(PermanentError):
+    """The API server's certificate is expired, of another authority, or for another name."""
+
+
+class Unsupported(PermanentError):
+    """The other side is too old for what is asked of it."""
+
+
 class MembersUnfit(TransientError):
     """No member of the cluster can give a snapshot now."""
 

@@ -1,0 +1,96 @@
+"""The Kubernetes API of one cluster: the few reads that a backup needs, and commands inside pods."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import urllib3
+
+from etcdkeep.adapters.kube_config import open_kubeconfig
+from etcdkeep.adapters.kube_errors import Request, not_connected, refused
+from etcdkeep.adapters.kube_exec import ExecTiming, PodExec
+from etcdkeep.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kubernetes.client import ApiClient
+
+    from etcdkeep.ports import PodRef
+
+__all__ = ["KubeApiClient", "open_kubeconfig"]
+
+PAGE_SIZE = 500
+CONNECT_S = 10.0
+READ_S = 60.0
+RETRIES = urllib3.Retry(
+    connect=1, read=1, redirect=False, status=False, backoff_factor=0.5, respect_retry_after_header=False
+)
+
+
+class KubeApiClient:
+    """
+    Reads and execs with a ready client; implements :class:`~etcdkeep.ports.KubeApi`.
+
+    :param api_client: From :func:`open_kubeconfig` or from Airflow's ``KubernetesHook``.
+    """
+
+    def __init__(self, api_client: ApiClient, *, exec_timing: ExecTiming | None = None) -> None:
+        self._client = api_client
+        self._exec_timing = exec_timing or ExecTiming()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """
+        GET one path such as ``/api/v1/namespaces/kube-system``.
+
+        :raises NotFound: when there is no such object.
+        """
+        return self._read(path, {}, "the verb get on this resource")
+
+    def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
+        """GET a collection, page by page, as its items; their `apiVersion` and `kind` are filled in."""
+        query = {"limit": str(PAGE_SIZE)} | ({"labelSelector": label_selector} if label_selector else {})
+        items: list[dict[str, Any]] = []
+        while True:
+            page = self._read(path, query, "the verb list on this resource")
+            kind = str(page.get("kind", "")).removesuffix("List")
+            items += ({"apiVersion": page.get("apiVersion"), "kind": kind} | item for item in page.get("items") or ())
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return items
+            query["continue"] = token
+
+    def version(self) -> str:
+        """Return the server's ``gitVersion``."""
+        return str(self._read("/version", {}, "the path /version")["gitVersion"])
+
+    def exec(self, pod: PodRef) -> PodExec:
+        """Return a runner for commands inside that container."""
+        return PodExec(self._client, pod, self._exec_timing)
+
+    def _read(self, path: str, query: Mapping[str, str], permission: str) -> dict[str, Any]:
+        configuration = self._client.configuration
+        request = Request(configuration, f"GET {path}", permission)
+        headers = {**self._client.default_headers, "Accept": "application/json"}
+        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                "GET",
+                f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+                retries=RETRIES,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as err:
+            raise not_connected(request, err) from err
+        if response.status != 200:
+            raise refused(request, response.status, response.data)
+        try:
+            answer = json.loads(response.data)
+        except ValueError as err:
+            raise Unreachable(
+                f"{request.where}: the answer is no JSON: {response.data[:100]!r}; is a proxy in between?"
+            ) from err
+        return dict(answer)

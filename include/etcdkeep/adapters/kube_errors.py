@@ -1,0 +1,125 @@
+"""What a Kubernetes API server or the way to it says no with, in our own errors."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etcdkeep.adapters.kube_config import certificate_expiry
+from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound, ServerUntrusted, Unreachable
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+MAX_SHOWN = 500
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    A request, for messages.
+
+    :param text: What was asked, such as ``GET /api/v1/nodes``.
+    :param permission: What the account must be allowed, such as ``get on this resource``.
+    """
+
+    configuration: Configuration
+    text: str
+    permission: str
+
+    @property
+    def where(self) -> str:
+        """The request and its server."""
+        return f"{self.text} on {self.configuration.host}"
+
+
+def refused(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
+    """Translate an HTTP status other than success; `body` is the server's Status object or a proxy's page."""
+    said = f"{request.where}: HTTP {code}: {_message(body)}"
+    if code == 401:
+        return AccessDenied(f"{said}. {_why_unauthenticated(request.configuration)}")
+    if code == 403:
+        return AccessDenied(
+            f"{said}. Allow the kubeconfig's account {request.permission} (docs/acceptance.md lists all it needs); "
+            "while etcd is failing, even an administrator may get this answer: then try again."
+        )
+    if code == 404:
+        return NotFound(f"{said}. Check the name and the namespace in the cluster's configuration.")
+    if code in (410, 429) or code >= 500 or code < 400 or "does not have a host assigned" in said:
+        return Unreachable(f"{said}. The API server cannot answer this now; try again.")
+    return NotFound(f"{said}. Check the names in the cluster's configuration.")
+
+
+def not_connected(request: Request, err: BaseException) -> EtcdkeepError:
+    """Translate what went wrong below HTTP."""
+    for cause in _causes(err):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ServerUntrusted(
+                f"{request.where}: the server's certificate is refused: {cause.verify_message or cause}. "
+                "Renew it, or correct the certificate authority or address in the kubeconfig."
+            )
+        if (
+            isinstance(cause, ssl.SSLError)
+            and "alert" in str(cause).lower()
+            and (ended := client_certificate_ended(request.configuration))
+        ):
+            return AccessDenied(f"{request.where}: {ended}")
+    return Unreachable(f"{request.where}: no answer: {_reason(err)}. Is the API server up, and reachable from here?")
+
+
+def client_certificate_ended(configuration: Configuration) -> str | None:
+    """Say that the client's own certificate is no longer (or not yet) valid, or None."""
+    pem = getattr(configuration, "client_certificate", None)
+    try:
+        if pem is None:
+            if not configuration.cert_file:
+                return None
+            pem = Path(configuration.cert_file).read_bytes()
+        expiry = certificate_expiry(pem)
+    except (OSError, ValueError):
+        return None
+    if expiry > datetime.now(tz=UTC):
+        return None
+    return f"the kubeconfig's client certificate expired at {expiry:%Y-%m-%dT%H:%M:%SZ}; renew it (kubeadm certs renew, or a new admin.conf)."
+
+
+def _why_unauthenticated(configuration: Configuration) -> str:
+    ended = client_certificate_ended(configuration)
+    return (
+        ended[0].upper() + ended[1:]
+        if ended
+        else "The credentials in the kubeconfig are not accepted: expired, revoked, or of another cluster."
+    )
+
+
+def _message(body: bytes | None) -> str:
+    text = (body or b"").decode(errors="replace").strip()
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = None
+    if isinstance(status, dict) and status.get("message"):
+        text = str(status["message"])
+    return text[:MAX_SHOWN].rstrip(".") or "no explanation"
+
+
+def _causes(err: BaseException) -> list[BaseException]:
+    """Return the exception and what it wraps: urllib3 keeps the cause in `reason` or in the arguments."""
+    found: list[BaseException] = []
+    waiting: list[object] = [err]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, BaseException) and current not in found:
+            found.append(current)
+            waiting += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    return found
+
+
+def _reason(err: BaseException) -> str:
+    """Return the innermost message: the wrappers around it repeat the host and add object addresses."""
+    inner = next((cause for cause in reversed(_causes(err)) if isinstance(cause, OSError)), err)
+    return (str(inner) or type(inner).__name__)[:MAX_SHOWN].rstrip(".")
