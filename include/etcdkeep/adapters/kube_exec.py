@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import select
 import ssl
+from collections import deque
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 RECEIVE_BYTES = 64 * 1024
 STDIN_FRAME_BYTES = 32 * 1024
 MAX_STATUS_BYTES = 64 * 1024
+HANG_UP_S = 2.0
+NORMAL_CLOSURE = (1000).to_bytes(2, "big")
 TOO_EARLY = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 SHELL_CANNOT_RUN, SHELL_NOT_FOUND = 126, 127
 
@@ -177,7 +180,7 @@ class _Session:
             if pending:
                 yield b"".join(pending)
         finally:
-            self._socket.close()
+            self._hang_up()
         self._raise_for_status()
 
     def _receive(self) -> bytes | None:
@@ -261,8 +264,26 @@ class _Session:
             self._send()
         patience_s = self._timing.settle_s if self._status else self._timing.silence_s
         wait_s = min(self._watchdog.left_s(), patience_s - silent_s, max(idle_since + self._timing.ping_s - now, 0.01))
+        self._poll_for(max(wait_s, 0))
+
+    def _poll_for(self, wait_s: float) -> None:
         self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
-        self._poll.poll(max(wait_s, 0) * 1000 + 1)
+        self._poll.poll(wait_s * 1000 + 1)
+
+    def _hang_up(self) -> None:
+        """Close in order: a server that only sees the connection drop may leave the command running for ever."""
+        if self._close_reason is None:
+            self._stdin = iter(())
+            self._queue(NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
+            ends = monotonic() + HANG_UP_S
+            while self._close_reason is None and (left_s := ends - monotonic()) > 0:
+                self._send()
+                data = self._receive()
+                if data is None:
+                    self._poll_for(left_s)
+                else:
+                    deque(self._decode(data), maxlen=0)
+        self._socket.close()
 
     def _looking_again(self) -> None:
         """Start the silence and stall clocks anew: the consumer was busy, not the server silent."""
