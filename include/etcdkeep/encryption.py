@@ -146,38 +146,42 @@ def find_encryption_configurations(files: Mapping[str, bytes]) -> dict[str, Encr
 
 
 def check_encryption_keys(
-    seen: Iterable[tuple[str, str]], files: Mapping[str, bytes], kms_key_prefixes: Sequence[str]
+    seen: Iterable[tuple[str, str]], files: Mapping[str, bytes], kms_key_paths: Sequence[str]
 ) -> EncryptionCoverage:
     """
     Say which keys of a snapshot's encrypted values are not in the set.
 
     :param seen: (provider, key name) pairs of the snapshot's ``k8s:enc:`` values; provider without its version.
     :param files: The node archive's files, by their names in it.
-    :param kms_key_prefixes: Names in the archive below which the KMS plugin's key files lie.
+    :param kms_key_paths: Files and folders of the node where the KMS plugin keeps its keys.
     """
     problems: list[str] = []
     notes: list[str] = []
     found = find_encryption_configurations(files)
     usable = [configuration for configuration in found.values() if isinstance(configuration, EncryptionConfiguration)]
-    prefixes = tuple(prefix.strip("/") + "/" for prefix in kms_key_prefixes)
-    kms_files = [path for path, data in files.items() if path.startswith(prefixes) and data]
+    kms_paths = tuple(path.strip("/") for path in kms_key_paths)
+    kms_files = [
+        path
+        for path, data in files.items()
+        if data and any(path == kms_path or path.startswith(kms_path + "/") for kms_path in kms_paths)
+    ]
     for kind, name in sorted(set(seen)):
         if kind == "kms":
-            where = ", ".join(prefixes) or "any configured path"
+            where = ", ".join(kms_paths) or "any configured path"
             if kms_files:
                 notes.append(
-                    f"values are encrypted by KMS plugin {name!r}: {len(kms_files)} of its files are in the set (below "
+                    f"values are encrypted by KMS plugin {name!r}: {len(kms_files)} of its files are in the set ("
                     f"{where}); only the plugin itself can show that they are the right keys"
                 )
             else:
                 problems.append(
-                    f"values are encrypted by KMS plugin {name!r}, and the set holds no file below {where}: a restore "
-                    "is unreadable unless that plugin still has its keys; name its key files as extra node paths"
+                    f"values are encrypted by KMS plugin {name!r}, and the set holds no file of {where}: a restore "
+                    "is unreadable unless that plugin still has its keys; name its key files in control_plane.optional_paths"
                 )
         elif not any(configuration.keys(kind, name) for configuration in usable):
             problems.append(
                 f"values are encrypted with {kind} key {name!r}, which {_where(usable)}: they cannot be read after a "
-                "restore; find the EncryptionConfiguration that holds the key and name it as an extra node path"
+                "restore; find the EncryptionConfiguration that holds the key and add that file to extra_paths"
             )
     if problems:
         problems.extend(str(err) for err in found.values() if isinstance(err, ConfigError))

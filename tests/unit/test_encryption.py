@@ -197,6 +197,10 @@ def test_a_key_that_is_not_in_the_set_is_a_problem(seen: tuple[str, str], files:
     assert words in problem
 
 
+def test_a_kms_key_may_be_one_file() -> None:
+    assert check_encryption_keys([("kms", "v")], {"srv/kek.bin": b"k"}, ["/srv/kek.bin"]).problems == ()
+
+
 def test_without_a_configured_path_no_file_counts_as_a_kms_key() -> None:
     assert check_encryption_keys([("kms", "gke")], {"pki/ca.key": b"key"}, ()).problems
 
