@@ -1,0 +1,272 @@
+"""
+SSH connections to nodes: the way there, the host's key, our key.
+
+Nothing is read from ``~/.ssh`` or an agent, and no setting turns the host-key check off.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import StringIO
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from etcdkeep.errors import AccessDenied, EtcdkeepError, HostKeyChanged, HostKeyUnknown, Unreachable
+from etcdkeep.host_keys import ALGORITHMS, HostKey, keys_for
+
+KEEPALIVE_S = 15
+DEAD_PEER_S = 60
+PROHIBITED = 1
+"""RFC 4254 §5.1: administratively prohibited."""
+
+SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+"""How a key type is named when algorithms are negotiated, where that differs."""
+
+PARAMIKO_LOG = "etcdkeep.paramiko"
+logging.getLogger(PARAMIKO_LOG).setLevel(logging.CRITICAL)  # it logs a traceback for what our errors say in a sentence
+
+Dial = Callable[[], "socket.socket | paramiko.Channel"]
+
+
+@dataclass(frozen=True)
+class NodeTarget:
+    """
+    A host that we log in to.
+
+    :param host_keys: Lines ``[host ]algorithm base64``; lines with a host in front count for that host only.
+    """
+
+    host: str
+    port: int
+    user: str
+    host_keys: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.user}@{self.host}" + ("" if self.port == 22 else f":{self.port}")
+
+
+Jump = tuple[NodeTarget, bytes]
+
+
+@contextmanager
+def connected(
+    target: NodeTarget, private_key: bytes, jump: Jump | None, connect_s: float
+) -> Iterator[paramiko.Transport]:
+    """
+    Log in to `target`, through the jump host when there is one.
+
+    :raises HostKeyUnknown: when no key is configured for a hop.
+    :raises HostKeyChanged: when a hop shows none of its configured keys.
+    :raises AccessDenied: when a key is unusable or refused, or the jump host forbids forwarding.
+    :raises Unreachable: when a hop does not answer.
+    """
+    with ExitStack() as stack:
+        dial = stack.enter_context(reach(target, jump, connect_s))
+        yield stack.enter_context(_logged_in(target, private_key, dial, connect_s))
+
+
+@contextmanager
+def reach(target: NodeTarget, jump: Jump | None, connect_s: float) -> Iterator[Dial]:
+    """Give a function that opens one more connection to `target`, directly or from the jump host."""
+    if jump is None:
+        yield lambda: _tcp(target, connect_s)
+        return
+    hop, key = jump
+    with _logged_in(hop, key, lambda: _tcp(hop, connect_s), connect_s) as transport:
+        yield lambda: _forwarded(transport, hop, target, connect_s)
+
+
+def offered_key(target: NodeTarget, dial: Dial, connect_s: float, algorithm: str | None = None) -> HostKey | None:
+    """
+    Return a host key the server shows, of one algorithm or of its choice; None when it has none of that algorithm.
+
+    The server has proved that it holds the key, but not that it is the right server.
+    """
+    try:
+        with _negotiated(target, dial, connect_s, (algorithm,) if algorithm else ALGORITHMS) as transport:
+            return _shown_key(transport)
+    except paramiko.ssh_exception.IncompatiblePeer:
+        return None
+
+
+@contextmanager
+def _logged_in(target: NodeTarget, private_key: bytes, dial: Dial, connect_s: float) -> Iterator[paramiko.Transport]:
+    key = load_private_key(private_key, target.name)
+    trusted = keys_for(target.host_keys, target.host, target.port)
+    if not trusted:
+        raise _unknown(target, offered_key(target, dial, connect_s))
+    try:
+        with _negotiated(target, dial, connect_s, tuple({known.algorithm: None for known in trusted})) as transport:
+            shown = _shown_key(transport)
+            if shown.blob not in {known.blob for known in trusted}:
+                raise _changed(target, shown, trusted)
+            _authenticate(transport, target, key, connect_s)
+            transport.set_keepalive(KEEPALIVE_S)
+            yield transport
+    except paramiko.ssh_exception.IncompatiblePeer as err:
+        raise _changed(target, offered_key(target, dial, connect_s), trusted) from err
+
+
+@contextmanager
+def _negotiated(
+    target: NodeTarget, dial: Dial, connect_s: float, algorithms: tuple[str, ...]
+) -> Iterator[paramiko.Transport]:
+    """Yield a transport that has exchanged keys but not logged in."""
+    transport = paramiko.Transport(dial())
+    transport.set_log_channel(PARAMIKO_LOG)
+    try:
+        options = transport.get_security_options()
+        options.key_types = [name for algorithm in algorithms for name in SIGNATURES.get(algorithm, (algorithm,))]
+        options.ciphers = sorted(options.ciphers, key=lambda name: "gcm" not in name)
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = connect_s
+        try:
+            transport.start_client(timeout=connect_s)
+        except paramiko.ssh_exception.IncompatiblePeer as err:
+            if "host key" in str(err):
+                raise
+            raise AccessDenied(
+                f"SSH to {target.name}: no common algorithms: {err}. The server is too old or too new."
+            ) from err
+        except (paramiko.SSHException, EOFError, OSError) as err:
+            raise Unreachable(
+                f"SSH to {target.name}: no SSH session: {_reason(err)}. Is an SSH server on that port?"
+            ) from err
+        yield transport
+    finally:
+        transport.close()
+
+
+def _authenticate(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey, connect_s: float) -> None:
+    try:
+        further = transport.auth_publickey(target.user, key)
+    except paramiko.AuthenticationException as err:
+        raise AccessDenied(
+            f"SSH to {target.name}: the server refused the key {key.fingerprint} ({key.get_name()}): {_reason(err)}. "
+            "Check the user's name and that its authorized_keys holds this key."
+        ) from err
+    except (paramiko.SSHException, EOFError, OSError) as err:
+        raise Unreachable(f"SSH to {target.name}: the connection broke during the login: {_reason(err)}.") from err
+    if further:
+        raise AccessDenied(
+            f"SSH to {target.name}: the server wants more than the key ({', '.join(further)}); allow the login by key alone."
+        )
+
+
+def _tcp(target: NodeTarget, connect_s: float) -> socket.socket:
+    try:
+        connection = socket.create_connection((target.host, target.port), timeout=connect_s)
+    except OSError as err:
+        raise Unreachable(
+            f"SSH to {target.name}: no connection: {_reason(err)}. Is the host up, and reachable from here?"
+        ) from err
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # with the keepalives, this ends half-open connections; Linux only
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_S * 1000)
+    return connection
+
+
+def _forwarded(
+    transport: paramiko.Transport, hop: NodeTarget, target: NodeTarget, connect_s: float
+) -> paramiko.Channel:
+    way = f"SSH to {target.name} through the jump host {hop.name}"
+    try:
+        return transport.open_channel("direct-tcpip", (target.host, target.port), ("127.0.0.1", 0), timeout=connect_s)
+    except paramiko.ChannelException as err:
+        if err.code == PROHIBITED:
+            raise AccessDenied(
+                f"{way}: the jump host forbids forwarding to {target.host}:{target.port}; "
+                "set AllowTcpForwarding (and PermitOpen) in its sshd_config."
+            ) from err
+        raise Unreachable(f"{way}: the jump host cannot reach {target.host}:{target.port}: {err.text}.") from err
+    except (paramiko.SSHException, EOFError, OSError) as err:
+        raise Unreachable(
+            f"{way}: the jump host does not connect to {target.host}:{target.port}: {_reason(err)}."
+        ) from err
+
+
+def _shown_key(transport: paramiko.Transport) -> HostKey:
+    key = transport.get_remote_server_key()
+    return HostKey(key.get_name(), key.asbytes())
+
+
+def _unknown(target: NodeTarget, shown: HostKey | None) -> EtcdkeepError:
+    if shown is None:
+        return _no_key(target)
+    line = shown.line(target.host, target.port)
+    return HostKeyUnknown(
+        f"SSH to {target.name}: its host key is not in the configuration. It shows {shown.algorithm} {shown.fingerprint}. "
+        f"Compare that on the host itself (ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub), then add this line to its host_keys:\n{line}",
+        line=line,
+        fingerprint=shown.fingerprint,
+    )
+
+
+def _changed(target: NodeTarget, shown: HostKey | None, trusted: tuple[HostKey, ...]) -> EtcdkeepError:
+    if shown is None:
+        return _no_key(target)
+    expected = ", ".join(f"{known.algorithm} {known.fingerprint}" for known in trusted)
+    return HostKeyChanged(
+        f"SSH to {target.name}: it shows the host key {shown.algorithm} {shown.fingerprint}, the configuration expects {expected}. "
+        "Either the host was reinstalled or somebody is in between; nothing was sent to it. "
+        f"Find out on the host itself; if the new key is right, replace its line in host_keys:\n{shown.line(target.host, target.port)}"
+    )
+
+
+def _no_key(target: NodeTarget) -> EtcdkeepError:
+    return AccessDenied(f"SSH to {target.name}: the server has no host key of a usable type ({', '.join(ALGORITHMS)}).")
+
+
+def load_private_key(text: bytes, user: str) -> paramiko.PKey:
+    """
+    Return an SSH key from PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH format, without passphrase.
+
+    :raises AccessDenied: when it cannot be used; the message holds nothing of the key.
+    """
+    text = text.strip() + b"\n"
+    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else serialization.load_pem_private_key
+    try:
+        key = load(text, password=None)
+    except TypeError:
+        raise AccessDenied(
+            f"the SSH key for {user} is protected by a passphrase; give it without one, from a secrets backend."
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise AccessDenied(
+            f"the SSH key for {user} is no private key in PEM or OpenSSH format, or it is cut off."
+        ) from None
+    kind: type[paramiko.PKey]
+    match key:
+        case RSAPrivateKey():
+            kind = paramiko.RSAKey
+        case EllipticCurvePrivateKey():
+            kind = paramiko.ECDSAKey
+        case Ed25519PrivateKey():
+            kind = paramiko.Ed25519Key
+        case _:
+            raise AccessDenied(
+                f"the SSH key for {user} is of type {type(key).__name__.lstrip('_')}; expected RSA, ECDSA or Ed25519."
+            )
+    try:
+        plain = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        return kind.from_private_key(StringIO(plain.decode()))
+    except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
+        raise AccessDenied(
+            f"the SSH key for {user} is of a kind that SSH does not use ({type(key).__name__})."
+        ) from None
+
+
+def _reason(err: BaseException) -> str:
+    return (str(err) or type(err).__name__).rstrip(".")
