@@ -53,7 +53,6 @@ class ObjectStore(Protocol):
         Open a new object for writing; it appears whole when the block ends, and not at all when the block raises.
 
         :raises ObjectExists: when an object of that name is there, at the latest at the end of the block.
-        :raises ObjectDamaged: when the store did not keep the bytes written; the object is removed again.
         :raises NoSpace: when there is no room.
         """
 
@@ -156,7 +155,7 @@ class PodRef:
 
 class KubeApi(Protocol):
     """
-    The few reads of the Kubernetes API that a backup needs; objects come as the API's own JSON.
+    The few calls of the Kubernetes API that a backup or restore needs; objects come as the API's own JSON.
 
     Raises :class:`~etcdkeep.errors.Unreachable`, :class:`~etcdkeep.errors.AccessDenied`,
     :class:`~etcdkeep.errors.NotFound`.
@@ -170,6 +169,15 @@ class KubeApi(Protocol):
 
     def version(self) -> str:
         """The server's ``gitVersion``."""
+
+    def create(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST an object to its collection; no error when one of that name is there already."""
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """PATCH one object, or its `scale`, with a JSON merge patch."""
+
+    def delete(self, path: str) -> None:
+        """DELETE one object; no error when it is gone already."""
 
     def exec(self, pod: PodRef) -> CommandRunner:
         """Return a runner for commands inside that container."""

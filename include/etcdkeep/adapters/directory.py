@@ -74,10 +74,10 @@ class DirectoryStore:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
+        if self.stat(name) is None:
+            raise NotFound(f"{name} is not in {self.url}.")
         folder, leaf = _split(name)
         with self._folder(folder) as directory, self._translated(name):
-            if not _regular(leaf, directory):
-                raise NotFound(f"{name} is not in {self.url}.")
             descriptor = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
         with _File(descriptor, "rb", lambda: self._translated(name)) as file:
             yield io.BufferedReader(file, READ_AHEAD_BYTES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -52,6 +53,9 @@ REQUEST_TIMEOUT_S = (10.0, 60.0)
 """To connect, and between two bytes."""
 
 PASSING_STATUS = frozenset({408, 409, 410, 429})
+
+# For tracing that we do not use, the client would read the bucket's settings in a thread of its own, at every first use.
+os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
 def open_gcs(bucket: str, prefix: str = "") -> GcsStore:
@@ -209,9 +213,9 @@ class GcsStore:
             return
         with self._translated(name):
             blob.delete(if_generation_match=blob.generation, retry=self._retry, timeout=REQUEST_TIMEOUT_S)
-        raise ObjectDamaged(
+        raise StoreUnavailable(
             f"{name} of {self.url} was damaged on its way: {digest.size_bytes} bytes with CRC-32C {digest.crc32c} were sent, "
-            f"the server stored {blob.size} and {_crc32c(blob)}; it was deleted again."
+            f"the server stored {blob.size} and {_crc32c(blob)}; it was deleted again. Write it anew."
         )
 
     @contextmanager
@@ -221,7 +225,9 @@ class GcsStore:
         except GoogleAPICallError as err:
             raise self._refusal(name, err.code, err.message) from err
         except InvalidResponse as err:
-            raise self._refusal(name, err.response.status_code, err.response.reason) from err
+            raise self._refusal(
+                name, err.response.status_code, f"{err.response.reason}: {err.response.text[:500]}"
+            ) from err
         except GoogleAuthError as err:
             if err.retryable:
                 raise self._unavailable(name, err) from err
@@ -243,6 +249,8 @@ class GcsStore:
             )
         if status is None or status in PASSING_STATUS or status >= 500:
             return self._unavailable(name, f"{status} {reason}")
+        if "crc32c" in (reason or "").lower():
+            return self._unavailable(name, f"the bytes were damaged on their way ({status} {reason})")
         return ConfigError(
             f"{where}: the server refused the request: {status} {reason}. Check the bucket's name and settings."
         )
@@ -252,10 +260,16 @@ class GcsStore:
 
 
 class _Upload(BlobWriter):  # type: ignore[misc]
-    """An upload that is published by `close` alone."""
+    """An upload that is published by `close` alone, and can be cancelled."""
 
     def __del__(self) -> None:
         """Do nothing: the inherited finalizer closes, and so would publish what was written before a failure."""
+
+    def terminate(self) -> None:
+        """Cancel the session at its own address; the inherited method asks at that of the bucket (3.17)."""
+        if self._upload_and_transport:
+            upload, transport = self._upload_and_transport
+            transport.delete(upload.resumable_url, timeout=REQUEST_TIMEOUT_S)
 
 
 class _Sink(io.RawIOBase):
@@ -283,9 +297,9 @@ class _Source(io.RawIOBase):
     """One generation of an object, read by range requests, so that a cut costs one range."""
 
     def __init__(
-        self, blob: storage.Blob, retry: Retry, translated: Callable[[], AbstractContextManager[None]]
+        self, found: storage.Blob, retry: Retry, translated: Callable[[], AbstractContextManager[None]]
     ) -> None:
-        self._blob = blob
+        self._found = found
         self._retry = retry
         self._translated = translated
         self._at = 0
@@ -295,11 +309,13 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer)
-        end = min(self._at + view.nbytes, self._blob.size)
+        end = min(self._at + view.nbytes, self._found.size)
         if self._at >= end:
             return 0
+        # A new handle each time: a download makes the client forget which generation it is for.
+        blob = self._found.bucket.blob(self._found.name, generation=self._found.generation)
         with self._translated():
-            data = self._blob.download_as_bytes(
+            data = blob.download_as_bytes(
                 start=self._at,
                 end=end - 1,
                 raw_download=True,
@@ -309,12 +325,18 @@ class _Source(io.RawIOBase):
             )
         if len(data) != end - self._at:
             raise ObjectDamaged(
-                f"{self._blob.name} in bucket {self._blob.bucket.name} gave {len(data)} bytes for {self._at} to {end} of "
-                f"{self._blob.size}: it is shorter than recorded."
+                f"{self._found.name} in bucket {self._found.bucket.name} gave {len(data)} bytes for {self._at} to {end} of "
+                f"{self._found.size}: it is shorter than recorded."
             )
         view[: len(data)] = data
         self._at = end
         return len(data)
+
+    def readall(self) -> bytes:
+        """Return the rest in one request; the inherited method would ask for 8 KiB at a time."""
+        rest = bytearray(self._found.size - self._at)
+        self.readinto(rest)
+        return bytes(rest)
 
 
 def _crc32c(blob: storage.Blob) -> int | None:
