@@ -133,6 +133,10 @@ class SnapshotDamaged(PermanentError):
     """The bytes of a snapshot are not what etcd wrote."""
 
 
+class ValueDamaged(PermanentError):
+    """One value in a snapshot is not what an API server stores; the other values can still be read."""
+
+
 class SealError(PermanentError):
     """Sealed bytes cannot be opened: altered, truncated, or not made by age and zstd."""
 
@@ -171,3 +175,46 @@ class VerificationFailed(PermanentError):
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
         self.problems = problems
+
+
+# --- restore ---------------------------------------------------------------------------------------------------
+
+
+class PlanChanged(PermanentError):
+    """The plan to be carried out is not the one that was approved."""
+
+
+class RestoreRefused(PermanentError):
+    """
+    A restore cannot be planned or begun.
+
+    :param problems: Every reason, one sentence each.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems
+
+
+class StepFailed(PermanentError):
+    """
+    A step of a restore did not reach its end state.
+
+    :param step: Its name in the plan.
+    """
+
+    def __init__(self, message: str, *, step: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class RollbackIncomplete(PermanentError):
+    """
+    A restore could not be taken back wholly.
+
+    :param remaining: The steps still to be undone, in order, as command lines.
+    """
+
+    def __init__(self, message: str, *, remaining: tuple[str, ...]) -> None:
+        super().__init__("\n".join((message, *(f"  {line}" for line in remaining))))
+        self.remaining = remaining

@@ -56,6 +56,7 @@ class EtcdStaticPod:
     :param initial_cluster: ``name=url,…`` as of the day this member joined: of three members set up one after the
         other by kubeadm, only the last one's names all three.
     :param initial_advertise_peer_urls: This member's own peer URLs, comma-separated.
+    :param client_url: The first URL at which it listens for clients.
     """
 
     name: str
@@ -64,6 +65,26 @@ class EtcdStaticPod:
     wal_dir: str | None
     initial_cluster: str
     initial_advertise_peer_urls: str
+    client_url: str = "https://127.0.0.1:2379"
+
+
+@dataclass(frozen=True)
+class ApiserverStaticPod:
+    """
+    What of kube-apiserver's manifest is needed to ask it, and its etcd, from the node itself. Paths are the host's.
+
+    :param url: Where it serves on the node.
+    :param etcd_ca: With `etcd_cert` and `etcd_key`: its client files for etcd.
+    :param client_cert: With `client_key`: a certificate that it accepts, the one it shows to kubelets; None where it
+        has none.
+    """
+
+    url: str
+    etcd_ca: str | None
+    etcd_cert: str | None
+    etcd_key: str | None
+    client_cert: str | None
+    client_key: str | None
 
 
 def apiserver_files(manifest: bytes, source: str) -> tuple[str, ...]:
@@ -101,6 +122,30 @@ def etcd_static_pod(manifest: bytes, source: str) -> EtcdStaticPod:
         wal_dir=container.host_path(container.last("wal-dir")),
         initial_cluster=container.last("initial-cluster") or ",".join(f"{name}={url}" for url in peer_urls.split(",")),
         initial_advertise_peer_urls=peer_urls,
+        client_url=(container.last("listen-client-urls") or "https://127.0.0.1:2379").split(",")[0],
+    )
+
+
+def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
+    """
+    Read how kube-apiserver is asked from its own node.
+
+    :param source: The manifest's name, for messages.
+    :raises ConfigError: when it is no pod manifest, or starts no kube-apiserver.
+    """
+    container = next((each for each in _containers(manifest, source) if each.last("etcd-servers")), None)
+    if container is None:
+        raise ConfigError(f"{source} starts no kube-apiserver with --etcd-servers")
+    bound = container.last("bind-address")
+    address = container.last("advertise-address") if bound in ("", "0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound
+    host = address or "127.0.0.1"
+    return ApiserverStaticPod(
+        url=f"https://{f'[{host}]' if ':' in host else host}:{container.last('secure-port') or '6443'}",
+        etcd_ca=container.host_path(container.last("etcd-cafile")),
+        etcd_cert=container.host_path(container.last("etcd-certfile")),
+        etcd_key=container.host_path(container.last("etcd-keyfile")),
+        client_cert=container.host_path(container.last("kubelet-client-certificate")),
+        client_key=container.host_path(container.last("kubelet-client-key")),
     )
 
 

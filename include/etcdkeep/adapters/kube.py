@@ -1,4 +1,4 @@
-"""The Kubernetes API of one cluster: the few reads that a backup needs, and commands inside pods."""
+"""The Kubernetes API of one cluster: the few calls that a backup or restore needs, and commands inside pods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RETRIES = urllib3.Retry(
 
 class KubeApiClient:
     """
-    Reads and execs with a ready client; implements :class:`~etcdkeep.ports.KubeApi`.
+    Reads, writes and execs with a ready client; implements :class:`~etcdkeep.ports.KubeApi`.
 
     :param api_client: From :func:`open_kubeconfig` or from Airflow's ``KubernetesHook``.
     """
@@ -70,21 +70,48 @@ class KubeApiClient:
         """Return a runner for commands inside that container."""
         return PodExec(self._client, pod, self._exec_timing)
 
-    def _read(self, path: str, query: Mapping[str, str], permission: str) -> dict[str, Any]:
-        configuration = self._client.configuration
-        request = Request(configuration, f"GET {path}", permission)
-        headers = {**self._client.default_headers, "Accept": "application/json"}
+    def create(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST an object to its collection; no error when one of that name is there already."""
+        self._write("POST", path, body, "application/json", accepted=(200, 201, 202, 409))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        """PATCH one object, or its `scale`, with a JSON merge patch."""
+        self._write("PATCH", path, body, "application/merge-patch+json", accepted=(200, 201))
+
+    def delete(self, path: str) -> None:
+        """DELETE one object; no error when it is gone already."""
+        self._write("DELETE", path, None, "application/json", accepted=(200, 202, 404))
+
+    def _write(
+        self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str, *, accepted: tuple[int, ...]
+    ) -> None:
+        request = Request(self._client.configuration, f"{method} {path}", f"the verb {method.lower()} on this resource")
+        data = None if body is None else json.dumps(body).encode()
+        response = self._send(request, method, path, {"Content-Type": content_type}, data)
+        if response.status not in accepted:
+            raise refused(request, response.status, response.data)
+
+    def _send(
+        self, request: Request, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {**self._client.default_headers, "Accept": "application/json", **headers}
         self._client.update_params_for_auth(headers, [], ["BearerToken"])
         try:
-            response = self._client.rest_client.pool_manager.request(
-                "GET",
-                f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+                method,
+                f"{self._client.configuration.host}{target}",
                 headers=headers,
+                body=body,
                 timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
                 retries=RETRIES,
             )
         except (urllib3.exceptions.HTTPError, OSError) as err:
             raise not_connected(request, err) from err
+        return response
+
+    def _read(self, path: str, query: Mapping[str, str], permission: str) -> dict[str, Any]:
+        request = Request(self._client.configuration, f"GET {path}", permission)
+        response = self._send(request, "GET", path + (f"?{urlencode(query)}" if query else ""), {})
         if response.status != 200:
             raise refused(request, response.status, response.data)
         try:

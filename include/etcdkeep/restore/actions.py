@@ -1,0 +1,163 @@
+"""Carrying out one action of a plan, and answering one check, over the ports."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
+
+from etcdkeep.errors import CommandFailed, NotFound
+from etcdkeep.ports import StreamLimits
+from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Check, Move, Put, Run, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from etcdkeep.ports import CommandRunner, KubeApi
+
+CHECK_S = 60.0
+PIECE_BYTES = 16 * 2**20
+"""Files travel in pieces, each a command of its own: constant memory, and no wait for an end of input that some exec protocols cannot signal."""
+WRITE_BLOCK_BYTES = 2**20
+
+
+class World(Protocol):
+    """Where a plan acts. Runners may be asked for again and again: after a cut, a new connection is in order."""
+
+    def runner(self, place: str) -> CommandRunner:
+        """Return a runner for a node or pod of the plan."""
+
+    def api(self) -> KubeApi:
+        """Return the Kubernetes API (kubeception: the admin cluster's)."""
+
+    def artifact(self, name: str) -> Iterator[bytes]:
+        """Yield the plaintext of an artifact of the set."""
+
+
+def holds(world: World, place: str, check: AnyCheck) -> bool:
+    """
+    Answer a check.
+
+    :raises EtcdkeepError: when the place does not answer; that is neither yes nor no.
+    """
+    if isinstance(check, ApiCheck):
+        return _shows(world.api(), check)
+    try:
+        output = world.runner(place).run(check.argv, StreamLimits(CHECK_S)).stdout.decode(errors="replace")
+    except CommandFailed:
+        if check.expects == "nothing":
+            raise
+        return check.expects == "failure"
+    match check.expects:
+        case "success":
+            return True
+        case "failure":
+            return False
+        case "nothing":
+            return not output.strip()
+        case "match":
+            return any(re.search(check.pattern, line) for line in output.splitlines())
+        case _:
+            assert_never(check.expects)
+
+
+def act(world: World, place: str, action: Action) -> None:
+    """Carry one action out; repeating it is harmless."""
+    match action:
+        case Run():
+            world.runner(place).run(action.argv, StreamLimits(action.limit_s))
+        case Put():
+            _put(world.runner(place), action, world.artifact(action.artifact))
+        case Write():
+            _put(world.runner(place), action, [action.text.encode()])
+        case Move():
+            _move(world.runner(place), action)
+        case Call():
+            _call(world.api(), action)
+        case _:
+            assert_never(action)
+
+
+def exists_argv(path: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the call that succeeds when there is anything of that name, a dangling link included."""
+    return (*prefix, "test", "-e", path, "-o", "-L", path)
+
+
+def rename_argv(source: str, target: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the call that renames; whatever appeared at `target` in between keeps its content under a numbered name."""
+    return (*prefix, "mv", "-T", "--backup=numbered", source, target)
+
+
+def _move(runner: CommandRunner, move: Move) -> None:
+    limits = StreamLimits(CHECK_S)
+    source, target = (_exists(runner, path, move.prefix) for path in (move.source, move.target))
+    if not source and not target:
+        raise NotFound(f"{runner.where}: neither {move.source} nor {move.target} is there; nothing was renamed.")
+    if not source:
+        return
+    if target:
+        runner.run(rename_argv(move.target, move.displaced, move.prefix), limits)
+    runner.run(rename_argv(move.source, move.target, move.prefix), limits)
+
+
+def _exists(runner: CommandRunner, path: str, prefix: tuple[str, ...]) -> bool:
+    try:
+        runner.run(exists_argv(path, prefix), StreamLimits(CHECK_S))
+    except CommandFailed:
+        return False
+    return True
+
+
+def write_argv(path: str, size_bytes: int, block: int, prefix: tuple[str, ...]) -> tuple[str, ...]:
+    """
+    Return the call that writes `size_bytes` of its input to a file, from the given MiB on.
+
+    It reads no further than that. The first piece makes the file anew, readable by its owner only.
+    """
+    keep = " conv=notrunc" if block else ""
+    script = f'umask 077; head -c "$1" | dd of="$2" bs={WRITE_BLOCK_BYTES} seek="$3" iflag=fullblock{keep}'
+    return (*prefix, "sh", "-c", script, "sh", str(size_bytes), path, str(block))
+
+
+def _put(runner: CommandRunner, action: Put | Write, chunks: Iterable[bytes]) -> None:
+    block = 0
+    for piece in _pieces(chunks):
+        runner.run(write_argv(action.path, len(piece), block, action.prefix), StreamLimits(CHECK_S), stdin=piece)
+        block += PIECE_BYTES // WRITE_BLOCK_BYTES
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut a stream into pieces of equal size; the last is shorter, and an empty stream is one empty piece."""
+    piece = bytearray()
+    sent = False
+    for chunk in chunks:
+        piece += chunk
+        while len(piece) >= PIECE_BYTES:
+            yield bytes(piece[:PIECE_BYTES])
+            del piece[:PIECE_BYTES]
+            sent = True
+    if piece or not sent:
+        yield bytes(piece)
+
+
+def _call(api: KubeApi, call: Call) -> None:
+    match call.verb:
+        case "create":
+            api.create(call.path, call.body or {})
+        case "patch":
+            api.patch(call.path, call.body or {})
+        case "delete":
+            api.delete(call.path)
+        case _:
+            assert_never(call.verb)
+
+
+def _shows(api: KubeApi, check: ApiCheck) -> bool:
+    try:
+        found: Any = api.get(check.path)
+    except NotFound:
+        return not check.value if not check.field else False
+    if not check.field:
+        return bool(check.value)
+    for part in check.field.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return bool((found or 0) == (check.value or 0))

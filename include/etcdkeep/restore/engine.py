@@ -1,0 +1,239 @@
+"""
+Walking a plan: forward phase by phase, and backward to the state before.
+
+The engine keeps no memory. What is done is read from the nodes by each step's own check, so a walk may be killed at
+any point and begun again, also by another worker, and also after a node has rebooted in between. Whatever a check
+cannot answer stops the walk: an unknown state never leads to a change.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from etcdkeep.errors import EtcdkeepError, RollbackIncomplete, StepFailed, TransientError
+from etcdkeep.restore.actions import World, act, holds
+from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+TRIES = 3
+RETRY_DELAY_S = 2.0
+
+State = Literal["began", "done", "already", "unneeded", "undoing", "undone", "failed", "remedied"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One transition, for the record of the restore; `at` is seconds since the epoch."""
+
+    step: str
+    phase: Phase
+    place: str
+    state: State
+    at: float
+    words: str = ""
+
+
+Record = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one step stands: True done, False not, None not known (the place does not answer)."""
+
+    step: Step
+    done: bool | None
+
+
+class Engine:
+    """
+    Walks one plan.
+
+    :param record: Told of each transition before the walk goes on.
+    :param undo_line: Renders a step's undo as a command line for people (:func:`etcdkeep.restore.runbook.undo_lines`).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        record: Record = lambda event: None,
+        *,
+        undo_line: Callable[[Plan, Step], str] = lambda plan, step: step.name,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._plan = plan
+        self._world = world
+        self._record = record
+        self._undo_line = undo_line
+        self._sleep = sleep
+        self._clock = clock
+        self._now = now
+        self._steps = {step.name: step for step in plan.steps}
+
+    def walk(self, phases: Collection[Phase] = PHASES) -> None:
+        """
+        Bring the steps of these phases to their end state, in the plan's order.
+
+        :raises StepFailed: when one does not get there; what was done before stays done.
+        :raises TransientError: when a place did not answer; walking again goes on from there.
+        """
+        for step in self._plan.steps:
+            if step.phase in phases:
+                self._guarded(step, self._forward)
+
+    def roll_back(self) -> None:
+        """
+        Take everything back, last step first, and wait until the old state works again.
+
+        Where places are independent, trouble in one does not keep the others from being taken back.
+
+        :raises RollbackIncomplete: when something could not be undone; it names what, and gives the command lines.
+        """
+        failures: dict[str, EtcdkeepError] = {}
+        for step in reversed(self._plan.steps):
+            lane = step.place if self._plan.independent else ""
+            if lane in failures or not step.reversible:
+                continue
+            try:
+                self._guarded(step, self._backward)
+            except EtcdkeepError as err:
+                failures[lane] = err
+        if failures:
+            raise self._incomplete(failures)
+        for step in self._plan.after_rollback:
+            self._guarded(step, self._forward)
+
+    def standing(self) -> tuple[Standing, ...]:
+        """Ask where every step stands; changes nothing."""
+
+        def ask(step: Step) -> bool | None:
+            try:
+                return self._is(step.place, step.done)
+            except EtcdkeepError:
+                return None
+
+        return tuple(Standing(step, ask(step)) for step in self._plan.steps)
+
+    # --- one step ------------------------------------------------------------------------------------------------
+
+    def _guarded(self, step: Step, advance: Callable[[Step], None]) -> None:
+        """Advance a step, trying again after passing trouble: every try asks anew what is done."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                advance(step)
+            except TransientError as err:
+                log.warning("%s: %s", step.name, err)
+                if not tries_left:
+                    self._tell(step, "failed", str(err))
+                    raise
+                self._sleep(RETRY_DELAY_S)
+            except EtcdkeepError as err:
+                self._tell(step, "failed", str(err))
+                if isinstance(err, StepFailed):
+                    raise
+                raise StepFailed(f"step {step.name} ({step.words}): {err}", step=step.name) from err
+            else:
+                return
+
+    def _forward(self, step: Step) -> None:
+        if step.action is None and step.done is None:
+            return
+        if step.do_for and all(self._is_done(self._steps[name]) for name in step.do_for):
+            self._tell(step, "unneeded")
+        elif not step.always and self._is_done(step):
+            self._tell(step, "already")
+        else:
+            for guard in self._plan.steps:
+                if step.name in guard.do_for and not self._is_done(guard):
+                    self._change(guard, guard.action, guard.done, "began", "done")
+            self._change(step, step.action, step.done, "began", "done")
+
+    def _backward(self, step: Step) -> None:
+        if step.undo_for and all(self._is_undone(self._steps[name]) for name in step.undo_for):
+            return
+        if self._is_undone(step):
+            return
+        for guard in reversed(self._plan.steps):
+            if step.name in guard.undo_for and not self._is_undone(guard):
+                self._change(guard, guard.undo, guard.undone, "undoing", "undone")
+        self._change(step, step.undo, step.undone, "undoing", "undone")
+
+    def _change(
+        self, step: Step, action: Action | None, check: AnyCheck | None, begins: State, ends: State
+    ) -> None:
+        self._tell(step, begins)
+        if action is not None:
+            act(self._world, step.place, action)
+        self._settle(step, check)
+        self._tell(step, ends)
+
+    def _settle(self, step: Step, check: AnyCheck | None) -> None:
+        if check is None:
+            return
+        until = self._clock() + step.wait_s
+        remedy = step.remedy
+        while not holds(self._world, step.place, check):
+            if self._clock() >= until:
+                raise StepFailed(
+                    f"step {step.name} ({step.words}): its end state was not reached within {step.wait_s:g} s; "
+                    f"asked by: {_shown(check)}",
+                    step=step.name,
+                )
+            if remedy is not None and holds(self._world, step.place, remedy.seen):
+                self._apply(step, remedy)
+                remedy = None
+            self._sleep(POLL_S)
+
+    def _apply(self, step: Step, remedy: Remedy) -> None:
+        log.warning("%s: %s", step.name, remedy.words)
+        act(self._world, step.place, remedy.action)
+        self._tell(step, "remedied", remedy.words)
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    def _is(self, place: str, check: AnyCheck | None) -> bool:
+        return check is not None and holds(self._world, place, check)
+
+    def _is_done(self, step: Step) -> bool:
+        return self._is(step.place, step.done)
+
+    def _is_undone(self, step: Step) -> bool:
+        return not step.reversible or self._is(step.place, step.undone)
+
+    def _tell(self, step: Step, state: State, words: str = "") -> None:
+        log.info("%s: %s %s", step.place, step.name, state)
+        self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
+
+    def _incomplete(self, failures: dict[str, EtcdkeepError]) -> RollbackIncomplete:
+        remaining = tuple(self._undo_line(self._plan, step) for step in self._to_undo(failures))
+        reasons = "; ".join(str(failure) for failure in failures.values())
+        folders = ", ".join(f"{place.name}:{place.folder}" for place in self._plan.places if place.folder)
+        return RollbackIncomplete(
+            f"restore {self._plan.run!r} of cluster {self._plan.cluster!r} was not taken back wholly: {reasons}. Nothing was "
+            f"deleted: all that was set aside is in {folders}. When the cause is mended, roll back again, or run by hand, in this order:",
+            remaining=remaining,
+        )
+
+    def _to_undo(self, failures: dict[str, EtcdkeepError]) -> Iterator[Step]:
+        for step in reversed(self._plan.steps):
+            lane = step.place if self._plan.independent else ""
+            if lane not in failures or not step.reversible:
+                continue
+            try:
+                if self._is_undone(step):
+                    continue
+            except EtcdkeepError:
+                log.debug("%s: not known whether it is undone", step.name)
+            yield step
+
+
+def _shown(check: AnyCheck) -> str:
+    return " ".join(check.argv) if check.kind == "check" else f"GET {check.path} {check.field}"
