@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, Asset, Param, get_parsing_context
-from etcdkeep_airflow.operators.verify import VerifyOperator
+from airflow.sdk import DAG, Param, get_parsing_context
+from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
 from etcdkeep.config import Cluster, load_config
 from etcdkeep_airflow.operators.backup import (
@@ -72,7 +72,7 @@ def backup_dag(cluster: Cluster) -> DAG:
             task_id="verify",
             published=upload.output,
             queue=cluster.verify_queue or cluster.queue,
-            outlets=[Asset(name=f"backup__{cluster.name}", uri=f"etcdkeep://{cluster.name}/backup")],
+            outlets=[backup_asset(cluster.name)],
         )
         cleanup = CleanupOperator(task_id="cleanup", discovery=discover.output).as_teardown()
 

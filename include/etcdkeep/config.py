@@ -90,7 +90,7 @@ class JumpHost(Section):
     host_keys: tuple[KeyLine, ...] = Field(
         (),
         description="Its public host keys, as printed by `python -m etcdkeep trust`.",
-        examples=[["ssh-ed25519 AAAAC3…"]],
+        examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
     )
 
 
@@ -112,7 +112,7 @@ class Ssh(Section):
     host_keys: tuple[KeyLine, ...] = Field(
         (),
         description="Public host keys of the nodes, one line each: `[host ]type base64`. Checking cannot be turned off.",
-        examples=[["10.0.0.11 ssh-ed25519 AAAAC3…"]],
+        examples=[["10.0.0.11 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
     )
     jump: JumpHost | None = Field(
         None, description="Jump host, for nodes in a private network.", examples=[{"host": "bastion.example.net"}]
@@ -201,7 +201,7 @@ class Cluster(Section):
     age_recipients: tuple[str, ...] = Field(
         min_length=1,
         description="Public keys that every artifact is sealed to: age1… or ssh-ed25519 …",
-        examples=[["age1…", "ssh-ed25519 AAAAC3…"]],
+        examples=[["age1z04tf0zf3evfv40maecvnxvqevzqfc7qj2ejzg775yvumsr3l9jqe4lmqv"]],
     )
     age_identity: SecretRef | None = Field(
         None,

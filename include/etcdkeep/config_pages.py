@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 WIDTH = 110
+BENEATH = ("repository", "age_recipients", "age_identity", "signing")
+"""Settings that the sample gives once for all clusters."""
+
+SET = ("name", "profile", "kubeconfig")
+"""Settings that the sample gives its cluster; the others stand there as comments."""
 
 
 def json_schema() -> str:
@@ -35,19 +40,15 @@ def example() -> str:
         "# Beneath every cluster's own settings; any setting of a cluster may stand here.",
         "defaults:",
     ]
-    for name in ("repository", "age_recipients", "age_identity", "signing"):
+    for name in BENEATH:
         lines += _set(name, Cluster.model_fields[name], "  ")
     lines += ["", "clusters:"]
-    first = "  - "
     for name, field in Cluster.model_fields.items():
-        if name in ("name", "profile", "kubeconfig"):
-            lines += [
-                f"{first}{line[4:]}" if index == 0 else line
-                for index, line in enumerate(_set(name, field, "    ", comment=name != "name"))
-            ]
-            first = "    "
-        elif name not in ("repository", "age_recipients", "age_identity", "signing"):
+        if name in SET:
+            lines += _set(name, field, "    ")
+        elif name not in BENEATH:
             lines += _commented(name, field, "    ")
+    lines[lines.index("clusters:") + 2] = lines[lines.index("clusters:") + 2].replace("    name", "  - name")
     return "\n".join(lines) + "\n"
 
 
@@ -88,25 +89,28 @@ def reference() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _set(name: str, field: FieldInfo, indent: str, *, comment: bool = True) -> list[str]:
-    text = yaml.safe_dump({name: _example(field)}, sort_keys=False, default_flow_style=False, width=200).strip()
-    return [*(_comment(field, indent) if comment else []), *textwrap.indent(text, indent).splitlines()]
+def _set(name: str, field: FieldInfo, indent: str) -> list[str]:
+    return [*_comment(field, indent), *textwrap.indent(_yaml({name: _example(field)}), indent).splitlines()]
 
 
 def _commented(name: str, field: FieldInfo, indent: str) -> list[str]:
+    return [*_comment(field, indent), *(f"{indent}# {line}" for line in _setting(name, field))]
+
+
+def _setting(name: str, field: FieldInfo) -> list[str]:
+    """Return a setting at its default, or its example where the default is empty, with what is inside it explained."""
     model = _model(field.annotation)
-    if model is None or _alternatives(model):
-        value = _default(field)
-        text = yaml.safe_dump(
-            {name: value if value not in (None, [], {}) else _example(field)}, sort_keys=False, width=200
-        ).strip()
-        return [*_comment(field, indent), *(f"{indent}# {line}" for line in text.splitlines())]
-    lines = [*_comment(field, indent), f"{indent}# {name}:"]
-    for inner, inner_field in model.model_fields.items():
-        lines += [
-            f"{indent}#   {line}" for line in (each.removeprefix("# ") for each in _commented(inner, inner_field, ""))
+    if model is not None and not _alternatives(model):
+        inner = [
+            line for key, value in model.model_fields.items() for line in (*_comment(value, ""), *_setting(key, value))
         ]
-    return lines
+        return [f"{name}:", *(f"  {line}" for line in inner)]
+    value = _default(field)
+    return _yaml({name: value if value not in (None, [], {}) else _example(field)}).splitlines()
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False, width=200, allow_unicode=True).strip()
 
 
 def _comment(field: FieldInfo, indent: str) -> list[str]:

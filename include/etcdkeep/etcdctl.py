@@ -21,6 +21,10 @@ UTIL_SINCE = (3, 6)
 """From here on ``snapshot status`` and ``snapshot restore`` are etcdutl's alone."""
 
 
+LIVE_KEYS_SINCE = (3, 6)
+"""From here on ``totalKey`` of ``snapshot status`` counts live keys, before it every record of every bucket."""
+
+
 @dataclass(frozen=True)
 class EndpointStatus:
     """One member's answer to ``endpoint status``. Ids are 16 hex digits, sizes bytes."""

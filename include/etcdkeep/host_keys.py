@@ -67,17 +67,23 @@ def parse_host_key(line: str) -> HostKey:
         blob = b64decode(fields[1], validate=True)
     except Base64Error as err:
         raise ConfigError(f"host key line {line!r}: the key is not base64 ({err}); copy the whole line again.") from err
-    if blob_algorithm(blob) != fields[0]:
+    if _first_field(blob) != fields[0].encode():
         raise ConfigError(
             f"host key line {line!r}: the base64 part is cut off or not a key of type {fields[0]}; copy the whole line again."
         )
     return HostKey(fields[0], blob, hosts)
 
 
-def blob_algorithm(blob: bytes) -> str:
-    """Return the algorithm that a key blob names in its first field, or an empty string."""
-    length = int.from_bytes(blob[:4], "big")
-    return blob[4 : 4 + length].decode("ascii", "replace") if 4 + length < len(blob) else ""
+def _first_field(blob: bytes) -> bytes:
+    """Return the first of a key's length-prefixed fields (RFC 4253 §6.6), empty when they do not fill the blob exactly."""
+    fields, rest = [], blob
+    while rest:
+        length = int.from_bytes(rest[:4], "big")
+        field, rest = rest[4 : 4 + length], rest[4 + length :]
+        if len(field) < length:
+            return b""
+        fields.append(field)
+    return fields[0] if len(fields) > 1 else b""
 
 
 def keys_for(lines: Iterable[str], host: str, port: int) -> tuple[HostKey, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from etcdkeep.errors import ObjectDamaged
+from etcdkeep.etcdctl import LIVE_KEYS_SINCE, version_tuple
 
 
 class Record(BaseModel):
@@ -108,6 +109,11 @@ class Snapshot(Record):
     size_bytes: int
     tool: str
     tool_version: str
+
+    @property
+    def counted(self) -> Literal["total_keys", "live_keys"]:
+        """Which of the two rules `total_keys` follows."""
+        return "live_keys" if version_tuple(self.tool_version) >= LIVE_KEYS_SINCE else "total_keys"
 
 
 class Run(Record):

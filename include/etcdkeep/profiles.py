@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 ProfileName = Literal["gke-admin", "gke-user-kubeception", "gke-user-controlplane-v2", "kubeadm"]
-HostPath = Annotated[str, StringConstraints(pattern=r"^/[^\0]*$")]
+HostPath = Annotated[str, StringConstraints(pattern=r"^/[^\x00\n]*$")]
 
 
 class Section(BaseModel):
@@ -30,6 +30,45 @@ class EtcdTls(Section):
         "/etc/kubernetes/pki/etcd/healthcheck-client.crt", description="Client certificate that etcd accepts."
     )
     key: HostPath = Field("/etc/kubernetes/pki/etcd/healthcheck-client.key", description="Key of that certificate.")
+
+
+class Kubelet(Section):
+    """How the kubelet is stopped and started on a node (all run through sudo)."""
+
+    stop: tuple[str, ...] = Field(
+        ("systemctl", "stop", "kubelet"),
+        min_length=1,
+        description="Stops it; returns when it has stopped.",
+        examples=[["systemctl", "stop", "kubelet"]],
+    )
+    start: tuple[str, ...] = Field(
+        ("systemctl", "start", "kubelet"),
+        min_length=1,
+        description="Starts it; no error when it runs already.",
+        examples=[["systemctl", "start", "kubelet"]],
+    )
+    running: tuple[str, ...] = Field(
+        ("systemctl", "is-active", "kubelet"),
+        min_length=1,
+        description="Ends with 0 when it runs and with another code when it does not.",
+        examples=[["systemctl", "is-active", "kubelet"]],
+    )
+
+
+class Workloads(Section):
+    """Of a control plane that runs as pods of an admin cluster: its objects, all in the cluster's namespace."""
+
+    etcd: str = Field("kube-etcd", description="StatefulSet of etcd.", examples=["kube-etcd"])
+    clients: tuple[str, ...] = Field(
+        ("statefulsets/kube-apiserver", "deployments/gke-master-etcd-maintenance"),
+        description="What is scaled to zero while etcd is restored, as kind/name; what is not there is left out.",
+        examples=[["statefulsets/kube-apiserver"]],
+    )
+    disruption_budget: str = Field(
+        "kube-apiserver-pdb",
+        description="PodDisruptionBudget that is taken away meanwhile, where there is one.",
+        examples=["kube-apiserver-pdb"],
+    )
 
 
 class ControlPlane(Section):
@@ -132,6 +171,19 @@ class ControlPlane(Section):
         None,
         description="Image with etcdctl for nodes that have no etcd tools of their own; `{version}` is the GKE version.",
         examples=["gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"],
+    )
+    static_pods: tuple[str, ...] = Field(
+        ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+        min_length=1,
+        description="Containers that a restore stops; each one's manifest is `<name>.yaml`.",
+        examples=[["etcd", "kube-apiserver"]],
+    )
+    kubelet: Kubelet = Field(default_factory=Kubelet, description="How the kubelet is stopped and started.")
+    crictl: tuple[str, ...] = Field(
+        ("crictl",), min_length=1, description="How crictl is called on a node.", examples=[["/opt/bin/crictl"]]
+    )
+    workloads: Workloads = Field(
+        default_factory=Workloads, description="Of a kubeception cluster: the objects that a restore scales."
     )
 
 

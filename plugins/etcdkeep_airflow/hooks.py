@@ -6,11 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
-from etcdkeep.adapters.kube import open_kubeconfig
+from etcdkeep.adapters.kube_config import open_kubeconfig
 
 from etcdkeep.adapters.site import Site, read_secret_file
 from etcdkeep.config import KubeconfigRef, SecretRef, load_config
@@ -52,6 +51,9 @@ class ConnectionCredentials:
         """Return a client of the API that the connection, the file or the service account reaches."""
         text = self.kubeconfig(ref)
         if text is None:
+            # takes a second to import, and only a worker inside the cluster needs it
+            from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
             return KubernetesHook(conn_id=ref.connection, in_cluster=ref.in_cluster).get_conn()
         mask_key(text)
         context = (

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube import KubeApiClient
+from etcdkeep.adapters.kube_config import open_kubeconfig
 from etcdkeep.adapters.node import NodeTarget, open_node
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
@@ -96,15 +97,19 @@ class Site:
     @contextmanager
     def open_node(self, address: str) -> Iterator[CommandRunner]:
         """Open a shell on a node, through the jump host where one is configured; `address` is host or host:port."""
+        target, jump = self.node_target(address)
+        with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
+            yield shell
+
+    def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
+        """Return where a node's SSH is, and the jump host with its key where one is configured."""
         ssh = self.cluster.ssh
         host, _, port = address.partition(":")
         target = NodeTarget(host, int(port or ssh.port), ssh.user, ssh.host_keys)
-        jump = None
-        if ssh.jump:
-            key = self._ssh_key(ssh.jump.key) if ssh.jump.key else self.ssh_key
-            jump = (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
-        with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
-            yield shell
+        if ssh.jump is None:
+            return target, None
+        key = self._ssh_key(ssh.jump.key) if ssh.jump.key else self.ssh_key
+        return target, (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
 
     @cached_property
     def ssh_key(self) -> bytes:

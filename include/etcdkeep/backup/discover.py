@@ -124,6 +124,11 @@ def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) ->
     return {}
 
 
+def etcd_nodes(api: KubeApi, cluster: Cluster) -> list[str]:
+    """Return the names of the nodes that run the cluster's etcd pods."""
+    return sorted({pod["spec"]["nodeName"] for pod in _etcd_pods(api, cluster) if pod["spec"].get("nodeName")})
+
+
 def _etcd_pods(api: KubeApi, cluster: Cluster) -> list[dict[str, Any]]:
     control_plane = cluster.control_plane
     found = api.list(f"/api/v1/namespaces/{cluster.namespace}/pods", label_selector=control_plane.pod_selector)

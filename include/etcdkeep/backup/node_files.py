@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import posixpath
-import ssl
 import tarfile
 from typing import TYPE_CHECKING
 
 from etcdkeep import control_plane as node_layout
 from etcdkeep import naming
 from etcdkeep.backup.copy_out import OpenNode, member_address
-from etcdkeep.errors import CommandFailed, PermanentError
+from etcdkeep.errors import CommandFailed
 from etcdkeep.manifest import Artifact, Member, Record
+from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
         artifact = spool.seal(name, "control-plane", tar, node=member.node)
     found = NodeFiles(
         artifacts=(artifact,),
-        ca_sha256=_certificate_sha256(ca, f"{node.where}: {layout.pki_dir}/ca.crt"),
+        ca_sha256=ca_fingerprint(ca),
         notes=tuple(f"node {member.node}: {path} is not there" for path in listing.missing),
     )
     spool.finish(name, found)
@@ -105,15 +104,6 @@ def _tar_stream(node: CommandRunner, argv: tuple[str, ...], cluster: Cluster) ->
         yield from node.stream(argv, limits)
     except CommandFailed as err:
         raise node_layout.explain_tar_failure(err, node.where) from err
-
-
-def _certificate_sha256(pem: bytes, where: str) -> str:
-    try:
-        return hashlib.sha256(
-            ssl.PEM_cert_to_DER_cert(pem.decode()[: pem.index(b"-----END CERTIFICATE-----") + 26].strip())
-        ).hexdigest()
-    except ValueError as err:
-        raise PermanentError(f"{where} is no PEM certificate; correct control_plane.pki_dir.") from err
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -28,7 +28,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(
-            column, no_wrap=True, justify="right" if column in ("size", "revision", "keys", "live", "age") else "left"
+            column,
+            no_wrap=True,
+            justify="right" if column in ("size", "stored", "plain", "revision", "keys", "live", "age") else "left",
         )
     for row in rows:
         table.add_row(*row)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from etcdkeep.cli.output import json_option, print_json, progress, size
-from etcdkeep.snapshot import inspect_file
+from etcdkeep.snapshot import open_snapshot
 
 
 @click.command()
@@ -16,8 +16,8 @@ from etcdkeep.snapshot import inspect_file
 @json_option
 def status(file: Path, as_json: bool) -> None:
     """Check a plain snapshot file and say what is in it. Exit code 0: sound, 3: damaged, 2: not readable."""
-    with progress(file.name) as tick:
-        report = inspect_file(file, progress=tick)
+    with progress(file.name) as tick, open_snapshot(file) as snapshot:
+        report = snapshot.check(progress=tick)
     if as_json:
         print_json(report.to_json())
     else:

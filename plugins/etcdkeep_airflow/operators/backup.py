@@ -12,6 +12,7 @@ from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
 from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
 from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
 from etcdkeep.manifest import Run
+from etcdkeep.signature import public_key_text
 from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class UploadOperator(BackupOperator):
             Discovery.model_validate(self.discovery),
             CopiedSnapshot.model_validate(self.copied),
             NodeFiles.model_validate(self.node_files or {}),
-            signer,
+            public_key_text(signer.public_key()),
         )
         published = publish(
             site.repository, site.spool(identifier), transfer, manifest, signer, site.cluster.immutable_days

@@ -10,7 +10,6 @@ from airflow.sdk import BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRu
 
 from etcdkeep import naming
 from etcdkeep.errors import PermanentError, TransientError
-from etcdkeep_airflow.hooks import open_site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +53,8 @@ class ClusterOperator(BaseOperator):
     @cached_property
     def site(self) -> Site:
         """The cluster with its clients; first used in ``execute``."""
+        from etcdkeep_airflow.hooks import open_site  # the clients take seconds to import: not at every parse
+
         return open_site(self.cluster)
 
     def backup_id(self, context: Context) -> str:

@@ -1,0 +1,80 @@
+"""``keygen`` and ``trust``: the keys that a configuration refers to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from etcdkeep.adapters.node import NodeTarget, scan_host_keys
+from etcdkeep.age_keys import generate_identity
+from etcdkeep.backup.discover import etcd_nodes, node_address
+from etcdkeep.cli.common import open_cluster
+from etcdkeep.errors import HostKeyUnknown, ObjectExists
+from etcdkeep.signature import generate_signing_key
+
+AGE_FILE = "age-identity.txt"
+SIGNING_FILE = "signing-key.pem"
+
+
+@click.command()
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the two private keys.",
+)
+def keygen(folder: Path) -> None:
+    """Make an age identity and a signing key in FOLDER (files 0600), and print what goes into the configuration."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity, recipient = generate_identity()
+    pem, public_key = generate_signing_key()
+    for name in (AGE_FILE, SIGNING_FILE):
+        if (folder / name).exists():
+            raise ObjectExists(
+                f"{folder / name} exists: a key that backups may need is never overwritten. Give another folder."
+            )
+    for name, data in ((AGE_FILE, identity.encode()), (SIGNING_FILE, pem)):
+        with open(folder / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(data)
+    click.echo(
+        f"# {folder / AGE_FILE} opens every backup: keep a copy where no attacker and no fire reaches both it and the backups."
+    )
+    click.echo(f"age_recipients: [{recipient}]")
+    click.echo(f"age_identity: {{path: {(folder / AGE_FILE).resolve()}}}")
+    click.echo(f"signing: {{key: {{path: {(folder / SIGNING_FILE).resolve()}}}, public_keys: [{public_key}]}}")
+
+
+@click.command()
+@click.argument("cluster")
+def trust(cluster: str) -> None:
+    """Print the SSH host keys of CLUSTER's nodes and jump host, to be compared and put into the configuration."""
+    site = open_cluster(cluster)
+    ssh = site.cluster.ssh
+    click.echo(
+        "# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True
+    )
+    if ssh.jump:
+        click.echo("# ssh.jump.host_keys:")
+        _print_keys(NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ()))
+    click.echo("# ssh.host_keys:")
+    for node in etcd_nodes(site.api, site.cluster):
+        target, jump = site.node_target(node_address(site.api, site.cluster, node))
+        click.echo(f"# node {node}")
+        try:
+            _print_keys(target, jump)
+        except HostKeyUnknown as err:
+            raise HostKeyUnknown(
+                f"node {node} is behind the jump host {ssh.jump.host if ssh.jump else ''}, which is not trusted yet: put its keys above into "
+                "ssh.jump.host_keys, then run this again.",
+                line=err.line,
+                fingerprint=err.fingerprint,
+            ) from err
+
+
+def _print_keys(target: NodeTarget, jump: tuple[NodeTarget, bytes] | None = None) -> None:
+    for key in scan_host_keys(target, jump=jump):
+        click.echo(f"# {key.fingerprint}")
+        click.echo(f"- {key.line}")

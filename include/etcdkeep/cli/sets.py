@@ -1,0 +1,216 @@
+"""``list``, ``show``, ``verify``, ``unseal``: the backup sets of a repository."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etcdkeep import naming
+from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities, manifest_of, open_cluster, private_directory
+from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
+from etcdkeep.config import load_config
+from etcdkeep.errors import EtcdkeepError, SecretUnavailable, TransientError
+from etcdkeep.unseal import unseal_set
+from etcdkeep.verify import verify_set
+
+if TYPE_CHECKING:
+    from etcdkeep.repository import BackupSet
+
+log = logging.getLogger(__name__)
+
+
+@click.command("list")
+@click.argument("cluster", required=False)
+@json_option
+def list_sets(cluster: str | None, as_json: bool) -> None:
+    """List the backups of CLUSTER, or of every configured cluster, oldest first."""
+    now = datetime.now(UTC)
+    rows: list[dict[str, Any]] = []
+    failures: list[EtcdkeepError] = []
+    for name in [cluster] if cluster else load_config().clusters:
+        try:
+            rows += [_row(found, now) for found in open_cluster(name).repository.sets(name)]
+        except EtcdkeepError as err:
+            if cluster:
+                raise
+            failures.append(err)
+    if as_json:
+        print_json(rows)
+    else:
+        columns = (
+            "cluster",
+            "backup",
+            "taken (UTC)",
+            "age",
+            "revision",
+            "keys",
+            "live",
+            "size",
+            "stored",
+            "levels",
+            "state",
+        )
+        print_table(columns, [_cells(row) for row in rows])
+    for failure in failures:
+        click.echo(f"error: {failure}", err=True)
+    if failures:
+        raise TransientError(f"{len(failures)} cluster(s) could not be listed; the others are above.")
+
+
+@click.command()
+@click.argument("name", metavar="CLUSTER[/ID]")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show one backup: where it is from, what is in it, what verifications said. Without ID: the newest good one."""
+    _, found = find_set(name)
+    manifest = manifest_of(found)
+    verifications = [record.model_dump(mode="json") for record in found.verifications]
+    if as_json:
+        print_json({**manifest.model_dump(mode="json"), "state": found.state, "verifications": verifications})
+        return
+    facts = {
+        "backup": found.name,
+        "state": found.state,
+        "taken": f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.run.dag_id} {manifest.run.run_id}",
+        "reason": manifest.run.reason or "-",
+        "pinned": "yes" if manifest.run.pinned else "no",
+        "revision": manifest.revision,
+        "identity": f"kube-system {manifest.identity.kube_system_uid}, etcd cluster {manifest.identity.etcd_cluster_id}",
+        "cluster CA": manifest.identity.ca_sha256 or "-",
+        "versions": ", ".join(f"{key} {value}" for key, value in manifest.versions.items()),
+        "members": ", ".join(f"{member.name} ({member.problem or 'fit'})" for member in manifest.members),
+        "signed by": manifest.signing_key,
+    }
+    for key, value in facts.items():
+        click.echo(f"{key:<12} {value}")
+    for note in manifest.notes:
+        click.echo(f"{'note':<12} {note}")
+    click.echo()
+    artifacts = [
+        (item.name, size(item.plaintext.size_bytes), size(item.stored.size_bytes), item.plaintext.sha256)
+        for item in manifest.artifacts
+    ]
+    print_table(("artifact", "plain", "stored", "SHA-256 of the plaintext"), artifacts)
+    click.echo()
+    for record in found.verifications:
+        click.echo(
+            f"{record.at:%Y-%m-%d %H:%M:%S} UTC  {'ok' if record.ok else 'BAD'}  {', '.join(record.levels) or 'no level'}"
+        )
+        for sentence in (*record.problems, *record.warnings):
+            click.echo(f"    {sentence}")
+
+
+@click.command()
+@click.argument("name", metavar="CLUSTER[/ID]")
+@click.option("--no-record", is_flag=True, help="Do not store the result with the set.")
+@json_option
+def verify(name: str, no_record: bool, as_json: bool) -> None:
+    """Read a backup back from the repository and check it, as far as the age identity at hand allows."""
+    site, found = find_set(name)
+    with progress(found.name) as tick:
+        record = verify_set(site.repository, site.cluster, found, identities(site), tick)
+    if not no_record:
+        try:
+            site.repository.record(found, record)
+        except EtcdkeepError as err:
+            log.warning("the result could not be stored with the set: %s", err)
+    if as_json:
+        print_json(
+            {"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **record.model_dump(mode="json")}
+        )
+    else:
+        click.echo(
+            f"{found.name}: {'good' if record.ok and record.complete else 'BAD' if record.problems else 'not verified'}; levels {', '.join(record.levels) or '-'}"
+        )
+        for sentence in record.problems:
+            click.echo(f"  bad: {sentence}")
+        for sentence in record.warnings:
+            click.echo(f"  warning: {sentence}")
+    if record.ok and not record.complete:
+        raise SecretUnavailable(
+            f"only the stored bytes were compared: set {IDENTITY_VARIABLE} to the age identity file to check what is in them."
+        )
+    sys.exit(0 if record.ok else 3)
+
+
+@click.command()
+@click.argument("name", metavar="CLUSTER[/ID]")
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="New or empty folder for the plain files.",
+)
+def unseal(name: str, target: Path) -> None:
+    """Open a backup into plain files: etcd.db, control-plane/, access/, manifest.json. Private keys: keep the folder safe."""
+    site, found = find_set(name)
+    manifest = manifest_of(found)
+    keys = identities(site)
+    if keys is None:
+        raise SecretUnavailable(f"{found.name} cannot be opened: set {IDENTITY_VARIABLE} to the age identity file.")
+    folder = private_directory(target)
+    try:
+        with progress(found.name) as tick:
+            unseal_set(site.repository.store, found, manifest, keys, folder, tick)
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+    for path in sorted(folder.iterdir()):
+        click.echo(path)
+
+
+def _row(found: BackupSet, now: datetime) -> dict[str, Any]:
+    manifest = found.manifest
+    row = {
+        "cluster": found.cluster,
+        "backup_id": found.backup_id,
+        "taken_at": None,
+        "revision": None,
+        "total_keys": None,
+        "live_keys": None,
+        "size_bytes": None,
+        "stored_bytes": None,
+        "levels": list(found.levels),
+        "state": found.state,
+        "age_s": round((now - naming.backup_time(found.backup_id)).total_seconds()),
+    }
+    if manifest is not None:
+        row["taken_at"] = manifest.taken_at.isoformat()
+        row["revision"] = manifest.revision
+        row["size_bytes"] = manifest.snapshot.size_bytes
+        row["stored_bytes"] = manifest.stored_bytes
+        row["age_s"] = round((now - manifest.taken_at).total_seconds())
+        row[manifest.snapshot.counted] = manifest.snapshot.total_keys
+    for record in found.verifications:
+        row |= {
+            name: getattr(record, name) for name in ("total_keys", "live_keys") if getattr(record, name) is not None
+        }
+    return row
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    def text(key: str) -> str:
+        return "-" if row[key] is None else str(row[key])
+
+    taken = str(row["taken_at"])[:19].replace("T", " ") if row["taken_at"] else "-"
+    return (
+        row["cluster"],
+        row["backup_id"],
+        taken,
+        age(row["age_s"]),
+        text("revision"),
+        text("total_keys"),
+        text("live_keys"),
+        size(row["size_bytes"]),
+        size(row["stored_bytes"]),
+        ", ".join(row["levels"]) or "-",
+        row["state"],
+    )

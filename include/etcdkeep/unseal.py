@@ -1,0 +1,70 @@
+"""Opening a backup set into plain files, for a person with the age identity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etcdkeep import naming
+from etcdkeep.archive import extract_archive
+from etcdkeep.errors import VerificationFailed
+from etcdkeep.seal import unseal
+from etcdkeep.verify import ARCHIVE_LIMIT_BYTES, private_file
+
+if TYPE_CHECKING:
+    from etcdkeep.age_keys import Identity
+    from etcdkeep.manifest import Artifact, Manifest
+    from etcdkeep.ports import ObjectStore
+    from etcdkeep.repository import BackupSet
+
+SNAPSHOT_FILE = "etcd.db"
+TAR_SUFFIX = ".tar.zst.age"
+
+
+def unseal_set(
+    store: ObjectStore,
+    found: BackupSet,
+    manifest: Manifest,
+    identities: Sequence[Identity],
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """
+    Write a set's plain files: ``etcd.db``, ``control-plane/``, ``access/``, ``manifest.json``; files 0600, folders 0700.
+
+    :param folder: An empty private folder. What is in it after a failure is not to be used.
+    :raises VerificationFailed: when an artifact is not what the manifest says.
+    """
+    done = 0
+    for artifact in manifest.artifacts:
+        name = f"{naming.set_prefix(found.cluster, found.backup_id)}{artifact.name}"
+        with store.open(name) as stored:
+            if artifact.name == naming.ETCD_ARTIFACT:
+                with open(folder / SNAPSHOT_FILE, "xb", opener=_private) as plain:
+                    facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
+                _compare(artifact, facts.plain_sha256)
+            else:
+                with private_file(artifact.plaintext.size_bytes) as plain:
+                    facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
+                    _compare(artifact, facts.plain_sha256)
+                    plain.seek(0)
+                    extract_archive(plain, folder / artifact.name.removesuffix(TAR_SUFFIX), ARCHIVE_LIMIT_BYTES)
+        done += artifact.stored.size_bytes
+        progress(done, manifest.stored_bytes)
+    for name, data in ((naming.MANIFEST, found.manifest_bytes), (naming.SIGNATURE, found.signature)):
+        with open(folder / name, "xb", opener=_private) as file:
+            file.write(data)
+
+
+def _compare(artifact: Artifact, sha256: str) -> None:
+    if sha256 != artifact.plaintext.sha256:
+        raise VerificationFailed(
+            f"{artifact.name}: SHA-256 of the plaintext is {sha256}, the manifest says {artifact.plaintext.sha256}; nothing of it is to "
+            "be used. Choose another set (python -m etcdkeep list)."
+        )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,61 @@
+"""The operator that reads a published set back and proves it good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
+
+from etcdkeep.errors import VerificationFailed
+from etcdkeep.verify import verify_set
+from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+
+def backup_asset(cluster: str) -> Asset:
+    """Return the asset that says: this cluster has a new verified backup."""
+    return Asset(name=f"backup__{cluster}", uri=f"etcdkeep://{cluster}/backup")
+
+
+class VerifyOperator(ClusterOperator):
+    """
+    Reads a published set back and records the levels it reached.
+
+    Fails for a set that is not good. Ends as skipped, so that nobody takes the backup for verified, where no age
+    identity is configured: then only the stored bytes could be compared.
+
+    :param published: What `upload` returned.
+    """
+
+    ui_color: ClassVar[str] = VERIFY_COLOR
+    template_fields: Sequence[str] = ("cluster", "published")
+
+    def __init__(self, *, published: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.published = published
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        site = self.site
+        found = site.repository.get(self.cluster, self.published["backup_id"])
+        record = verify_set(site.repository, site.cluster, found, site.identities())
+        site.repository.record(found, record)
+        for warning in record.warnings:
+            self.log.warning("backup %s: %s", found.name, warning)
+        if not record.ok:
+            raise VerificationFailed(
+                f"backup {found.name} is marked bad; the cluster's older sets are untouched:", record.problems
+            )
+        self.log.info("backup %s: verified %s", found.name, ", ".join(record.levels))
+        if not record.complete:
+            raise AirflowSkipException(
+                f"backup {found.name} is only compared with its checksums (level stored): no age_identity is configured here, so it "
+                "cannot be opened. It counts as unverified until `python -m etcdkeep verify` has run where the identity is."
+            )
+        facts = {"backup_id": found.backup_id, "revision": self.published["revision"], "levels": list(record.levels)}
+        context["outlet_events"][backup_asset(self.cluster)].extra = facts
+        return facts
