@@ -1,0 +1,1 @@
+"""Kubernetes objects inside a snapshot: stored bytes to the JSON that the API server gives."""
