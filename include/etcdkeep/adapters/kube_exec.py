@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 RECEIVE_BYTES = 64 * 1024
 STDIN_FRAME_BYTES = 32 * 1024
 MAX_STATUS_BYTES = 64 * 1024
-HANG_UP_S = 2.0
 NORMAL_CLOSURE = (1000).to_bytes(2, "big")
 TOO_EARLY = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 SHELL_CANNOT_RUN, SHELL_NOT_FOUND = 126, 127
@@ -59,13 +58,13 @@ class ExecTiming:
     :param connect_s: For TCP, TLS and the handshake together with each answer.
     :param ping_s: A silent connection is pinged this often; it also keeps proxies from closing it.
     :param silence_s: No byte for this long, not even an answer to a ping: the connection is dead.
-    :param settle_s: How long after the exit status the server may take to close.
+    :param settle_s: How long the server may take to close, after the exit status or when we hang up.
     """
 
     connect_s: float = 15.0
     ping_s: float = 15.0
     silence_s: float = 60.0
-    settle_s: float = 5.0
+    settle_s: float = 3.0
 
 
 class PodExec:
@@ -275,7 +274,7 @@ class _Session:
         if self._close_reason is None:
             self._stdin = iter(())
             self._queue(NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
-            ends = monotonic() + HANG_UP_S
+            ends = monotonic() + self._timing.settle_s
             while self._close_reason is None and (left_s := ends - monotonic()) > 0:
                 self._send()
                 data = self._receive()
