@@ -2,7 +2,6 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-export PYTHONPATH := include:plugins:.
 export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
 
 .PHONY: demo up down test bench lint docs acceptance lock clean
@@ -43,4 +42,5 @@ clean: down  ## remove what demo, up and test made
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
 	$(BIN)/uv pip install -q --python .venv --require-hashes -r requirements-dev.lock
+	printf '%s\n' '$(CURDIR)/include' '$(CURDIR)/plugins' '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/etcdkeep.pth"
 	touch $@

@@ -83,7 +83,6 @@ class Airflow:
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
             "ETCDKEEP_CONFIG": str(self.config),
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
-            "PYTHONPATH": os.pathsep.join(str(PROJECT / part) for part in ("include", "plugins")),
             "NO_PROXY": "127.0.0.1,localhost",
             **self.extra,
         }

@@ -92,7 +92,7 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
     found = NodeFiles(
         artifacts=(artifact,),
         ca_sha256=ca_fingerprint(ca),
-        notes=tuple(f"node {member.node}: {path} is not there" for path in listing.missing),
+        notes=tuple(f"node {member.node}: {path} is not there" for path in listing.missing if path not in layout.optional_paths),
     )
     spool.finish(name, found)
     return found
