@@ -90,9 +90,9 @@ def seal(
                     pass
 
     with ThreadPoolExecutor(1, "seal") as pool:
-        sealing = pool.submit(encrypt)
         end = _End.CUT
         try:
+            sealing = pool.submit(encrypt)
             for block in _grouped(plaintext):
                 if stopped.is_set():
                     break
