@@ -9,17 +9,21 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
+from lab.balancer import Address, Relay, node_of_caller
+from lab.controllers import Controllers
 from lab.faults import Faults
 from lab.kube import Kube
 from lab.kubelet import Kubelet
-from lab.layout import ClusterLayout, Layout, write_atomic
+from lab.layout import LOOPBACK, SKIFF, SKIFF_ADDRESS, ClusterLayout, Layout, write_atomic
 from lab.processes import end_leftovers, process_stamp
 from lab.provision import provision
 from lab.runtime import reserve_view
+from lab.samples import Item, admin_cluster, kubeadm_objects, seed, workloads
 
 READY_S = 120
 SERVERS = ("lab.ssh", "lab.gcs")
@@ -33,6 +37,8 @@ class Supervisor:
         self.kubelets: dict[str, Kubelet] = {}
         self._servers: list[asyncio.subprocess.Process] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._relays: list[Relay] = []
+        self._clients: list[Kube] = []
 
     async def run(self) -> None:
         stop = asyncio.Event()
@@ -60,14 +66,52 @@ class Supervisor:
                 kubelet.start()
         for module in SERVERS:
             self._servers.append(await self._serve(module))
-        await self._start_cluster(self.layout.clusters["harbor"])
+        await asyncio.gather(*(self._start_cluster(cluster) for cluster in self.layout.clusters.values()))
 
     async def _start_cluster(self, cluster: ClusterLayout) -> None:
+        """Wait for a cluster's API, fill it the first time, start its control loops; then the same inside it."""
+        for relay in self._cluster_relays(cluster):
+            await relay.start()
+            self._relays.append(relay)
         kube = Kube(cluster.server, cluster.nodes[0].pki / "ca.crt", cluster.root / "admin")
-        async with asyncio.timeout(READY_S):
-            while not await kube.ready():
-                await asyncio.sleep(0.1)
-        await kube.close()
+        self._clients.append(kube)
+        await _until_ready(kube)
+        first = cluster.nodes[0]
+        root_ca = (first.pki / "ca.crt").read_text()
+        controllers = Controllers(kube, first, root_ca, lambda: self._any_ready(cluster, "kube-controller-manager"))
+        self._tasks.append(asyncio.create_task(controllers.run()))
+        items = [*kubeadm_objects(cluster.name, cluster.server), *workloads(cluster.name)]
+        if cluster.name == "harbor":
+            items = [*admin_cluster(self.layout), *items]
+        await _seed_once(kube, cluster.root / "seeded", items)
+        if cluster.name == "harbor":
+            await self._start_skiff()
+
+    async def _start_skiff(self) -> None:
+        server = f"https://{SKIFF_ADDRESS}:{self.layout.ports['skiff_api']}"
+        kube = Kube(server, self.layout.skiff / "api/ca.crt", self.layout.skiff / "admin")
+        self._clients.append(kube)
+        await _until_ready(kube)
+        await _seed_once(kube, self.layout.skiff / "seeded", workloads(SKIFF))
+
+    def _cluster_relays(self, cluster: ClusterLayout) -> list[Relay]:
+        """Return the load balancer and the loopback routers of a cluster with several nodes."""
+        if not cluster.balanced:
+            return []
+
+        async def to_ready(_: Address) -> list[Address]:
+            nodes = sorted(cluster.nodes, key=lambda node: not self.kubelets[node.name].is_ready("kube-apiserver"))
+            return [(node.address, cluster.api_port) for node in nodes]
+
+        async def to_own(caller: Address, port: int) -> list[Address]:
+            tree = node_of_caller(caller, (LOOPBACK, port), tuple(node.root for node in cluster.nodes))
+            return [(node.address, port) for node in cluster.nodes if node.root == tree]
+
+        own = [Relay(LOOPBACK, port, partial(to_own, port=port)) for port in (cluster.etcd_port, cluster.api_port)]
+        return [Relay(cluster.endpoint, cluster.api_port, to_ready), *own]
+
+    def _any_ready(self, cluster: ClusterLayout, pod: str) -> bool:
+        return any(self.kubelets[node.name].is_ready(pod) for node in cluster.nodes)
 
     async def _serve(self, module: str) -> asyncio.subprocess.Process:
         log = open(self.layout.root / "run" / f"{module}.log", "ab")
@@ -81,6 +125,10 @@ class Supervisor:
     async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        for relay in self._relays:
+            relay.close()
+        for client in self._clients:
+            await client.close()
         await asyncio.gather(*(kubelet.close() for kubelet in self.kubelets.values()))
         for process in self._servers:
             with contextlib.suppress(ProcessLookupError):
@@ -90,6 +138,18 @@ class Supervisor:
 
     def _say(self, state: str) -> None:
         write_atomic(self.layout.root / "run/state", state)
+
+
+async def _until_ready(kube: Kube) -> None:
+    async with asyncio.timeout(READY_S):
+        while not await kube.ready():
+            await asyncio.sleep(0.1)
+
+
+async def _seed_once(kube: Kube, marker: Path, items: list[Item]) -> None:
+    if not marker.exists():
+        await seed(kube, items)
+        marker.touch()
 
 
 def main(root: Path) -> None:

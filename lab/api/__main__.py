@@ -65,7 +65,7 @@ async def main() -> None:
     await runner.setup()
     site = web.TCPSite(runner, flags.advertise_address, flags.secure_port, ssl_context=server_tls(flags))
     await site.start()
-    chores = asyncio.create_task(keep_house(registry, flags.advertise_address))
+    chores = asyncio.create_task(keep_house(server, flags.advertise_address))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -75,13 +75,15 @@ async def main() -> None:
     await store.close()
 
 
-async def keep_house(registry: Registry, address: str) -> None:
+async def keep_house(server: ApiServer, address: str) -> None:
     """Make the system namespaces, renew the master lease, compact every five minutes."""
+    registry = server.registry
     revision = 0
     elapsed = 0
     while True:
         with contextlib.suppress(StoreError, ApiError, Conflict):
             await make_namespaces(registry)
+            server.ready = True
             await renew_master_lease(registry.store, address)
             if elapsed % COMPACT_EVERY_S == 0:
                 if revision:

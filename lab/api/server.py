@@ -53,6 +53,7 @@ class ApiServer:
         self.cluster = cluster
         self.address = address
         self.nodes = {node.name: node for node in layout.nodes if node.cluster == cluster}
+        self.ready = False
         self._background: set[asyncio.Task[None]] = set()
 
     def application(self) -> web.Application:
@@ -111,6 +112,8 @@ class ApiServer:
         path = request.path.rstrip("/")
         if path in ("/healthz", "/livez", "/readyz"):
             await self.registry.store.revision()
+            if path == "/readyz" and not self.ready:
+                raise ApiError(500, "", "[-]poststarthook/start-system-namespaces-controller failed: not finished")
             return web.Response(text="ok")
         if path == "/version":
             return web.json_response(discovery.VERSION)

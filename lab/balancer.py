@@ -1,0 +1,99 @@
+"""
+Two small TCP relays that a real site has in its network.
+
+The load balancer stands before the API servers of a cluster with several nodes. The loopback router makes
+``127.0.0.1:PORT`` each node's own: it looks up which node the caller runs on and passes it to that node's server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from lab.layout import VIEW_FD
+
+RELAY_BYTES = 256 * 1024
+CONNECT_S = 2.0
+
+Address = tuple[str, int]
+Route = Callable[[Address], Awaitable[list[Address]]]
+
+
+class Relay:
+    """
+    A listening port whose connections are passed on.
+
+    :param route: From the caller's address to the servers to try, in order.
+    """
+
+    def __init__(self, address: str, port: int, route: Route) -> None:
+        self._where = address, port
+        self._route = route
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, *self._where, limit=RELAY_BYTES)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        caller = writer.get_extra_info("peername")[:2]
+        for address, port in await self._route(caller):
+            with contextlib.suppress(OSError, TimeoutError):
+                server = await asyncio.wait_for(asyncio.open_connection(address, port, limit=RELAY_BYTES), CONNECT_S)
+                await asyncio.gather(_pump(reader, server[1]), _pump(server[0], writer))
+                return
+        writer.close()
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(RELAY_BYTES):
+            target.write(data)
+            await target.drain()
+    except (OSError, RuntimeError, asyncio.CancelledError):  # uvloop's word for a closed transport is RuntimeError
+        target.transport.abort()
+    else:
+        target.close()
+
+
+def node_of_caller(caller: Address, server: Address, roots: tuple[Path, ...]) -> Path | None:
+    """
+    Return the tree of the node that a local client runs on.
+
+    The kernel names the inode of the client's socket; the process that holds it inherited the node's descriptor.
+    """
+    inode = _socket_inode(caller, server)
+    if inode is None:
+        return None
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            tree = Path(os.readlink(entry / "fd" / str(VIEW_FD)))
+            if tree in roots and any(os.readlink(fd.path) == f"socket:[{inode}]" for fd in os.scandir(entry / "fd")):
+                return tree
+        except OSError:
+            continue
+    return None
+
+
+def _socket_inode(local: Address, remote: Address) -> str | None:
+    wanted = [_hex(local), _hex(remote)]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = re.split(r"\s+", line.strip())
+        if fields[1:3] == wanted:
+            return fields[9]
+    return None
+
+
+def _hex(address: Address) -> str:
+    """Return an address as /proc/net/tcp has it: the four bytes in the machine's (little-endian) order."""
+    packed = bytes(int(part) for part in reversed(address[0].split(".")))
+    return f"{packed.hex().upper()}:{address[1]:04X}"

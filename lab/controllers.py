@@ -1,0 +1,189 @@
+"""
+The control loops of a cluster, as far as the lab needs them: they run while a controller-manager does.
+
+Namespaces get their default ServiceAccount and root CA; StatefulSets get their pods and claims; claims get a volume;
+pods get a node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lab.kube import Informer, Kube, KubeError
+from lab.layout import Node
+
+SETTLE_S = 0.1
+HASH_LABEL = "controller-revision-hash"
+
+
+class Controllers:
+    """
+    The loops of one cluster.
+
+    :param alive: Whether a controller-manager runs now.
+    """
+
+    def __init__(self, kube: Kube, node: Node, root_ca: str, alive: Callable[[], bool]) -> None:
+        self._kube = kube
+        self._node = node
+        self._root_ca = root_ca
+        self._alive = alive
+        self._changed = asyncio.Event()
+        paths = {
+            "namespaces": "/api/v1/namespaces",
+            "pods": "/api/v1/pods",
+            "claims": "/api/v1/persistentvolumeclaims",
+            "sets": "/apis/apps/v1/statefulsets",
+        }
+        self._informers = {name: Informer(kube, path, self._changed) for name, path in paths.items()}
+        self._done: set[str] = set()
+
+    async def run(self) -> None:
+        watches = [asyncio.create_task(informer.run()) for informer in self._informers.values()]
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._alive() and all(informer.synced for informer in self._informers.values()):
+                    try:
+                        await self._step()
+                    except KubeError:
+                        self._changed.set()
+                elif not self._alive():
+                    self._changed.set()
+                await asyncio.sleep(SETTLE_S)
+        finally:
+            for watch in watches:
+                watch.cancel()
+
+    async def _step(self) -> None:
+        for namespace in self._all("namespaces"):
+            if namespace["status"]["phase"] == "Active":
+                await self._furnish(namespace)
+        for claim in self._all("claims"):
+            if not claim["spec"].get("volumeName"):
+                await self._bind_claim(claim)
+        for stateful_set in self._all("sets"):
+            await self._scale(stateful_set)
+        for pod in self._all("pods"):
+            await self._place(pod)
+
+    def _all(self, kind: str) -> list[dict[str, Any]]:
+        return list(self._informers[kind].items.values())
+
+    async def _furnish(self, namespace: dict[str, Any]) -> None:
+        """Give a namespace, once per incarnation, what every namespace has."""
+        name, uid = namespace["metadata"]["name"], namespace["metadata"]["uid"]
+        if uid in self._done:
+            return
+        root = {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self._root_ca}}
+        await self._kube.ensure(f"/api/v1/namespaces/{name}/configmaps", root)
+        await self._kube.ensure(f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})
+        self._done.add(uid)
+
+    async def _bind_claim(self, claim: dict[str, Any]) -> None:
+        """Make a volume, a folder of the node, for a claim."""
+        meta = claim["metadata"]
+        name = f"pvc-{meta['uid']}"
+        folder = self._node.view / "var/lib/volumes" / f"{meta['namespace']}-{meta['name']}"
+        size = claim["spec"]["resources"]["requests"]["storage"]
+        reference = {"kind": "PersistentVolumeClaim", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+        volume = {
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": size}, "accessModes": claim["spec"].get("accessModes", ["ReadWriteOnce"]),
+                "persistentVolumeReclaimPolicy": "Retain", "claimRef": reference,
+                "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"},
+                "storageClassName": claim["spec"].get("storageClassName", "standard"),
+            },
+            "status": {"phase": "Bound"},
+        }  # fmt: skip
+        await self._kube.ensure("/api/v1/persistentvolumes", volume)
+        path = f"/api/v1/namespaces/{meta['namespace']}/persistentvolumeclaims/{meta['name']}"
+        await self._kube.merge(path, {"spec": {"volumeName": name}})
+        await self._kube.merge(f"{path}/status", {"status": {"phase": "Bound", "capacity": {"storage": size}}})
+
+    async def _scale(self, stateful_set: dict[str, Any]) -> None:
+        """Bring a StatefulSet's pods to its number and its template, one at a time, and report."""
+        meta, spec = stateful_set["metadata"], stateful_set["spec"]
+        pods = self._informers["pods"].items
+        namespace = meta["namespace"]
+        wanted = [f"{meta['name']}-{ordinal}" for ordinal in range(spec.get("replicas", 1))]
+        own = {name: pod for (where, name), pod in pods.items() if where == namespace and _owner(pod) == meta["uid"]}
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        revision = f"{meta['name']}-{hashlib.sha256(json.dumps(spec['template']).encode()).hexdigest()[:10]}"
+        ready = [name for name, pod in own.items() if _ready(pod)]
+        for name in wanted:
+            pod = pods.get((namespace, name))
+            if pod is None:
+                await self._make_claims(stateful_set, name)
+                await self._kube.ensure(path, _pod(stateful_set, name, revision))
+                break
+            if "deletionTimestamp" in pod["metadata"] or not _ready(pod):
+                break
+            if pod["metadata"].get("labels", {}).get(HASH_LABEL) != revision:
+                await self._kube.delete(f"{path}/{name}")
+                break
+        for name in own:
+            if name not in wanted and "deletionTimestamp" not in own[name]["metadata"]:
+                await self._kube.delete(f"{path}/{name}")
+        status = {
+            "replicas": len(own), "readyReplicas": len(ready), "availableReplicas": len(ready), "currentReplicas": len(own),
+            "updatedReplicas": len(own), "observedGeneration": meta.get("generation", 1), "currentRevision": revision,
+            "updateRevision": revision,
+        }  # fmt: skip
+        if stateful_set.get("status") != status:
+            where = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{meta['name']}/status"
+            await self._kube.replace(where, {**stateful_set, "metadata": {"name": meta["name"]}, "status": status})
+
+    async def _make_claims(self, stateful_set: dict[str, Any], pod: str) -> None:
+        for template in stateful_set["spec"].get("volumeClaimTemplates", ()):
+            claim = copy.deepcopy(template)
+            claim["metadata"] = {**template["metadata"], "name": f"{template['metadata']['name']}-{pod}"}
+            claim.pop("status", None)
+            namespace = stateful_set["metadata"]["namespace"]
+            await self._kube.ensure(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", claim)
+
+    async def _place(self, pod: dict[str, Any]) -> None:
+        """Bind an unscheduled pod to the node, and drop one whose owner is gone."""
+        meta = pod["metadata"]
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+        owners = {stateful_set["metadata"]["uid"] for stateful_set in self._all("sets")}
+        kinds = {reference["kind"] for reference in meta.get("ownerReferences", ())}
+        if kinds == {"StatefulSet"} and _owner(pod) not in owners and "deletionTimestamp" not in meta:
+            await self._kube.delete(path)
+        elif not pod["spec"].get("nodeName"):
+            wanted = pod["spec"].get("nodeSelector", {}).get("kubernetes.io/hostname", self._node.name)
+            with contextlib.suppress(KubeError):
+                await self._kube.merge(path, {"spec": {"nodeName": wanted}})
+
+
+def _pod(stateful_set: dict[str, Any], name: str, revision: str) -> dict[str, Any]:
+    template = copy.deepcopy(stateful_set["spec"]["template"])
+    meta = stateful_set["metadata"]
+    labels = template["metadata"].get("labels", {})
+    claims = [item["metadata"]["name"] for item in stateful_set["spec"].get("volumeClaimTemplates", ())]
+    volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}"}} for claim in claims]
+    template["spec"]["volumes"] = [*volumes, *template["spec"].get("volumes", ())]
+    template["spec"]["hostname"] = name
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta["name"], "uid": meta["uid"], "controller": True}
+    metadata = {
+        **template["metadata"], "name": name, "namespace": meta["namespace"], "ownerReferences": [owner],
+        "labels": {**labels, HASH_LABEL: revision, "statefulset.kubernetes.io/pod-name": name},
+    }  # fmt: skip
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _owner(pod: dict[str, Any]) -> str:
+    return next((reference["uid"] for reference in pod["metadata"].get("ownerReferences", ())), "")
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
