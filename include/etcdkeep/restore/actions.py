@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from etcdkeep.errors import CommandFailed, NotFound
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Check, Move, Put, Run, Write
+from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Move, Put, Run, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,7 +46,8 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
     except CommandFailed:
         if check.expects == "nothing":
             raise
-        return check.expects == "failure"
+        return check.expects in ("failure", "mismatch")
+    found = any(re.search(check.pattern, line) for line in output.splitlines())
     match check.expects:
         case "success":
             return True
@@ -55,7 +56,9 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
         case "nothing":
             return not output.strip()
         case "match":
-            return any(re.search(check.pattern, line) for line in output.splitlines())
+            return found
+        case "mismatch":
+            return not found
         case _:
             assert_never(check.expects)
 

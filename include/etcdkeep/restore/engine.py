@@ -146,29 +146,27 @@ class Engine:
     def _forward(self, step: Step) -> None:
         if step.action is None and step.done is None:
             return
-        if step.do_for and all(self._is_done(self._steps[name]) for name in step.do_for):
+        if step.needed_until and all(self._is_done(self._steps[name]) for name in step.needed_until):
             self._tell(step, "unneeded")
         elif not step.always and self._is_done(step):
             self._tell(step, "already")
         else:
-            for guard in self._plan.steps:
-                if step.name in guard.do_for and not self._is_done(guard):
-                    self._change(guard, guard.action, guard.done, "began", "done")
+            for required in (self._steps[name] for name in step.requires):
+                if not self._is_done(required):
+                    self._change(required, required.action, required.done, "began", "done")
             self._change(step, step.action, step.done, "began", "done")
 
     def _backward(self, step: Step) -> None:
-        if step.undo_for and all(self._is_undone(self._steps[name]) for name in step.undo_for):
+        if step.undo_needed_until and all(self._is_undone(self._steps[name]) for name in step.undo_needed_until):
             return
         if self._is_undone(step):
             return
-        for guard in reversed(self._plan.steps):
-            if step.name in guard.undo_for and not self._is_undone(guard):
-                self._change(guard, guard.undo, guard.undone, "undoing", "undone")
+        for required in (self._steps[name] for name in step.undo_requires):
+            if not self._is_undone(required):
+                self._change(required, required.undo, required.undone, "undoing", "undone")
         self._change(step, step.undo, step.undone, "undoing", "undone")
 
-    def _change(
-        self, step: Step, action: Action | None, check: AnyCheck | None, begins: State, ends: State
-    ) -> None:
+    def _change(self, step: Step, action: Action | None, check: AnyCheck | None, begins: State, ends: State) -> None:
         self._tell(step, begins)
         if action is not None:
             act(self._world, step.place, action)

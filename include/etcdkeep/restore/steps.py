@@ -8,6 +8,7 @@ printed by :mod:`etcdkeep.restore.runbook`; its digest tells whether it is still
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -103,11 +104,12 @@ class Check:
     A question to a node or pod; it changes nothing.
 
     :param expects: ``success`` or ``failure`` of the command; ``nothing`` on its output; ``match``: a line of its
-        output in which the regular expression `pattern` is found (POSIX extended and Python's both).
+        output in which the regular expression `pattern` is found (POSIX extended and Python's both), or ``mismatch``:
+        no such line, and be it because the command failed.
     """
 
     argv: tuple[str, ...]
-    expects: Literal["success", "failure", "nothing", "match"] = "success"
+    expects: Literal["success", "failure", "nothing", "match", "mismatch"] = "success"
     pattern: str = ""
     kind: Literal["check"] = "check"
 
@@ -151,9 +153,12 @@ class Step:
 
     :param name: Unique in the plan.
     :param wait_s: How long the check may take to turn true after the action.
-    :param do_for: This step makes the state in which those steps may work (the control plane is stopped). It is
-        needed until all of them are done, made sure of before each, and skipped from then on.
-    :param undo_for: The same on the way back.
+    :param needed_until: Skipped once all of those steps are done: what it makes (prepared files, a stopped control
+        plane) is used up by then.
+    :param requires: Steps whose done state is made sure of again right before this one acts: a node may have rebooted
+        since.
+    :param undo_needed_until: Like `needed_until`, on the way back.
+    :param undo_requires: Like `requires`, on the way back, in the order in which they are undone.
     :param always: Act even if `done` is true already: the action is harmless to repeat, and the check may deceive.
     """
 
@@ -166,8 +171,10 @@ class Step:
     undo: Action | None = None
     undone: AnyCheck | None = None
     wait_s: float = 0.0
-    do_for: tuple[str, ...] = ()
-    undo_for: tuple[str, ...] = ()
+    needed_until: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    undo_needed_until: tuple[str, ...] = ()
+    undo_requires: tuple[str, ...] = ()
     always: bool = False
     remedy: Remedy | None = None
 
@@ -254,7 +261,11 @@ def parse_plan(text: str | bytes, *, approved: str | None = None) -> Plan:
     try:
         plan = _ADAPTER.validate_json(text)
     except ValidationError as err:
-        raise ObjectDamaged(f"this is no restore plan of schema_version 1: {err.error_count()} field(s) are wrong.") from err
+        raise ObjectDamaged(
+            f"this is no restore plan of schema_version 1: {err.error_count()} field(s) are wrong."
+        ) from err
+    if json.loads(plan.to_json()) != json.loads(text):
+        raise ObjectDamaged("this restore plan has fields that this version does not know; it was made by another one.")
     if approved is not None and plan.digest != approved:
         raise PlanChanged(
             f"restore {plan.run!r} of cluster {plan.cluster!r} refused: the plan's digest is {plan.digest[:16]}…, "

@@ -1,0 +1,91 @@
+"""
+From facts to a plan: ``plan_restore(cluster, manifest, facts, options) -> Plan``, a pure function.
+
+What each kind of control plane needs is in :mod:`node_plan` (static pods on nodes) and :mod:`pod_plan` (kubeception).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from etcdkeep.errors import RestoreRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdkeep.config import Cluster
+    from etcdkeep.manifest import Manifest
+
+SNAPSHOT_FILE = "etcd.db"
+"""Name of the snapshot as ``unseal`` writes it."""
+
+BUMP_BASE = 1_000_000_000
+BUMP_PER_S = 20_000
+"""More writes in a second than etcd can take: so no watcher has seen a revision that the restored etcd will give out anew."""
+
+What = Literal["etcd", "pki"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    What the person who restores has chosen.
+
+    :param run: Names the restore, such as ``restore-20261123T041500Z-1f0c9a3e``; the same in every try.
+    :param planned_at: Aware; part of the plan, so that planning anew gives the same plan.
+    :param way: How the control plane is stopped; kubeception clusters have their own.
+    """
+
+    run: str
+    planned_at: datetime
+    what: tuple[What, ...] = ("etcd", "pki")
+    way: Literal["kubelet", "manifests"] = "kubelet"
+    bump_revision: bool = True
+
+
+def check_options(options: Options, manifest: Manifest, cluster: Cluster) -> None:
+    """
+    :raises RestoreRefused: when the choice makes no sense for this set and cluster.
+    """
+    problems = []
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,50}", options.run, re.IGNORECASE):
+        problems.append(f"run {options.run!r} is no name for a folder and a pod: letters, digits and dashes only")
+    if not options.what:
+        problems.append("nothing is chosen to be restored")
+    if manifest.cluster != cluster.name:
+        problems.append(f"the backup is of cluster {manifest.cluster!r}, not of {cluster.name!r}")
+    if manifest.profile != cluster.profile:
+        problems.append(f"the backup is of a {manifest.profile} cluster, the configuration says {cluster.profile}")
+    if "pki" in options.what and "etcd" not in options.what and not cluster.control_plane.has_nodes:
+        problems.append("a kubeception cluster has no PKI of its own to restore")
+    if problems:
+        raise RestoreRefused(f"cluster {cluster.name!r} cannot be restored from {manifest.backup_id}:", tuple(problems))
+
+
+def revision_bump(manifest: Manifest, options: Options, live_revision: int | None) -> int:
+    """
+    Say by how much the restored etcd's revision is raised above the snapshot's.
+
+    Clients have seen revisions past the snapshot's; one that comes again with other content would corrupt their caches
+    (kubernetes #118501). The bump exceeds all that can have been written since, and the live revision where it is known.
+    """
+    since_s = max(0, int((options.planned_at.astimezone(UTC) - manifest.taken_at.astimezone(UTC)).total_seconds()))
+    beyond_live = max(0, (live_revision or 0) - manifest.snapshot.revision)
+    return BUMP_BASE + max(since_s * BUMP_PER_S, beyond_live)
+
+
+def new_token(cluster: Cluster, options: Options) -> str:
+    """Return the token of the new logical cluster: one for all members, and another for every restore."""
+    return f"etcdkeep-{cluster.name}-{options.run}"
+
+
+def initial_cluster(members: Sequence[tuple[str, str]]) -> str:
+    """
+    Return ``name=url,…`` of all members, from each one's own name and peer URLs.
+
+    One member's own ``--initial-cluster`` is not enough: kubeadm writes it when that member joins.
+    """
+    return ",".join(f"{name}={url}" for name, urls in members for url in urls.split(","))

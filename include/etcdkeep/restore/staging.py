@@ -1,0 +1,349 @@
+"""
+Steps that are the same on a node and in a utility pod: preparing a member's new data beside the old, and swapping them.
+
+Layout of a run's folder ``.etcdkeep/<run>/``: ``etcd.db`` the snapshot, ``data/`` and ``keys/`` what was prepared, ``old/``
+what was set aside, ``stray/`` what stood in the way.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from etcdkeep.restore import facts
+from etcdkeep.restore.planning import SNAPSHOT_FILE
+from etcdkeep.restore.steps import Check, Move, Phase, Put, Run, Step, Write
+from etcdkeep.restore.tools import (
+    MemberFlags,
+    Tool,
+    remains_argv,
+    remove_remains_argv,
+    restore_args,
+    status_args,
+    tool_argv,
+)
+
+if TYPE_CHECKING:
+    from etcdkeep.manifest import Artifact, Manifest
+    from etcdkeep.restore.facts import PathFacts
+
+SLOWEST_BYTES_PER_S = 2 * 2**20
+TOOL_START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """
+    One place where files are prepared and renamed.
+
+    :param suffix: Ends the names of its steps.
+    :param base: The ``.etcdkeep`` folder.
+    :param prefix: What makes a command root there.
+    """
+
+    place: str
+    suffix: str
+    base: str
+    run: str
+    prefix: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """This run's own folder."""
+        return posixpath.join(self.base, self.run)
+
+    def path(self, *parts: str) -> str:
+        """Return a path in the run's folder."""
+        return posixpath.join(self.folder, *parts)
+
+    def argv(self, *command: str) -> tuple[str, ...]:
+        """Return a command as root."""
+        return (*self.prefix, *command)
+
+    def is_there(self, *paths: str) -> Check:
+        """Return a check that is true when all paths are there."""
+        words = [word for path in paths for word in ("-a", "-e", path)][1:]
+        return Check(self.argv("test", *words))
+
+    def is_gone(self, path: str) -> Check:
+        """Return a check that is true when a path is not there."""
+        return Check(self.argv("test", "!", "-e", path))
+
+    def named(self, name: str) -> str:
+        """Return a step's name at this place."""
+        return f"{name}.{self.suffix}"
+
+
+def open_run(site: Site, record: str) -> list[Step]:
+    """
+    Steps that make the run's folder and take the node for this restore.
+
+    The link ``active`` can be made once only, so two restores cannot work on one node; it becomes ``finished`` at the
+    end (:func:`close_run`) and ``rolled-back`` on the way back.
+    """
+    active, claimed = posixpath.join(site.base, facts.ACTIVE), site.named("close")
+    mine = Check(site.argv("readlink", active), "match", f"^{site.folder}$")
+    folders = [site.base, site.folder, *(site.path(name) for name in ("old", "stray"))]
+    return [
+        Step(
+            site.named("folder"),
+            "stage",
+            site.place,
+            f"make {site.folder}, readable by root only",
+            Run(site.argv("mkdir", "-p", "-m", "0700", *folders)),
+            site.is_there(site.path("stray")),
+        ),
+        Step(
+            site.named("claim"),
+            "stage",
+            site.place,
+            "take this place for this restore; refused while another restore has it",
+            Run(site.argv("ln", "-s", "-T", site.folder, active)),
+            mine,
+            Move(active, site.path(facts.ROLLED_BACK), site.path("stray", facts.ROLLED_BACK), site.prefix),
+            Check(mine.argv, "mismatch", mine.pattern),
+            needed_until=(claimed,),
+        ),
+        Step(
+            site.named("record"),
+            "stage",
+            site.place,
+            "leave a note of what this restore is",
+            Write(record, site.path("restore.txt"), site.prefix),
+            site.is_there(site.path("restore.txt")),
+            needed_until=(claimed,),
+        ),
+    ]
+
+
+def close_run(site: Site) -> Step:
+    """The last step at a place: give it free for another restore. What was set aside stays."""
+    active = posixpath.join(site.base, facts.ACTIVE)
+    return Step(
+        site.named("close"),
+        "verify",
+        site.place,
+        f"mark this restore as finished; the old state stays in {site.path('old')}",
+        Move(active, site.path(facts.FINISHED), site.path("stray", facts.FINISHED), site.prefix),
+        Check(site.argv("test", "-L", site.path(facts.FINISHED))),
+        Move(site.path(facts.FINISHED), active, site.path("stray", facts.ACTIVE), site.prefix),
+        Check(site.argv("test", "!", "-L", site.path(facts.FINISHED))),
+    )
+
+
+def stage_data(
+    site: Site, manifest: Manifest, tool: Tool, member: MemberFlags, bump: int, owner: str, mode: str, label: str | None
+) -> list[Step]:
+    """Steps that turn the snapshot into checked member data beside the live data, while everything runs."""
+    artifact = manifest.artifact("etcd")
+    if artifact is None:
+        raise ValueError("a set without snapshot cannot be planned for")
+    size = artifact.plaintext.size_bytes
+    snapshot, partial, data = site.path(SNAPSHOT_FILE), site.path("data.part"), site.path("data")
+    ready = site.named("data")
+    container = f"etcdkeep-{site.run}".lower()
+    limit_s = TOOL_START_S + size / SLOWEST_BYTES_PER_S
+    revision = manifest.snapshot.revision + bump
+
+    def stage(name: str, words: str, action: Run | Put | Move | None, done: Check, *, always: bool = False) -> Step:
+        return Step(site.named(name), "stage", site.place, words, action, done, needed_until=(ready,), always=always)
+
+    def use(*args: str) -> tuple[str, ...]:
+        return tool_argv(tool, args, folder=site.folder, name=container)
+
+    steps = [
+        stage(
+            "snapshot",
+            f"bring the snapshot ({size} bytes) and compare its SHA-256 there",
+            Put(SNAPSHOT_FILE, snapshot, size, artifact.plaintext.sha256, site.prefix),
+            Check(site.argv("sha256sum", snapshot), "match", f"^{artifact.plaintext.sha256} "),
+        )
+    ]
+    remains = remains_argv(tool, container)
+    if remains:
+        words = "end what an earlier, broken-off try may have left running"
+        removal = Run(remove_remains_argv(tool, container))
+        steps.append(stage("remains", words, removal, Check(remains, "nothing")))
+    steps += [
+        stage(
+            "partial",
+            "set aside what an earlier, broken-off try may have left half done",
+            Move(partial, site.path("stray", "data.part"), site.path("stray", "data.part"), site.prefix),
+            site.is_gone(partial),
+        ),
+        stage(
+            "unpack",
+            f"restore the snapshot into an empty folder with {tool.words}, as member {member.name}",
+            Run(use(*restore_args(snapshot, partial, member, bump)), limit_s),
+            site.is_there(posixpath.join(partial, "member/snap/db"), posixpath.join(partial, "member/wal")),
+        ),
+        stage(
+            "check",
+            f"check the restored database: structure sound, revision {revision}",
+            None,
+            Check(
+                use(*status_args(posixpath.join(partial, "member/snap/db"))), "match", f'"revision": ?{revision}[,}}]'
+            ),
+        ),
+        stage(
+            "owner",
+            f"give it the live data's owner {owner}",
+            Run(site.argv("chown", "-R", owner, posixpath.join(partial, "member"))),
+            Check(site.argv("stat", "-c", "%u:%g", posixpath.join(partial, "member/snap/db")), "match", f"^{owner}$"),
+        ),
+        stage(
+            "mode",
+            f"give it the live data's mode {mode}",
+            Run(site.argv("chmod", mode, posixpath.join(partial, "member"))),
+            Check(site.argv("stat", "-c", "%a", posixpath.join(partial, "member")), "match", f"^{mode}$"),
+        ),
+    ]
+    if label:
+        labelled = Check(
+            site.argv("stat", "-c", "%C", posixpath.join(partial, "member/snap/db")), "match", f"^{label}$"
+        )
+        relabel = Run(site.argv("chcon", "-R", label, posixpath.join(partial, "member")))
+        steps.append(stage("label", f"give it the live data's SELinux label {label}", relabel, labelled))
+    move = Move(partial, data, site.path("stray", "data"), site.prefix)
+    swap = (site.named("aside-data"), site.named("place-data"))
+    steps.append(
+        Step(ready, "stage", site.place, "the new data is ready", move, site.is_there(data), needed_until=swap)
+    )
+    return steps
+
+
+def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> list[Step]:
+    """
+    Steps that put the set's PKI together beside the live one: the set's files over a copy of the live folder.
+
+    A file that only the live folder has stays, since a manifest may name it.
+
+    :param name: Of the archive, as ``unseal`` writes it.
+    """
+    archive, partial, keys = site.path("control-plane.tar"), site.path("keys.part"), site.path("keys")
+    ready = site.named("keys")
+    size, digest = artifact.plaintext.size_bytes, artifact.plaintext.sha256
+
+    def stage(name: str, words: str, action: Run | Put | Move, done: Check, *, always: bool = False) -> Step:
+        return Step(site.named(name), "stage", site.place, words, action, done, needed_until=(ready,), always=always)
+
+    copy = (
+        ("cp", "-a", live.path, posixpath.join(partial, "pki"))
+        if live.exists
+        else ("mkdir", "-p", posixpath.join(partial, "pki"))
+    )
+    unpack = (
+        "tar",
+        "--extract",
+        "--preserve-permissions",
+        "--numeric-owner",
+        "--directory",
+        partial,
+        "--file",
+        archive,
+        "pki",
+    )
+    steps = [
+        stage(
+            "archive",
+            "bring the node's certificates and keys and compare their SHA-256 there",
+            Put(name, archive, size, digest, site.prefix),
+            Check(site.argv("sha256sum", archive), "match", f"^{digest} "),
+        ),
+        stage(
+            "keys-partial",
+            "set aside what an earlier, broken-off try may have left half done",
+            Move(partial, site.path("stray", "keys.part"), site.path("stray", "keys.part"), site.prefix),
+            site.is_gone(partial),
+        ),
+        stage(
+            "keys-folder",
+            "make a folder for them",
+            Run(site.argv("mkdir", "-m", "0700", partial)),
+            site.is_there(partial),
+        ),
+        stage("keys-copy", "copy the live ones", Run(site.argv(*copy)), site.is_there(posixpath.join(partial, "pki"))),
+        stage(
+            "keys-unpack",
+            "lay the set's files over the copy, modes and owners as they were",
+            Run(site.argv(*unpack)),
+            site.is_there(posixpath.join(partial, "pki/ca.crt")),
+            always=True,
+        ),
+    ]
+    if live.label:
+        labelled = Check(
+            site.argv("stat", "-c", "%C", posixpath.join(partial, "pki/ca.crt")), "match", f"^{live.label}$"
+        )
+        relabel = Run(site.argv("chcon", "-R", live.label, posixpath.join(partial, "pki")))
+        steps.append(stage("keys-label", f"give them the live folder's SELinux label {live.label}", relabel, labelled))
+    move = Move(partial, keys, site.path("stray", "keys"), site.prefix)
+    swap = (site.named("aside-keys"), site.named("place-keys"))
+    steps.append(
+        Step(
+            ready,
+            "stage",
+            site.place,
+            "the new certificates and keys are ready",
+            move,
+            site.is_there(keys),
+            needed_until=swap,
+        )
+    )
+    return steps
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """
+    The steps that stop the control plane at a place, and those whose undo does.
+
+    :param by: In the order in which they act.
+    :param by_undo: In the order in which they are undone.
+    """
+
+    by: tuple[str, ...]
+    by_undo: tuple[str, ...]
+
+
+def swap(
+    site: Site, phase: Phase, thing: Literal["data", "keys"], live: str, prepared: str, words: str, stopped: Stopped
+) -> list[Step]:
+    """
+    Two steps: rename what is live out of the way, rename what was prepared into its place.
+
+    Whatever appeared at `live` in between, because a node rebooted and its kubelet started the pods, goes to ``stray/``.
+
+    :param thing: The folder in which it was prepared.
+    :param prepared: Its name in that folder.
+    """
+    folder, staged, old = site.path(thing), site.path(thing, prepared), site.path("old", prepared)
+    stray = site.path("stray", prepared)
+    requires = (site.named(thing), *stopped.by)
+    return [
+        Step(
+            site.named(f"aside-{thing}"),
+            phase,
+            site.place,
+            f"set {words} aside: {live} becomes {old}",
+            Move(live, old, stray, site.prefix),
+            Check(site.argv("test", "-e", old, "-o", "!", "-e", live, "-o", "!", "-e", staged)),
+            Move(old, live, stray, site.prefix),
+            site.is_gone(old),
+            requires=requires,
+            undo_requires=stopped.by_undo,
+        ),
+        Step(
+            site.named(f"place-{thing}"),
+            phase,
+            site.place,
+            f"put what was prepared in its place: {live}",
+            Move(staged, live, stray, site.prefix),
+            Check(site.argv("test", "-e", folder, "-a", "-e", live, "-a", "!", "-e", staged)),
+            Move(live, staged, stray, site.prefix),
+            Check(site.argv("test", "-e", staged, "-o", "!", "-e", folder)),
+            requires=requires,
+            undo_requires=stopped.by_undo,
+        ),
+    ]
