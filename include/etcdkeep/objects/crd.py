@@ -47,7 +47,7 @@ def _convert(stored: dict[str, Any]) -> dict[str, Any]:
         "versions": [_version({**version, **shared}) for version in versions],
         "conversion": _conversion(old.get("conversion") or {"strategy": "None"}),
     }
-    if old.get("preserveUnknownFields", True):
+    if old.get("preserveUnknownFields") is not False:
         spec["preserveUnknownFields"] = True
     status = dict(stored.get("status") or {})
     for name in ("conditions", "storedVersions"):

@@ -106,7 +106,7 @@ def _decode_protobuf(key: bytes, data: bytes, mod_revision: int, kubernetes_mino
         return _decode_unknown_kind(key, api_version, kind, raw, mod_revision, kubernetes_minor)
     message = _parse(name, raw)
     unknown = unknown_fields(message, name)
-    content = {"apiVersion": api_version, "kind": kind, **go_json.converter(name, kubernetes_minor)(message)}
+    content = {"apiVersion": api_version, "kind": kind, **go_json.to_json(message, name, kubernetes_minor)}
     return _object(key, content, mod_revision, kubernetes_minor, unknown=unknown)
 
 
@@ -116,7 +116,7 @@ def _decode_unknown_kind(
     """Show what every kind has in the same place: its metadata."""
     name = schema.ANY_KIND
     try:
-        content = go_json.converter(name, kubernetes_minor)(_parse(name, raw))
+        content = go_json.to_json(_parse(name, raw), name, kubernetes_minor)
     except ValueDamaged:
         content = {}
     if content.get("metadata", {}).get("name", "\0").encode() != key.rpartition(b"/")[2]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from etcdkeep.encryption import EncryptionConfiguration
 
 ENCRYPTED_MARK = b"k8s:enc:"
-_STORED_MARKS = (b"k8s\x00", b"{", b"\xd9\xd9\xf7")
+_STORED_MARKS = (b"k8s\x00", b'{"', b"\xd9\xd9\xf7")
 _IV_BYTES = 16
 _GCM_NONCE_BYTES = 12
 

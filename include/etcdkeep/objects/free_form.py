@@ -35,7 +35,7 @@ def _parse_cbor(data: bytes) -> Any:
     import cbor2
 
     try:
-        return _plain(cbor2.loads(data))
+        return _plain(cbor2.loads(data.removeprefix(CBOR_MARK)))
     except (cbor2.CBORDecodeError, RecursionError, TypeError, OverflowError, MemoryError) as err:
         raise ValueError(str(err)) from err
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from etcdkeep.objects import free_form, schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Convert = Callable[[Any], Any]
+    Convert = Callable[[Any, "_Room"], Any]
 
 OMITZERO_SINCE_MINOR = 34
 """From Kubernetes 1.34 on, an unset ``metadata.creationTimestamp`` (a pod template has one) is no more ``null``."""
+
+MAX_MESSAGES = 200_000
+"""Inner messages of one object; 1.5 MiB of real ones, the most that etcd takes, have a few ten thousand."""
 
 _ZERO_TIME_S = -62135596800
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,9 +43,26 @@ def _each_byte(err: UnicodeError) -> tuple[str, int]:
 codecs.register_error("etcdkeep-each-byte", _each_byte)
 
 
-def converter(message: str, kubernetes_minor: int) -> Convert:
-    """Return the function that turns a parsed message into the JSON that Kubernetes 1.`kubernetes_minor` prints."""
-    return _converter(message, kubernetes_minor >= OMITZERO_SINCE_MINOR)
+def to_json(message: Any, name: str, kubernetes_minor: int) -> dict[str, Any]:
+    """
+    Return the JSON that Kubernetes 1.`kubernetes_minor` prints for a parsed message.
+
+    :param name: The message's name in the schema.
+    :raises ValueDamaged: when a field holds what its type cannot, or there are absurdly many messages inside.
+    """
+    convert = _converter(name, kubernetes_minor >= OMITZERO_SINCE_MINOR)
+    try:
+        printed: dict[str, Any] = convert(message, _Room(MAX_MESSAGES))
+    except UnicodeDecodeError as err:
+        raise ValueDamaged("a map in it has a key that is no UTF-8") from err
+    return printed
+
+
+@dataclass(slots=True)
+class _Room:
+    """How many more messages one object may hold: two bytes on the wire can be a kilobyte in memory."""
+
+    left: int
 
 
 @cache
@@ -65,18 +86,21 @@ class _Struct:
         self._structs: list[tuple[str, str, bool, Convert]] = []
         self._zeros: list[tuple[str, Any]] = []
 
-    def __call__(self, message: Any) -> dict[str, Any]:
+    def __call__(self, message: Any, room: _Room) -> dict[str, Any]:
         if not self._ready:
             self._prepare()
+        room.left -= 1
+        if room.left < 0:
+            raise ValueDamaged(f"it holds more than {MAX_MESSAGES} messages")
         out: dict[str, Any] = {}
         for descriptor, value in message.ListFields():
             rule = self._values.get(descriptor.number)
             if rule is not None:
                 name, omit_empty, convert = rule
                 if value or not omit_empty:
-                    out[name] = convert(value)
+                    out[name] = convert(value, room)
         for name, attribute, omit_null, convert in self._structs:
-            value = convert(getattr(message, attribute))
+            value = convert(getattr(message, attribute), room)
             if not name:
                 out.update(value)
             elif value is not None or not omit_null:
@@ -102,37 +126,37 @@ class _Struct:
 def _field_converter(field: schema.Field, honour_omitzero: bool) -> Convert:
     convert = _converter(field.type, honour_omitzero) if field.is_message else _SCALAR[field.type]
     if field.container == "map":
-        return lambda entries: {_text(key): convert(value) for key, value in entries.items()}
+        return lambda entries, room: {_text(key, room): convert(value, room) for key, value in entries.items()}
     if field.container == "list":
-        return lambda values: [convert(value) for value in values]
+        return lambda values, room: [convert(value, room) for value in values]
     return convert
 
 
-def _same(value: Any) -> Any:
+def _same(value: Any, _: _Room) -> Any:
     return value
 
 
-def _text(value: str | bytes) -> str:
+def _text(value: str | bytes, _: _Room) -> str:
     # The protobuf library hands out a string that is no UTF-8 as bytes.
     return value if isinstance(value, str) else value.decode(errors="etcdkeep-each-byte")
 
 
-def _base64(value: bytes) -> str:
+def _base64(value: bytes, _: _Room) -> str:
     return base64.b64encode(value).decode()
 
 
-def _named_list(message: Any) -> list[str] | None:
+def _named_list(message: Any, room: _Room) -> list[str] | None:
     """Print a Go type such as ``type ExtraValue []string``, a message on the wire."""
-    return [_text(value) for value in message.f1] or None
+    return [_text(value, room) for value in message.f1] or None
 
 
-def _time(message: Any) -> str | None:
+def _time(message: Any, _: _Room) -> str | None:
     if not message.ListFields() or message.f1 == _ZERO_TIME_S:
         return None
     return _rfc3339(message.f1, 0, "seconds")
 
 
-def _micro_time(message: Any) -> str | None:
+def _micro_time(message: Any, _: _Room) -> str | None:
     microseconds = message.f2 // 1000
     if not message.ListFields() or (message.f1 == _ZERO_TIME_S and not microseconds):
         return None
@@ -147,17 +171,17 @@ def _rfc3339(seconds: int, microseconds: int, precision: str) -> str:
         raise ValueDamaged(f"a timestamp is {seconds} seconds from 1970, outside the years 1 to 9999") from err
 
 
-def _quantity(message: Any) -> str:
-    return _text(message.f1) or "0"
+def _quantity(message: Any, room: _Room) -> str:
+    return _text(message.f1, room) or "0"
 
 
-def _int_or_string(message: Any) -> int | str:
+def _int_or_string(message: Any, room: _Room) -> int | str:
     if message.f1 not in (0, 1):
         raise ValueDamaged(f"an int-or-string is of type {message.f1}; 0 (int) and 1 (string) exist")
-    return _text(message.f3) if message.f1 else int(message.f2)
+    return _text(message.f3, room) if message.f1 else int(message.f2)
 
 
-def _raw_json(message: Any) -> Any:
+def _raw_json(message: Any, _: _Room) -> Any:
     """Print what is JSON already, exactly (RawExtension, FieldsV1)."""
     if not message.HasField("f1"):
         return None

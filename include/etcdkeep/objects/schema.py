@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class _Table:
 
 @cache
 def _table() -> _Table:
-    table = json.loads(resources.files(__package__).joinpath("schema.json").read_bytes())
+    table = json.loads(Path(__file__).with_name("schema.json").read_bytes())
     packages: dict[str, list[str]] = {}
     for message in table["messages"]:
         packages.setdefault(_package(message), []).append(message)
