@@ -25,9 +25,8 @@ __all__ = ["KubeApiClient", "open_kubeconfig"]
 PAGE_SIZE = 500
 CONNECT_S = 10.0
 READ_S = 60.0
-RETRIES = urllib3.Retry(
-    connect=1, read=1, redirect=False, status=False, backoff_factor=0.5, respect_retry_after_header=False
-)
+RETRIES = urllib3.Retry(1, redirect=False, status=False, backoff_factor=0.5, respect_retry_after_header=False)
+VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 
 class KubeApiClient:
@@ -85,7 +84,7 @@ class KubeApiClient:
     def _write(
         self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str, *, accepted: tuple[int, ...]
     ) -> None:
-        request = Request(self._client.configuration, f"{method} {path}", f"the verb {method.lower()} on this resource")
+        request = Request(self._client.configuration, f"{method} {path}", f"the verb {VERBS[method]} on this resource")
         data = None if body is None else json.dumps(body).encode()
         response = self._send(request, method, path, {"Content-Type": content_type}, data)
         if response.status not in accepted:

@@ -49,7 +49,7 @@ def refused(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
         )
     if code == 404:
         return NotFound(f"{said}. Check the name and the namespace in the cluster's configuration.")
-    if code in (410, 429) or code >= 500 or code < 400 or "does not have a host assigned" in said:
+    if code in (409, 410, 429) or code >= 500 or code < 400 or "does not have a host assigned" in said:
         return Unreachable(f"{said}. The API server cannot answer this now; try again.")
     return NotFound(f"{said}. Check the names in the cluster's configuration.")
 
