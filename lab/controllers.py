@@ -12,11 +12,14 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.kube import Informer, Kube, KubeError
-from lab.layout import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.layout import Node
 
 SETTLE_S = 0.1
 HASH_LABEL = "controller-revision-hash"
@@ -93,7 +96,12 @@ class Controllers:
         name = f"pvc-{meta['uid']}"
         folder = self._node.view / "var/lib/volumes" / f"{meta['namespace']}-{meta['name']}"
         size = claim["spec"]["resources"]["requests"]["storage"]
-        reference = {"kind": "PersistentVolumeClaim", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+        reference = {
+            "kind": "PersistentVolumeClaim",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+        }
         volume = {
             "metadata": {"name": name},
             "spec": {
@@ -172,7 +180,13 @@ def _pod(stateful_set: dict[str, Any], name: str, revision: str) -> dict[str, An
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}"}} for claim in claims]
     template["spec"]["volumes"] = [*volumes, *template["spec"].get("volumes", ())]
     template["spec"]["hostname"] = name
-    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta["name"], "uid": meta["uid"], "controller": True}
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
     metadata = {
         **template["metadata"], "name": name, "namespace": meta["namespace"], "ownerReferences": [owner],
         "labels": {**labels, HASH_LABEL: revision, "statefulset.kubernetes.io/pod-name": name},

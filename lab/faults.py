@@ -12,12 +12,14 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.layout import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 STREAM_ACTIONS = ("cut", "close", "stall", "corrupt", "truncate", "no-status", "restart", "slow")
 
@@ -98,7 +100,14 @@ class Faults(FaultFile):
         self._hits.mkdir(parents=True, exist_ok=True)
 
     def exec_stream(
-        self, action: str, *, where: str = "", match: str = "", after: int = 0, times: int | None = None, value: Any = None
+        self,
+        action: str,
+        *,
+        where: str = "",
+        match: str = "",
+        after: int = 0,
+        times: int | None = None,
+        value: Any = None,
     ) -> contextlib.AbstractContextManager[Fault]:
         """
         Spoil the standard output of commands in containers.
@@ -111,7 +120,14 @@ class Faults(FaultFile):
         return self._set("exec", action, where=where, match=match, after=after, times=times, value=value)
 
     def exec_answer(
-        self, *, match: str, where: str = "", stdout: str = "", stderr: str = "", code: int = 0, times: int | None = None
+        self,
+        *,
+        match: str,
+        where: str = "",
+        stdout: str = "",
+        stderr: str = "",
+        code: int = 0,
+        times: int | None = None,
     ) -> contextlib.AbstractContextManager[Fault]:
         """Answer commands in containers with a made-up result instead of running them."""
         value = {"stdout": stdout, "stderr": stderr, "code": code}
@@ -127,12 +143,21 @@ class Faults(FaultFile):
         """Answer API requests whose ``METHOD path?query`` matches with a Status of that code; 0 drops the connection."""
         return self._set("api", "status", where=where, match=match, times=times, value=[code, retry_after_s])
 
-    def api_slow(self, seconds: float, *, match: str, where: str = "", times: int | None = None) -> contextlib.AbstractContextManager[Fault]:
+    def api_slow(
+        self, seconds: float, *, match: str, where: str = "", times: int | None = None
+    ) -> contextlib.AbstractContextManager[Fault]:
         """Delay API answers."""
         return self._set("api", "slow", where=where, match=match, times=times, value=seconds)
 
     def ssh(
-        self, action: str, *, where: str = "", match: str = "", after: int = 0, times: int | None = None, value: Any = None
+        self,
+        action: str,
+        *,
+        where: str = "",
+        match: str = "",
+        after: int = 0,
+        times: int | None = None,
+        value: Any = None,
     ) -> contextlib.AbstractContextManager[Fault]:
         """
         Spoil SSH to a node, or to ``jump``.

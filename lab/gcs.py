@@ -64,7 +64,9 @@ class Proxy:
         """Wait for the emulator and make the bucket."""
         while True:
             try:
-                async with self._session.post(f"{self._backend}/storage/v1/b?project=lab", json={"name": BUCKET}) as response:
+                async with self._session.post(
+                    f"{self._backend}/storage/v1/b?project=lab", json={"name": BUCKET}
+                ) as response:
                     if response.status in (200, 409):
                         return
             except aiohttp.ClientError:
@@ -135,7 +137,9 @@ class Proxy:
         body = self._request_body(request, fault) if request.body_exists else None
         url = yarl_raw(self._backend + request.raw_path)
         try:
-            async with self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as answer:
+            async with self._session.request(
+                request.method, url, headers=headers, data=body, allow_redirects=False
+            ) as answer:
                 if conditions and "upload_id" not in request.query:
                     self._remember(answer, conditions[0])
                 return await self._reply(request, answer, fault)
@@ -160,7 +164,9 @@ class Proxy:
         for upload_id in urllib.parse.parse_qs(location.query).get("upload_id", ()):
             self._uploads[upload_id] = condition
 
-    async def _reply(self, request: web.Request, answer: aiohttp.ClientResponse, fault: Fault | None) -> web.StreamResponse:
+    async def _reply(
+        self, request: web.Request, answer: aiohttp.ClientResponse, fault: Fault | None
+    ) -> web.StreamResponse:
         headers = {key: value for key, value in answer.headers.items() if key.lower() not in HOP_HEADERS}
         if "Location" in headers:
             headers["Location"] = headers["Location"].replace(self._backend, self._public)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REQUEST_S = 10
 RELIST_S = 0.2

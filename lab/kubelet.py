@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
@@ -22,6 +21,9 @@ from lab.kube import Informer, Kube, KubeError
 from lab.layout import KUBERNETES_VERSION, ClusterLayout, Node, write_atomic
 from lab.pods import PodWorker, timestamp
 from lab.tools import python_env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SYNC_EVERY_S = 0.1
 LEASE_EVERY_S = 10.0
@@ -48,7 +50,9 @@ class Kubelet:
     def start(self) -> None:
         self.node.run.mkdir(parents=True, exist_ok=True)
         write_atomic(self.node.run / "kubelet.want", "active\n")
-        self._tasks = [asyncio.create_task(step()) for step in (self._sync, self._report, self._lease, self.informer.run)]
+        self._tasks = [
+            asyncio.create_task(step()) for step in (self._sync, self._report, self._lease, self.informer.run)
+        ]
 
     async def close(self) -> None:
         """End everything that runs on the node."""
@@ -81,7 +85,7 @@ class Kubelet:
             self.changed.set()
 
     def _reconcile(self) -> None:
-        wanted = {key: pod for key, pod in (*self._static_pods(), *self._bound_pods())}
+        wanted = dict((*self._static_pods(), *self._bound_pods()))
         for key, worker in list(self.workers.items()):
             if worker.gone:
                 del self.workers[key]
@@ -113,7 +117,7 @@ class Kubelet:
         """Return the pod of a manifest; its uid is the hash of what is written there."""
         try:
             pod = yaml.safe_load(data)
-            digest = hashlib.md5(data + self.node.name.encode()).hexdigest()  # noqa: S324 - an identity, as the kubelet's
+            digest = hashlib.md5(data + self.node.name.encode()).hexdigest()
             meta = pod["metadata"]
             annotations = meta.get("annotations", {}) | {"lab/key": meta["name"], "kubernetes.io/config.hash": digest}
             meta |= {"uid": digest, "annotations": annotations, "name": f"{meta['name']}-{self.node.name}"}
@@ -182,7 +186,11 @@ class Kubelet:
     def _mirror(self, worker: PodWorker) -> dict[str, Any]:
         meta = worker.pod["metadata"]
         annotations = {key: value for key, value in meta["annotations"].items() if key != "lab/key"}
-        annotations |= {MIRROR: worker.uid, "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": timestamp(worker.started)}
+        annotations |= {
+            MIRROR: worker.uid,
+            "kubernetes.io/config.source": "file",
+            "kubernetes.io/config.seen": timestamp(worker.started),
+        }
         owner = {"apiVersion": "v1", "kind": "Node", "name": self.node.name, "uid": self._node_uid, "controller": True}
         metadata = {
             "name": meta["name"], "namespace": meta["namespace"], "labels": meta.get("labels", {}),
@@ -232,7 +240,11 @@ class Kubelet:
         path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         while True:
             if self.active.is_set() and self.informer.synced:
-                spec = {"holderIdentity": self.node.name, "leaseDurationSeconds": 40, "renewTime": timestamp(time.time())}
+                spec = {
+                    "holderIdentity": self.node.name,
+                    "leaseDurationSeconds": 40,
+                    "renewTime": timestamp(time.time()),
+                }
                 with contextlib.suppress(KubeError):
                     await self.kube.ensure(path, {"metadata": {"name": self.node.name}, "spec": spec})
                     await self.kube.merge(f"{path}/{self.node.name}", {"spec": spec})

@@ -29,9 +29,12 @@ BUCKET = "etcdkeep-lab"
 SSH_USER = "ubuntu"
 KUBERNETES_VERSION = "v1.36.2"
 
-PORT_NAMES = ("ssh", "jump", "gcs", "gcs_backend", "harbor_api", "harbor_etcd", "harbor_peer", "harbor_metrics")
-PORT_NAMES += ("fleet_api", "fleet_etcd", "fleet_peer", "fleet_metrics")
-PORT_NAMES += ("skiff_api", "skiff_etcd", "skiff_peer", "skiff_metrics")
+PORT_NAMES = (
+    "ssh", "jump", "gcs", "gcs_backend",
+    "harbor_api", "harbor_etcd", "harbor_peer", "harbor_metrics",
+    "fleet_api", "fleet_etcd", "fleet_peer", "fleet_metrics",
+    "skiff_api", "skiff_etcd", "skiff_peer", "skiff_metrics",
+)  # fmt: skip
 
 CLUSTERS: dict[str, dict[str, Any]] = {
     "harbor": {"nodes": {"harbor-cp-0": "127.0.0.11"}, "endpoint": "127.0.0.11", "data": "var/lib/etcd"},

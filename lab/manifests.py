@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lab.layout import KUBERNETES_VERSION, LOOPBACK, ClusterLayout, Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ETCD_IMAGE = "registry.k8s.io/etcd:3.5.1-0"
 QUOTA_BYTES = 8 * 2**30
@@ -156,7 +158,12 @@ def _pod(
         "volumeMounts": [{"mountPath": str(path), "name": volume} for volume, path in volumes.items()],
     }
     if probe:
-        container["readinessProbe"] = {"failureThreshold": 3, "httpGet": probe, "periodSeconds": 1, "timeoutSeconds": 15}
+        container["readinessProbe"] = {
+            "failureThreshold": 3,
+            "httpGet": probe,
+            "periodSeconds": 1,
+            "timeoutSeconds": 15,
+        }
     metadata: dict[str, Any] = {
         "labels": {"component": name, "tier": "control-plane"},
         "name": name,

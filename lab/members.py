@@ -6,11 +6,15 @@ import contextlib
 import mmap
 import os
 import signal
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from lab.layout import Layout, Node
 from lab.runtime import find_container
 from lab.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.layout import Layout, Node
 
 
 class Member:

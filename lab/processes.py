@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.layout import VIEW_FD, Layout
 from lab.runtime import container_states
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 END_S = 15.0
 

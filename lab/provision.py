@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import shutil
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncssh
 
+from lab.hosts import HOST_KEY_KINDS
 from lab.layout import SKIFF, SKIFF_ADDRESS, SSH_USER, VIEW_FD, ClusterLayout, Layout, Node, write_atomic
 from lab.manifests import static_pods
 from lab.pki import ADMINS, CLIENT, SERVER, Authority, control_plane_pki, kubeconfig, rsa_ssh_key
 from lab.tools import ETCD_TOOLS, NODE_SHIMS, NODE_TOOLS, fill_bin
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ALGORITHMS = {"harbor": "RSA-2048", "fleet": "ECDSA-P256"}
-SHARED = ("ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key", "sa.key", "sa.pub")
-HOST_KEY_KINDS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256"}
+SHARED = (
+    "ca.crt",
+    "ca.key",
+    "front-proxy-ca.crt",
+    "front-proxy-ca.key",
+    "etcd/ca.crt",
+    "etcd/ca.key",
+    "sa.key",
+    "sa.pub",
+)
 
 
 def provision(layout: Layout) -> None:
@@ -58,7 +70,15 @@ def _provision_cluster(cluster: ClusterLayout) -> None:
 
 
 def _provision_node(cluster: ClusterLayout, node: Node) -> None:
-    for folder in ("etc/kubernetes/manifests", "var/lib/kubelet/pki", "containers", "run", "tmp", "mnt", f"home/{SSH_USER}"):
+    for folder in (
+        "etc/kubernetes/manifests",
+        "var/lib/kubelet/pki",
+        "containers",
+        "run",
+        "tmp",
+        "mnt",
+        f"home/{SSH_USER}",
+    ):
         (node.root / folder).mkdir(parents=True, exist_ok=True)
     _pki_folder(cluster, node)
     algorithm = ALGORITHMS[cluster.name]
@@ -105,7 +125,15 @@ def _pki_folder(cluster: ClusterLayout, node: Node) -> None:
 def _provision_skiff(layout: Layout) -> None:
     """Make the user cluster's keys, which become Secrets of the admin cluster."""
     algorithm = "ECDSA-P256"
-    names = ["localhost", "127.0.0.1", SKIFF_ADDRESS, "kube-etcd-0", "kube-etcd", "kube-etcd-0.kube-etcd", f"kube-etcd.{SKIFF}.svc"]
+    names = [
+        "localhost",
+        "127.0.0.1",
+        SKIFF_ADDRESS,
+        "kube-etcd-0",
+        "kube-etcd",
+        "kube-etcd-0.kube-etcd",
+        f"kube-etcd.{SKIFF}.svc",
+    ]
     etcd = Authority(layout.skiff / "etcd/etcdCA", "etcd-ca", algorithm)
     etcd.issue(layout.skiff / "etcd/etcd", "kube-etcd", [SERVER, CLIENT], names=names)
     etcd.issue(layout.skiff / "api/apiserver-etcd-client", "kube-apiserver-etcd-client", [CLIENT])

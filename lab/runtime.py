@@ -17,13 +17,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.layout import VIEW_FD, Node, write_atomic
 from lab.tools import fill_bin, image_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -103,11 +105,11 @@ def spawn(node: Node, argv: list[str], env: dict[str, str], **streams: Any) -> s
 async def exit_code(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process and return its exit code, 128 + n for signal n."""
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended = asyncio.Event()
     descriptor = os.pidfd_open(process.pid)
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    loop.add_reader(descriptor, ended.set)
     try:
-        await ended
+        await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
@@ -118,7 +120,9 @@ async def exit_code(process: subprocess.Popen[bytes]) -> int:
 class Container:
     """One container that the kubelet runs; restarted under the same name with a new id."""
 
-    def __init__(self, node: Node, pod_key: str, name: str, image: str, command: list[str], env: dict[str, str]) -> None:
+    def __init__(
+        self, node: Node, pod_key: str, name: str, image: str, command: list[str], env: dict[str, str]
+    ) -> None:
         self.node = node
         self.folder = node.containers / pod_key / name
         self.command = command
@@ -181,7 +185,12 @@ class Container:
     async def _wait(self, process: subprocess.Popen[bytes], state: ContainerState) -> None:
         state.exit_code = await exit_code(process)
         state.state, state.finished_at = "CONTAINER_EXITED", time.time()
-        self.last_exit = {"exitCode": state.exit_code, "id": state.id, "started": state.started_at, "finished": state.finished_at}
+        self.last_exit = {
+            "exitCode": state.exit_code,
+            "id": state.id,
+            "started": state.started_at,
+            "finished": state.finished_at,
+        }
         for entry in (self.folder / "exec").iterdir():
             _signal_group(int(entry.name), signal.SIGKILL)
             entry.unlink(missing_ok=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.kube import Kube
 from lab.layout import KUBERNETES_VERSION, SKIFF, SKIFF_ADDRESS, Layout
 from lab.manifests import ETCD_IMAGE, QUOTA_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.kube import Kube
 
 Item = tuple[str, dict[str, Any]]
 SECRET_CANARY = "canary-of-the-lab-7f3a"
@@ -49,7 +52,17 @@ def workloads(cluster: str) -> list[Item]:
 def kubeadm_objects(cluster: str, server: str) -> list[Item]:
     """Return what kubeadm leaves in kube-system."""
     text = f"apiVersion: kubeadm.k8s.io/v1beta4\nclusterName: {cluster}\ncontrolPlaneEndpoint: {server.removeprefix('https://')}\nkind: ClusterConfiguration\nkubernetesVersion: {KUBERNETES_VERSION}\n"
-    return [("/api/v1/namespaces/kube-system/configmaps", _named("kubeadm-config") | {"data": {"ClusterConfiguration": text}})]
+    return [
+        (
+            "/api/v1/namespaces/kube-system/configmaps",
+            _named("kubeadm-config") | {"data": {"ClusterConfiguration": text}},
+        )
+    ]
+
+
+def root_ca_object(root_ca: str) -> Item:
+    """Return what a controller-manager would put into kube-system; the user cluster has none."""
+    return "/api/v1/namespaces/kube-system/configmaps", _named("kube-root-ca.crt") | {"data": {"ca.crt": root_ca}}
 
 
 def admin_cluster(layout: Layout) -> list[Item]:
@@ -169,7 +182,9 @@ def _definition(kind: str) -> dict[str, Any]:
 
 def _deployment(name: str, replicas: int) -> dict[str, Any]:
     selector = {"matchLabels": {"app": name}}
-    return _named(name, labels={"app": name}) | {"spec": {"replicas": replicas, "selector": selector, "template": _template(name)}}
+    return _named(name, labels={"app": name}) | {
+        "spec": {"replicas": replicas, "selector": selector, "template": _template(name)}
+    }
 
 
 def _template(name: str) -> dict[str, Any]:

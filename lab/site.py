@@ -9,36 +9,25 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from lab.faults import Faults
+from lab.hosts import ssh_host
 from lab.layout import BUCKET, JUMP_ADDRESS, SKIFF, SKIFF_ADDRESS, SSH_USER, Layout, Node
 from lab.members import Member
 from lab.processes import end, end_leftovers, is_alive, read_stamp
-from lab.provision import HOST_KEY_KINDS
 from lab.runtime import ContainerState, find_container
 from lab.tools import etcd_folder, fill_bin, image_tools
 from lab.waiting import wait_for
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 UP_S = 90.0
 
 
 class LabError(Exception):
     """The site could not be started or stopped."""
-
-
-@dataclass(frozen=True)
-class SshHost:
-    """
-    Where an SSH server is.
-
-    :param key_lines: Its host keys, as ``known_hosts`` has them: ``[address]:port type base64``.
-    """
-
-    name: str
-    address: str
-    port: int
-    key_lines: tuple[str, ...]
 
 
 class NodeHandle:
@@ -49,7 +38,7 @@ class NodeHandle:
         self.root = node.root
         self.view = node.view
         self.address = node.address
-        self.ssh = _ssh_host(layout, node.name, node.address, layout.ports["ssh"])
+        self.ssh = ssh_host(layout, node.name, node.address, layout.ports["ssh"])
         self.member = Member(layout, node)
         self._node = node
 
@@ -147,7 +136,7 @@ class Site:
         self.bucket = BUCKET
         self.ssh_user = SSH_USER
         self.ssh_key = layout.keys / "vsphere_tmp"
-        self.jump = _ssh_host(layout, "jump", JUMP_ADDRESS, layout.ports["jump"])
+        self.jump = ssh_host(layout, "jump", JUMP_ADDRESS, layout.ports["jump"])
         self.config = layout.root / "clusters.yaml"
         self.clusters = {name: self._cluster(name) for name in layout.clusters} | {SKIFF: self._skiff()}
 
@@ -191,7 +180,9 @@ class Lab:
             self.start()
         return self.wait()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._started:
             self.down()
 
@@ -245,14 +236,6 @@ class Lab:
 def kubectl_path() -> Path:
     """Return the kubectl that the Python environment brings."""
     return Path(sys.executable).with_name("kubectl")
-
-
-def _ssh_host(layout: Layout, name: str, address: str, port: int) -> SshHost:
-    lines = []
-    for kind in HOST_KEY_KINDS:
-        algorithm, blob = (layout.keys / "host" / f"{name}_{kind}.pub").read_text().split()[:2]
-        lines.append(f"[{address}]:{port} {algorithm} {blob}")
-    return SshHost(name, address, port, tuple(lines))
 
 
 def _run(

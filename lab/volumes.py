@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.kube import Kube, KubeError
-from lab.layout import Node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.layout import Node
 
 
 class MountError(Exception):
@@ -58,7 +61,9 @@ async def _folder(node: Node, kube: Kube, namespace: str, uid: str, volume: dict
             config = await kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{volume['configMap']['name']}")
             _write_files(own, {key: value.encode() for key, value in config.get("data", {}).items()})
         elif "emptyDir" not in volume:
-            raise MountError(f"volume {volume['name']!r}: the lab knows hostPath, secret, configMap, emptyDir and claims")
+            raise MountError(
+                f"volume {volume['name']!r}: the lab knows hostPath, secret, configMap, emptyDir and claims"
+            )
     except KubeError as err:
         raise MountError(f'MountVolume.SetUp failed for volume "{volume["name"]}": {err}') from err
     return own

@@ -8,10 +8,12 @@ import re
 import string
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.api.resources import Resource
 from lab.api.status import bad_request, invalid
+
+if TYPE_CHECKING:
+    from lab.api.resources import Resource
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?")
 OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.api.resources import SCALABLE, VERBS, Resource
 from lab.layout import KUBERNETES_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VERSION = {
     "major": "1", "minor": "36", "gitVersion": KUBERNETES_VERSION, "gitCommit": "", "gitTreeState": "clean",

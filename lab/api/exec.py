@@ -15,14 +15,16 @@ import subprocess
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
 from lab.api.status import ApiError, bad_request, internal
 from lab.faults import Fault, FaultFile, Tap
-from lab.layout import Node
 from lab.runtime import ContainerState, container_env, exit_code, resolve_program, spawn
+
+if TYPE_CHECKING:
+    from lab.layout import Node
 
 STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.api.defaults import now, prepare_create, prepare_update
 from lab.api.patch import APPLY, apply_patch
@@ -15,6 +14,9 @@ from lab.api.resources import BUILT_IN, CRDS, Resource, custom_resources
 from lab.api.selectors import matches_fields, matches_labels
 from lab.api.status import ApiError, bad_request, conflict, exists, gone, not_found, plain
 from lab.api.store import Compacted, Conflict, Store, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TRIES = 10
 
@@ -128,10 +130,10 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, content_type: str, body: bytes, *, subresource: str, dry: bool
     ) -> tuple[dict[str, Any], bool]:  # fmt: skip
         """Apply a PATCH; server-side apply may create. Returns the object and whether it is new."""
-        if content_type.startswith(APPLY) and not subresource:
-            if await self.store.get(resource.key(namespace, name)) is None:
-                obj = apply_patch(content_type, body, {})
-                return await self.create(resource, namespace, obj, dry=dry), True
+        applies = content_type.startswith(APPLY) and not subresource
+        if applies and await self.store.get(resource.key(namespace, name)) is None:
+            obj = apply_patch(content_type, body, {})
+            return await self.create(resource, namespace, obj, dry=dry), True
 
         def change(old: dict[str, Any]) -> dict[str, Any]:
             base = old if b"resourceVersion" in body else _without_revision(old)
@@ -178,9 +180,9 @@ class Registry:
             if resource.namespaced:
                 for item in (await self.store.list(resource.key(namespace))).items:
                     await self._remove(item)
-        item = await self.store.get(f"/registry/namespaces/{namespace}")
-        if item is not None:
-            await self._remove(item)
+        itself = await self.store.get(f"/registry/namespaces/{namespace}")
+        if itself is not None:
+            await self._remove(itself)
 
     async def _remove(self, item: Stored) -> None:
         for _ in range(TRIES):

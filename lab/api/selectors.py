@@ -36,9 +36,10 @@ def matches_fields(selector: str, obj: dict[str, Any]) -> bool:
 
 
 def _field(term: str, obj: dict[str, Any]) -> bool:
-    key, operator, value = re.match(r"^([^=!]+)(!=|==|=)(.*)$", term).groups() if "=" in term else (term, "", "")
-    if not operator:
+    parts = re.match(r"^([^=!]+)(!=|==|=)(.*)$", term)
+    if parts is None:
         raise bad_request(f'invalid selector: "{term}"; can\'t understand "{term}"')
+    key, operator, value = parts.groups()
     found: Any = obj
     for part in key.strip().split("."):
         found = found.get(part, "") if isinstance(found, dict) else ""

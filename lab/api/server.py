@@ -8,9 +8,8 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -22,8 +21,12 @@ from lab.api.status import ApiError, bad_request, gone, internal, plain
 from lab.api.store import Change, Compacted, StoreError
 from lab.api.tables import table
 from lab.faults import FaultFile
-from lab.layout import Layout, Node
 from lab.runtime import find_container
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lab.layout import Layout, Node
 
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 BOOKMARK_S = 60
@@ -204,7 +207,9 @@ class ApiServer:
             if not gone_now or resource.kind == "Pod":
                 return web.json_response(last)
             details = {"name": name, "kind": resource.plural, "uid": last["metadata"]["uid"]}
-            return web.json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+            return web.json_response(
+                {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+            )
         raise plain(405)
 
     async def _delete(
@@ -300,9 +305,11 @@ class ApiServer:
 
     def _answer(self, request: web.Request, resource: Resource, obj: dict[str, Any], code: int = 200) -> web.Response:
         if _wants_table(request) and request.method == "GET":
-            items = obj["items"] if "items" in obj else [obj]
+            items = obj.get("items", [obj])
             answer = table(resource, items, request.query.get("includeObject", "Metadata"))
-            answer["metadata"] = {key: obj["metadata"][key] for key in ("resourceVersion", "continue") if key in obj["metadata"]}
+            answer["metadata"] = {
+                key: obj["metadata"][key] for key in ("resourceVersion", "continue") if key in obj["metadata"]
+            }
             obj = answer
         return web.json_response(obj, status=code)
 

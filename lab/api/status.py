@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.api.resources import Resource
+if TYPE_CHECKING:
+    from lab.api.resources import Resource
 
 
 class ApiError(Exception):

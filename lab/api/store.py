@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import ssl
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
 
 REQUEST_S = 10
 
@@ -123,7 +124,7 @@ class Store:
                     if result.get("canceled"):
                         raise StoreError(f"watch canceled: {result.get('cancel_reason')}")
                     yield tuple(_change(event) for event in result.get("events", ()))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as err:
+        except (TimeoutError, aiohttp.ClientError, OSError) as err:
             raise StoreError(str(err)) from err
 
     async def _range(self, request: dict[str, Any]) -> Page:
@@ -144,7 +145,7 @@ class Store:
             try:
                 async with self._session.post(endpoint + path, json=body) as response:
                     answer = await response.json(content_type=None)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as err:
+            except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as err:
                 failure = err
                 continue
             if response.status == 200:

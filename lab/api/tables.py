@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.api.resources import Resource
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.api.resources import Resource
 
 Row = list[Any]
 Columns = tuple[str, ...]

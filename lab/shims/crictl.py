@@ -1,6 +1,7 @@
 """What crictl says of the containers of the node that this runs on, in crictl's own words."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,9 @@ def states():
 def find(prefix):
     matches = [state for state in states() if state["id"].startswith(prefix)]
     if not matches:
-        sys.exit(f'FATA[0000] rpc error: code = NotFound desc = an error occurred when try to find container "{prefix}": not found')
+        sys.exit(
+            f'FATA[0000] rpc error: code = NotFound desc = an error occurred when try to find container "{prefix}": not found'
+        )
     return matches[0]
 
 
@@ -30,12 +33,22 @@ def nanoseconds(moment):
 
 
 def entry(state):
-    labels = {"container.name": state["name"], "pod.name": state["pod"], "pod.namespace": state["namespace"], "pod.uid": state["pod_uid"]}
+    labels = {
+        "container.name": state["name"],
+        "pod.name": state["pod"],
+        "pod.namespace": state["namespace"],
+        "pod.uid": state["pod_uid"],
+    }
     return {
-        "id": state["id"], "podSandboxId": state["pod_uid"].replace("-", ""),
-        "metadata": {"name": state["name"], "attempt": state["attempt"]}, "image": {"image": state["image"]},
-        "imageRef": state["image"], "state": state["state"], "createdAt": nanoseconds(state["created_at"]),
-        "labels": {f"io.kubernetes.{key}": value for key, value in labels.items()}, "annotations": {},
+        "id": state["id"],
+        "podSandboxId": state["pod_uid"].replace("-", ""),
+        "metadata": {"name": state["name"], "attempt": state["attempt"]},
+        "image": {"image": state["image"]},
+        "imageRef": state["image"],
+        "state": state["state"],
+        "createdAt": nanoseconds(state["created_at"]),
+        "labels": {f"io.kubernetes.{key}": value for key, value in labels.items()},
+        "annotations": {},
     }
 
 
@@ -57,9 +70,9 @@ def ps(options):
             age = f"{int(time.time() - state['created_at'])} seconds ago"
             ids = state["id"][:13], state["image"], age, NAMES[state["state"]], state["name"], str(state["attempt"])
             rows.append((*ids, state["pod_uid"].replace("-", "")[:13], state["pod"], state["namespace"]))
-        widths = [max(map(len, column)) for column in zip(*rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
         for row in rows:
-            print("   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+            print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def inspect(options):
@@ -67,14 +80,22 @@ def inspect(options):
         state = find(prefix)
         log = f"{state['folder']}/log"
         status = entry(state) | {
-            "startedAt": nanoseconds(state["started_at"]), "finishedAt": nanoseconds(state["finished_at"]),
-            "exitCode": state["exit_code"], "reason": "" if state["state"] == "CONTAINER_RUNNING" else "Completed",
-            "logPath": log, "mounts": [],
+            "startedAt": nanoseconds(state["started_at"]),
+            "finishedAt": nanoseconds(state["finished_at"]),
+            "exitCode": state["exit_code"],
+            "reason": "" if state["state"] == "CONTAINER_RUNNING" else "Completed",
+            "logPath": log,
+            "mounts": [],
         }
         pid = state["pid"] if state["state"] == "CONTAINER_RUNNING" else 0
         process = {"args": state["command"], "env": [f"{key}={value}" for key, value in state["env"].items()]}
         spec = {"process": process, "root": {"path": "/"}}
-        print(json.dumps({"status": status, "info": {"pid": pid, "sandboxID": status["podSandboxId"], "runtimeSpec": spec}}, indent=2))
+        print(
+            json.dumps(
+                {"status": status, "info": {"pid": pid, "sandboxID": status["podSandboxId"], "runtimeSpec": spec}},
+                indent=2,
+            )
+        )
 
 
 def logs(options):
@@ -97,10 +118,8 @@ def stop(options):
 
 def kill(state, number):
     if state["state"] == "CONTAINER_RUNNING":
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(state["pid"], number)
-        except ProcessLookupError:
-            pass
 
 
 def version(options):
@@ -136,8 +155,10 @@ def main():
     commands.add_parser("version").set_defaults(run=version)
     options = parser.parse_args()
     if os.environ.get("LAB_ROOT_USER") != "1":
-        sys.exit("FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint "
-                 '"unix:///run/containerd/containerd.sock": dial unix: connect: permission denied')
+        sys.exit(
+            "FATA[0000] validate service connection: validate CRI v1 runtime API for endpoint "
+            '"unix:///run/containerd/containerd.sock": dial unix: connect: permission denied'
+        )
     options.run(options)
 
 
