@@ -81,9 +81,11 @@ def decode(
         if data.startswith(_PROTOBUF_MARK):
             return _decode_protobuf(key, data, mod_revision, kubernetes_minor)
         return _decode_free_form(key, data, mod_revision, kubernetes_minor)
-    except ValueDamaged as err:
+    except (ValueDamaged, UnicodeDecodeError) as err:
         name = key.decode(errors="replace")
-        raise ValueDamaged(f"value of {name!r} at revision {mod_revision} cannot be decoded: {err}") from err
+        # The protobuf library refuses to hand out such a key; a string it hands out as bytes.
+        problem = "a map in it has a key that is no UTF-8" if isinstance(err, UnicodeDecodeError) else err
+        raise ValueDamaged(f"value of {name!r} at revision {mod_revision} cannot be decoded: {problem}") from err
 
 
 def _decrypted(key: bytes, data: bytes, decrypter: Decrypter | None) -> bytes:

@@ -105,10 +105,12 @@ def test_bytes_that_are_no_utf_8_show_as_in_go() -> None:
     assert found.json["data"] == {"k": "\ufffd\ufffdx"}
 
 
-def test_map_key_that_is_no_utf_8() -> None:
-    config_map = wire_field(1, wire_field(1, b"a")) + wire_field(2, wire_field(1, b"\xff") + wire_field(2, b"x"))
+@pytest.mark.parametrize("unknown", [b"", wire_field(99, b"x")], ids=["known", "beside an unknown field"])
+def test_map_key_that_is_no_utf_8(unknown: bytes) -> None:
+    limits = wire_field(1, b"\xff") + wire_field(2, wire_field(1, b"1"))
+    node = wire_field(3, wire_field(1, limits)) + unknown
     with pytest.raises(ValueDamaged, match="a key that is no UTF-8"):
-        decoded(envelope("v1", "ConfigMap", config_map))
+        decoded(envelope("v1", "Node", node))
 
 
 def test_unknown_field_is_kept_and_reported_without_its_value() -> None:
