@@ -182,7 +182,9 @@ def test_conversion(old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [{"names": None}, {"versions": [7]}, {"conversion": {"no": "strategy"}}, {"additionalPrinterColumns": [7]}], ids=str
+    "spec",
+    [{"names": None}, {"versions": [7]}, {"conversion": {"no": "strategy"}}, {"additionalPrinterColumns": [7]}],
+    ids=str,
 )
 def test_broken_crd(spec: dict[str, Any]) -> None:
     with pytest.raises(ValueDamaged, match="no CustomResourceDefinition"):
