@@ -17,9 +17,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, get_parsing_context
-from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
-from etcdkeep.config import Cluster, load_config
+from etcdkeep.config import Cluster
+from etcdkeep.config_file import load_config
 from etcdkeep_airflow.operators.backup import (
     CleanupOperator,
     CopyOutOperator,
@@ -29,6 +29,7 @@ from etcdkeep_airflow.operators.backup import (
     UploadOperator,
 )
 from etcdkeep_airflow.operators.base import RETRIES
+from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
 PARAMS = {
     "reason": Param("", type="string", title="Reason", description="Why this backup is taken; stands in its manifest."),

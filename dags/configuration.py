@@ -5,6 +5,6 @@ Shows the problems of the configuration file as an import error; a cluster with 
 from __future__ import annotations
 
 # Airflow looks only into files that mention both "dag" and "airflow".
-from etcdkeep.config import load_config
+from etcdkeep.config_file import load_config
 
 load_config().raise_for_problems()

@@ -1,34 +1,53 @@
 """
-The configuration file: what is backed up, with what, and where to.
-
-Load → normalise (defaults and profile beneath each cluster) → schema → rules across fields. All problems are reported
-at once, each with its path. A cluster entry with a problem is left out and reported; the others stay usable.
+The configuration's models: what is backed up, with what, and where to. Reading the file is :mod:`etcdkeep.config_file`.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from croniter import croniter
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from etcdkeep.age_keys import parse_recipients
 from etcdkeep.errors import ConfigError
-from etcdkeep.profiles import PROFILES, ControlPlane, HostPath, ProfileName, Section
+from etcdkeep.host_keys import parse_host_key
+from etcdkeep.naming import split_address
+from etcdkeep.profiles import ControlPlane, HostPath, ProfileName, Section
+from etcdkeep.signature import parse_public_key
 
-CONFIG_VARIABLE = "ETCDKEEP_CONFIG"
-SCHEMA_VERSION = 1
+PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+"""Names that Airflow takes in place of a cron expression."""
+
+
+def _host_key(line: str) -> str:
+    try:
+        parse_host_key(line)
+    except ConfigError as err:
+        raise ValueError(str(err)) from err
+    return line
+
+
+def _address(address: str) -> str:
+    split_address(address, 22)
+    return address
+
+
+def _public_key(key: str) -> str:
+    parse_public_key(key)
+    return key
+
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-StoreUrl = Annotated[str, StringConstraints(pattern=r"^(gs://[a-z0-9][a-z0-9._-]+(/[^\s]*)?|file:///[^\s]+)$")]
-KeyLine = Annotated[str, StringConstraints(pattern=r"^(\S+ )?(ssh-|ecdsa-|sk-)\S+ [A-Za-z0-9+/=]+( .*)?$")]
+StoreUrl = Annotated[
+    str, StringConstraints(pattern=r"^(gs://[a-z0-9][a-z0-9._-]+(/[^\s?#]*)?|file:///[^\s?#]+)$", max_length=500)
+]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+HostKeyLine = Annotated[str, AfterValidator(_host_key)]
+Address = Annotated[str, AfterValidator(_address)]
+PublicKey = Annotated[str, AfterValidator(_public_key)]
 
 
 class SecretRef(Section):
@@ -67,12 +86,15 @@ class KubeconfigRef(SecretRef):
     )
 
 
+VENDOR_SSH_SECRET = "kube-system/sshkeys/vsphere_tmp"  # noqa: S105 - names a Secret, holds none
+
+
 class SshKeyRef(SecretRef):
     """Where the SSH key is kept: exactly one of the three."""
 
     secret: str | None = Field(
         None,
-        pattern=r"^[^/\s]+/[^/\s]+/[^/\s]+$",
+        pattern=r"^[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*/[A-Za-z0-9._-]+$",
         description="Secret of the cluster itself, as namespace/name/field.",
         examples=["kube-system/sshkeys/vsphere_tmp"],
     )
@@ -87,7 +109,7 @@ class JumpHost(Section):
     key: SshKeyRef | None = Field(
         None, description="Its own key; without one, the node's key.", examples=[{"connection": "ssh_bastion"}]
     )
-    host_keys: tuple[KeyLine, ...] = Field(
+    host_keys: tuple[HostKeyLine, ...] = Field(
         (),
         description="Its public host keys, as printed by `python -m etcdkeep trust`.",
         examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
@@ -99,17 +121,17 @@ class Ssh(Section):
 
     user: str = Field("ubuntu", min_length=1, description="Login name; may run `sudo -n`.", examples=["ubuntu"])
     port: Port = Field(22, description="SSH port of the nodes.", examples=[22])
-    addresses: Mapping[str, str] = Field(
+    addresses: Mapping[str, Address] = Field(
         default_factory=dict,
         description="Node name → address[:port], where the API's external (else internal) address is not the one to use.",
         examples=[{"admin-cp-0": "10.0.0.11"}],
     )
     key: SshKeyRef = Field(
-        default_factory=lambda: SshKeyRef(secret="kube-system/sshkeys/vsphere_tmp"),  # noqa: S106 - names a Secret, holds none
+        default_factory=lambda: SshKeyRef(secret=VENDOR_SSH_SECRET),
         description="The SSH key.",
         examples=[{"secret": "kube-system/sshkeys/vsphere_tmp"}],
     )
-    host_keys: tuple[KeyLine, ...] = Field(
+    host_keys: tuple[HostKeyLine, ...] = Field(
         (),
         description="Public host keys of the nodes, one line each: `[host ]type base64`. Checking cannot be turned off.",
         examples=[["10.0.0.11 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
@@ -127,20 +149,11 @@ class Signing(Section):
         description="Private key (PKCS#8 PEM); needed by `upload` only.",
         examples=[{"connection": "etcdkeep_signing"}],
     )
-    public_keys: tuple[str, ...] = Field(
+    public_keys: tuple[PublicKey, ...] = Field(
         min_length=1,
         description="Trusted public keys, base64 of the 32 raw bytes; more than one while a key is being replaced.",
         examples=[["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="]],
     )
-
-    @field_validator("public_keys")
-    @classmethod
-    def _are_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
-        from etcdkeep.signature import parse_public_key
-
-        for key in keys:
-            parse_public_key(key)
-        return keys
 
 
 class Limits(Section):
@@ -223,7 +236,7 @@ class Cluster(Section):
         30, ge=0, description="Warn when a certificate expires within so many days.", examples=[30]
     )
     limits: Limits = Field(default_factory=Limits, description="Time-outs.")
-    tags: tuple[str, ...] = Field((), description="More tags for its DAGs.", examples=[["prod"]])
+    tags: tuple[Tag, ...] = Field((), description="More tags for its DAGs.", examples=[["prod"]])
     queue: str | None = Field(None, description="Airflow queue of its tasks.", examples=["backup"])
     verify_queue: str | None = Field(
         None, description="Airflow queue of the tasks that need the age identity.", examples=["restore"]
@@ -242,14 +255,16 @@ class Cluster(Section):
     @field_validator("schedule")
     @classmethod
     def _is_cron(cls, schedule: str | None) -> str | None:
-        if schedule is not None and not re.fullmatch(r"@(hourly|daily|weekly|monthly|yearly)|\S+( \S+){4}", schedule):
+        if schedule is None or schedule in PRESETS:
+            return schedule
+        if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
             raise ValueError(f"expected five cron fields such as '30 2 * * *', found {schedule!r}")
         return schedule
 
     @property
     def namespace(self) -> str:
         """Namespace of the etcd pods."""
-        return self.control_plane.namespace.format(cluster=self.name)
+        return self.control_plane.namespace.replace("{cluster}", self.name)
 
     @property
     def spool_url(self) -> str:
@@ -265,182 +280,3 @@ class ConfigFile(Section):
         default_factory=dict, description="Settings beneath every cluster's own; any key of a cluster but `name`."
     )
     clusters: tuple[Cluster, ...] = Field(description="What is backed up.")
-
-
-@dataclass(frozen=True)
-class Config:
-    """
-    A loaded file.
-
-    :param clusters: The usable clusters by name, in the file's order.
-    :param problems: What is wrong with the entries left out, each ``path: sentence``.
-    """
-
-    source: str
-    clusters: Mapping[str, Cluster]
-    problems: tuple[str, ...] = field(default=())
-
-    def cluster(self, name: str) -> Cluster:
-        """
-        Return one cluster.
-
-        :raises ConfigError: when it is not configured, or its entry is not usable.
-        """
-        try:
-            return self.clusters[name]
-        except KeyError:
-            known = ", ".join(self.clusters) or "none"
-            raise ConfigError(
-                f"cluster {name!r} is not usable in {self.source}; usable are: {known}.", self.problems
-            ) from None
-
-    def raise_for_problems(self) -> None:
-        """:raises ConfigError: when any entry was left out."""
-        if self.problems:
-            raise ConfigError(
-                f"{self.source}: {len(self.problems)} problem(s); these clusters are not backed up:", self.problems
-            )
-
-
-class _StrictLoader(yaml.CSafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would silently let win."""
-
-
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    twice = [key for key, count in Counter(key.value for key, _ in node.value).items() if count > 1 and key != "<<"]
-    if twice:
-        raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
-    loader.flatten_mapping(node)
-    return {
-        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value
-    }
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def config_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """
-    Return the configuration file's path from ``ETCDKEEP_CONFIG``.
-
-    :raises ConfigError: when the variable is not set.
-    """
-    value = environ.get(CONFIG_VARIABLE)
-    if not value:
-        raise ConfigError(
-            f"{CONFIG_VARIABLE} is not set; expected the path of the configuration file (python -m etcdkeep config example)."
-        )
-    return Path(value)
-
-
-def load_config(path: Path | None = None) -> Config:
-    """
-    Read and check the configuration file.
-
-    :param path: The file; by default the one that ``ETCDKEEP_CONFIG`` names.
-    :raises ConfigError: when the file as a whole cannot be used.
-    """
-    path = path or config_path()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(
-            f"configuration {path} cannot be read: {err}. Set {CONFIG_VARIABLE} to a readable YAML file."
-        ) from err
-    return parse_config(text, str(path))
-
-
-def parse_config(text: str, source: str) -> Config:
-    """
-    Check the text of a configuration file.
-
-    :raises ConfigError: for malformed YAML, an unknown top-level key or another ``schema_version``.
-    """
-    try:
-        raw = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as err:
-        raise ConfigError(f"{source} is not valid YAML: {err}") from err
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{source}: expected a mapping with schema_version and clusters, found {type(raw).__name__}.")
-    entries = raw.get("clusters")
-    if not isinstance(entries, list):
-        raise ConfigError(f"{source}: clusters: expected a list of clusters, found {type(entries).__name__}.")
-    try:
-        head = ConfigFile.model_validate({**raw, "clusters": []})
-    except ValidationError as err:
-        raise ConfigError(f"{source} cannot be used:", tuple(_sentences(err, ""))) from err
-    return _parse_clusters(head.defaults, entries, source)
-
-
-def _parse_clusters(defaults: dict[str, Any], entries: list[Any], source: str) -> Config:
-    clusters: dict[str, Cluster] = {}
-    problems: list[str] = []
-    names = Counter(str(entry.get("name")) for entry in entries if isinstance(entry, dict))
-    for index, entry in enumerate(entries):
-        where = f"clusters[{index}]"
-        if not isinstance(entry, dict):
-            problems.append(f"{where}: expected a mapping, found {type(entry).__name__}")
-            continue
-        name = str(entry.get("name"))
-        where = f"{where} ({name})"
-        if names[name] > 1:
-            problems.append(f"{where}.name: {names[name]} clusters have this name; names are unique")
-            continue
-        try:
-            clusters[name] = Cluster.model_validate(_normalise(defaults, entry))
-        except ValidationError as err:
-            problems.extend(_sentences(err, where))
-    for name, cluster in list(clusters.items()):
-        if problem := _reach_problem(cluster, clusters):
-            problems.append(f"clusters ({name}).{problem}")
-            del clusters[name]
-    return Config(source, {name: _resolve(cluster, clusters) for name, cluster in clusters.items()}, tuple(problems))
-
-
-def _normalise(defaults: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    merged = _merge(defaults, entry)
-    profile = PROFILES.get(str(merged.get("profile")), {})
-    overrides = merged.get("control_plane", {})
-    return {**merged, "control_plane": _merge(profile, overrides) if isinstance(overrides, dict) else overrides}
-
-
-_ALTERNATIVES = frozenset({"key", "kubeconfig", "age_identity"})
-"""Sections of which exactly one field is given: an entry replaces the default as a whole."""
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in _ALTERNATIVES
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _reach_problem(cluster: Cluster, clusters: Mapping[str, Cluster]) -> str | None:
-    admin = cluster.admin_cluster
-    if admin is not None and admin not in clusters:
-        return f"admin_cluster: {admin!r} is not a usable cluster of this file"
-    if admin is not None and clusters[admin].kubeconfig is None:
-        return f"admin_cluster: {admin!r} has no kubeconfig of its own"
-    if cluster.kubeconfig is None and admin is None:
-        return "kubeconfig: missing; give a connection, a path or in_cluster (kubeception: or admin_cluster)"
-    if cluster.copy_out == "node" and not cluster.control_plane.has_nodes and not cluster.ssh.addresses:
-        return "copy_out: node needs ssh.addresses here, since this kind of cluster has no nodes of its own"
-    return None
-
-
-def _resolve(cluster: Cluster, clusters: Mapping[str, Cluster]) -> Cluster:
-    if cluster.kubeconfig is None and cluster.admin_cluster is not None:
-        return cluster.model_copy(update={"kubeconfig": clusters[cluster.admin_cluster].kubeconfig})
-    return cluster
-
-
-def _sentences(err: ValidationError, where: str) -> list[str]:
-    sentences = []
-    for problem in err.errors(include_url=False, include_input=False):
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key; see `python -m etcdkeep config schema` for the known ones"
-        sentences.append(f"{(where + path).lstrip('.')}: {message}")
-    return sentences

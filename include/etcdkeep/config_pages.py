@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 import yaml
 from pydantic_core import PydanticUndefined
 
-from etcdkeep.config import CONFIG_VARIABLE, Cluster, ConfigFile
+from etcdkeep.config import Cluster, ConfigFile
+from etcdkeep.config_file import CONFIG_VARIABLE
 from etcdkeep.profiles import PROFILES, ControlPlane, Section
 
 if TYPE_CHECKING:
@@ -26,8 +27,19 @@ SET = ("name", "profile", "kubeconfig")
 
 
 def json_schema() -> str:
-    """Return the JSON Schema of the file, for editors."""
-    return json.dumps(ConfigFile.model_json_schema(), indent=2, sort_keys=True) + "\n"
+    """Return the JSON Schema of the file, for editors. What the defaults may hold instead is not required of a cluster."""
+    schema = ConfigFile.model_json_schema()
+    models = schema["$defs"]
+    for model in models.values():
+        model.pop("required", None)
+    settings = {name: setting for name, setting in models["Cluster"]["properties"].items() if name != "name"}
+    models["Cluster"]["required"] = ["name"]
+    models["Defaults"] = {"type": "object", "properties": settings, "additionalProperties": False}
+    schema["properties"]["defaults"] = {
+        "$ref": "#/$defs/Defaults",
+        "description": ConfigFile.model_fields["defaults"].description,
+    }
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 
 def example() -> str:
@@ -168,7 +180,7 @@ def _table(title: str, model: type[Section]) -> list[str]:
             else f"`{json.dumps(_default(field))}`"
         )
         example = f" Example: `{json.dumps(field.examples[0], ensure_ascii=False)}`." if field.examples else ""
-        rows.append(f"| `{name}` | {default} | {field.description or ''}{example} |".replace("|0", "\\|0"))
+        rows.append(f"| `{name}` | {default} | {field.description or ''}{example} |")
     return [*rows, ""]
 
 

@@ -93,3 +93,23 @@ def pod_leftovers(folder: str, identifier: str) -> tuple[str, ...]:
         for slot in range(POD_FILE_SLOTS)
     ]
     return tuple(name for path in paths for name in (path, f"{path}.part"))
+
+
+def split_address(address: str, port: int) -> tuple[str, int]:
+    """
+    Split ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address.
+
+    :param port: The port where `address` names none.
+    :raises ValueError: when it is none of these.
+    """
+    match = re.fullmatch(
+        r"\[(?P<v6>[0-9a-fA-F:.]+)\](?::(?P<v6port>\d{1,5}))?|(?P<host>[^\s:/@\[\]]+)(?::(?P<port>\d{1,5}))?", address
+    )
+    if match is None:
+        if re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", address):
+            return address, port
+        raise ValueError(f"{address!r} is no address: expected host, host:port or [IPv6]:port")
+    given = int(match["v6port"] or match["port"] or port)
+    if not 0 < given < 65536:
+        raise ValueError(f"{address!r} is no address: port {given} is not between 1 and 65535")
+    return match["v6"] or match["host"], given

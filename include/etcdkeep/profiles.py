@@ -8,9 +8,19 @@ none stands anywhere else.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as err:
+        raise ValueError(f"{text!r} is no regular expression: {err}") from err
+    return text
+
 
 ProfileName = Literal["gke-admin", "gke-user-kubeception", "gke-user-controlplane-v2", "kubeadm"]
 HostPath = Annotated[str, StringConstraints(pattern=r"^/[^\x00\n]*$")]
@@ -76,6 +86,7 @@ class ControlPlane(Section):
 
     namespace: str = Field(
         "kube-system",
+        pattern=r"^(\{cluster\}|[a-z0-9-])+$",
         description="Namespace of the etcd pods; `{cluster}` stands for the cluster's name.",
         examples=["kube-system"],
     )
@@ -84,7 +95,7 @@ class ControlPlane(Section):
         description="Label selector of the etcd pods; empty to go by `pod_name` alone.",
         examples=["component=etcd,tier=control-plane"],
     )
-    pod_name: str = Field(
+    pod_name: Annotated[str, AfterValidator(_regular_expression)] = Field(
         ".*", description="Regular expression that a whole pod name must match.", examples=["kube-etcd-[0-9]+"]
     )
     container: str = Field("etcd", description="Container of the etcd pod in which etcdctl runs.", examples=["etcd"])
@@ -102,6 +113,7 @@ class ControlPlane(Section):
     )
     endpoint: str = Field(
         "https://127.0.0.1:2379",
+        pattern=r"^https?://[^\s,/]+$",
         description="Client URL of the member, as seen from inside its own pod.",
         examples=["https://127.0.0.1:2379"],
     )
@@ -109,7 +121,7 @@ class ControlPlane(Section):
     snapshot_dir: HostPath = Field(
         "/tmp",  # noqa: S108 - a folder of the pod, not of this machine; names in it are unique per run
         description="Writable folder of the container in which the snapshot waits to be copied out.",
-        examples=["/tmp"],
+        examples=["/tmp"],  # noqa: S108
     )
     has_nodes: bool = Field(
         True, description="Whether the control plane has nodes of its own, with a PKI to back up.", examples=[True]

@@ -63,7 +63,7 @@ def parse_public_key(text: str) -> Ed25519PublicKey:
         raw = base64.b64decode(text, validate=True)
         return Ed25519PublicKey.from_public_bytes(raw)
     except (binascii.Error, ValueError) as err:
-        raise ValueError(f"{text!r} is no Ed25519 public key: expected base64 of 32 bytes") from err
+        raise ValueError(f"{text[:16]!r}… is no Ed25519 public key: expected base64 of 32 bytes") from err
 
 
 def public_key_text(key: Ed25519PublicKey) -> str:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
-from etcdkeep.adapters.kube_config import open_kubeconfig
 
+from etcdkeep.adapters.kube_config import open_kubeconfig
 from etcdkeep.adapters.site import Site, read_secret_file
-from etcdkeep.config import KubeconfigRef, SecretRef, load_config
+from etcdkeep.config_file import load_config
 from etcdkeep.errors import SecretUnavailable
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
     from kubernetes.client import ApiClient
+
+    from etcdkeep.config import KubeconfigRef, SecretRef
 
 
 class ConnectionCredentials:

@@ -19,6 +19,7 @@ from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
 from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable
+from etcdkeep.naming import split_address
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
     from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
-    from etcdkeep.ports import CommandRunner, ObjectStore
+    from etcdkeep.ports import CommandRunner
 
 
 class Credentials(Protocol):
@@ -88,11 +89,11 @@ class Site:
     @cached_property
     def repository(self) -> Repository:
         """The backup sets."""
-        return Repository(self._store(self.cluster.repository), self.cluster.signing.public_keys)
+        return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)
 
     def spool(self, identifier: str) -> Spool:
         """Return one run's folder in the spool."""
-        return Spool(self._store(self.cluster.spool_url), self.cluster.name, identifier, self.cluster.age_recipients)
+        return Spool(open_store(self.cluster.spool_url), self.cluster.name, identifier, self.cluster.age_recipients)
 
     @contextmanager
     def open_node(self, address: str) -> Iterator[CommandRunner]:
@@ -104,8 +105,7 @@ class Site:
     def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
         """Return where a node's SSH is, and the jump host with its key where one is configured."""
         ssh = self.cluster.ssh
-        host, _, port = address.partition(":")
-        target = NodeTarget(host, int(port or ssh.port), ssh.user, ssh.host_keys)
+        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys)
         if ssh.jump is None:
             return target, None
         key = self._ssh_key(ssh.jump.key) if ssh.jump.key else self.ssh_key
@@ -129,7 +129,7 @@ class Site:
             )
         return load_signing_key(self.credentials.secret(signing.key), trusted=signing.public_keys)
 
-    def identities(self) -> tuple[Identity, ...] | None:
+    def identities(self) -> list[Identity] | None:
         """Return the private age identities, or None where none is configured."""
         if self.cluster.age_identity is None:
             return None
@@ -138,6 +138,9 @@ class Site:
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
         files = {"ssh_key": self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._host_keys()).encode()}
+        jump = self.cluster.ssh.jump
+        if jump is not None and jump.key is not None:
+            files["jump_ssh_key"] = self._ssh_key(jump.key)
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
@@ -152,14 +155,11 @@ class Site:
         namespace, name, field = ref.secret.split("/")
         found = self.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         try:
-            return b64decode(found["data"][field])
+            return b64decode((found.get("data") or {})[field])
         except KeyError as err:
             raise NotFound(
                 f"Secret {namespace}/{name} has no field {field!r}; set ssh.key of cluster {self.cluster.name!r}."
             ) from err
-
-    def _store(self, url: str) -> ObjectStore:
-        return open_store(url)
 
 
 def read_secret_file(path: str) -> bytes:

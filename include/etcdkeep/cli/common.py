@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from etcdkeep import naming
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.age_keys import Identity, parse_identities
-from etcdkeep.config import load_config
+from etcdkeep.config_file import load_config
 from etcdkeep.errors import NotFound
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def open_cluster(name: str) -> Site:
     return Site(load_config().cluster(name), FileCredentials())
 
 
-def identities(site: Site) -> tuple[Identity, ...] | None:
+def identities(site: Site) -> list[Identity] | None:
     """Return the age identities of ETCDKEEP_AGE_IDENTITY, else those that the configuration names, else None."""
     path = os.environ.get(IDENTITY_VARIABLE)
     return parse_identities(read_secret_file(path)) if path else site.identities()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from etcdkeep import config_pages
-from etcdkeep.config import load_config
+from etcdkeep.config_file import load_config
 
 
 @click.group()

@@ -14,7 +14,7 @@ import click
 from etcdkeep import naming
 from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities, manifest_of, open_cluster, private_directory
 from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
-from etcdkeep.config import load_config
+from etcdkeep.config_file import load_config
 from etcdkeep.errors import EtcdkeepError, SecretUnavailable, TransientError
 from etcdkeep.unseal import unseal_set
 from etcdkeep.verify import verify_set

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from etcdkeep.adapters.stores import transfer
 from etcdkeep.backup.cleanup import clean_up
@@ -168,7 +168,7 @@ class CleanupOperator(BackupOperator):
     :param discovery: What `discover` returned, or None when it failed.
     """
 
-    ui_color: ClassVar[str] = CLEANUP_COLOR
+    ui_color = CLEANUP_COLOR
     template_fields: Sequence[str] = ("cluster", "discovery")
 
     def __init__(self, *, discovery: Any, **kwargs: Any) -> None:

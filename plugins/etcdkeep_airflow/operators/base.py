@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
 
@@ -67,4 +67,4 @@ class ClusterOperator(BaseOperator):
 class BackupOperator(ClusterOperator):
     """One step of a backup."""
 
-    ui_color: ClassVar[str] = BACKUP_COLOR
+    ui_color = BACKUP_COLOR

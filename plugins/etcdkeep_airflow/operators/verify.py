@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
@@ -32,7 +32,7 @@ class VerifyOperator(ClusterOperator):
     :param published: What `upload` returned.
     """
 
-    ui_color: ClassVar[str] = VERIFY_COLOR
+    ui_color = VERIFY_COLOR
     template_fields: Sequence[str] = ("cluster", "published")
 
     def __init__(self, *, published: Any, **kwargs: Any) -> None:

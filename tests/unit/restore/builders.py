@@ -120,7 +120,13 @@ def make_facts(name: str = "cp-0", index: int = 0, **overrides: Any) -> NodeFact
             f"https://{address}:2380",
         ),
         "apiserver": ApiserverStaticPod(
-            f"https://{address}:6443", "/p/ca.crt", "/p/c.crt", "/p/c.key", "/p/k.crt", "/p/k.key"
+            "registry.k8s.io/kube-apiserver:v1.36.2",
+            f"https://{address}:6443",
+            "/p/ca.crt",
+            "/p/c.crt",
+            "/p/c.key",
+            "/p/k.crt",
+            "/p/k.key",
         ),
         "manifests": ("etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"),
         "data": PathFacts(data, "2001:2001", "700"),
