@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.etcd import b64, running_etcd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEYS = 200_000
 _KINDS = (

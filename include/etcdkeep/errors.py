@@ -133,6 +133,10 @@ class SnapshotDamaged(PermanentError):
     """The bytes of a snapshot are not what etcd wrote."""
 
 
+class RevisionUnavailable(PermanentError):
+    """A snapshot does not hold the state at that revision: it is compacted away, or later than the snapshot."""
+
+
 class ValueDamaged(PermanentError):
     """One value in a snapshot is not what an API server stores; the other values can still be read."""
 

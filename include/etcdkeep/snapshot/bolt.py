@@ -23,6 +23,9 @@ _META = Struct("<IIIIQQQQQQ")
 _META_AT = PAGE_HEADER.size
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _PAGE_SIZES = tuple(1024 << shift for shift in range(7))
+_WINDOW_BYTES = 16 << 20
+_FAULT_AROUND_BYTES = 64 << 10
+"""What Linux maps at once around the page that is touched."""
 _DROP = getattr(mmap, "MADV_DONTNEED", None)
 
 
@@ -59,11 +62,20 @@ class Image:
         self.page_size = self.meta.page_size
         self.page_count = min(self.meta.page_count, self.size_bytes // self.page_size)
         """Whole pages that are in the file: a hostile meta may claim more."""
+        self._read_bytes = 0
 
     def drop_resident_pages(self) -> None:
         """Give the mapped pages back, so that a walk over a large file does not grow the process."""
         if _DROP is not None:
             self.data.madvise(_DROP)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Copy some bytes of the file, fewer at its end."""
+        self._read_bytes += end - start + _FAULT_AROUND_BYTES
+        if self._read_bytes > _WINDOW_BYTES:
+            self._read_bytes = 0
+            self.drop_resident_pages()
+        return self.data[start:end]
 
     @property
     def database_bytes(self) -> int:
@@ -80,7 +92,7 @@ def _read_metas(data: mmap.mmap) -> tuple[Meta, tuple[str, ...]]:
     second, second_problem = next((attempt for attempt in attempts if attempt[0]), attempts[0])
     metas = [meta for meta in (first, second) if meta]
     if not metas:
-        if _META_AT + 4 <= len(data) and int.from_bytes(data[_META_AT : _META_AT + 4], "little") == _MAGIC:
+        if data[_META_AT : _META_AT + 4] == _MAGIC.to_bytes(4, "little"):
             raise SnapshotDamaged(f"both meta pages are damaged: {first_problem}; {second_problem}")
         raise SnapshotUnreadable(f"this is no etcd snapshot: {first_problem}")
     current = max(metas, key=lambda meta: meta.transaction)

@@ -4,9 +4,13 @@ What etcd keeps about itself in the small buckets of its database.
 
 from __future__ import annotations
 
-from etcdkeep.snapshot.bolt import Image
+from typing import TYPE_CHECKING
+
 from etcdkeep.snapshot.record import decode_revision
-from etcdkeep.snapshot.tree import Problems, TreeWalk
+from etcdkeep.snapshot.tree import Problems, TreeWalk, read_entries
+
+if TYPE_CHECKING:
+    from etcdkeep.snapshot.bolt import Image
 
 KEY_BUCKET = b"key"
 _META_BUCKET, _CLUSTER_BUCKET, _MEMBERS_BUCKET = b"meta", b"cluster", b"members"
@@ -84,10 +88,9 @@ def read_facts(image: Image) -> Facts:
     :raises SnapshotDamaged: when they cannot be read.
     """
     facts = Facts()
-    walk = TreeWalk(image, Problems())
-    for name, leaves in walk.buckets():
+    problems = Problems()
+    for name, _, leaves in TreeWalk(image, problems).buckets():
         if name in _KEPT or name == _MEMBERS_BUCKET:
-            for leaf in leaves:
-                for entry in walk.entries(leaf):
-                    facts.add(name, entry.key, leaf.span[entry.value_start : entry.value_end])
+            for entry in read_entries(leaves, problems):
+                facts.add(name, entry.key, entry.body[entry.start : entry.end])
     return facts

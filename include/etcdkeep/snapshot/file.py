@@ -1,5 +1,5 @@
 """
-An open snapshot file.
+An open snapshot file: checking it, and reading the records in it.
 """
 
 from __future__ import annotations
@@ -7,30 +7,153 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from etcdkeep.errors import SnapshotUnreadable
+from etcdkeep.errors import RevisionUnavailable, SnapshotDamaged, SnapshotUnreadable
 from etcdkeep.snapshot.bolt import Image
+from etcdkeep.snapshot.facts import KEY_BUCKET, Facts, read_facts
+from etcdkeep.snapshot.record import Record, decode_record
 from etcdkeep.snapshot.report import Progress, SnapshotReport, check_image
+from etcdkeep.snapshot.search import Place, find_records, leaves_backwards
+from etcdkeep.snapshot.tree import Bucket, Entry, Problems, TreeWalk, read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Snapshot:
-    """A mapped snapshot file; usable as long as :func:`open_snapshot`'s block lasts."""
+    """
+    A mapped snapshot file; usable as long as :func:`open_snapshot`'s block lasts.
+
+    :meth:`check` and :meth:`status` report damage. The other methods read what they are asked for, with or without a
+    check before, and raise :class:`~etcdkeep.errors.SnapshotDamaged` when they meet damage on their way.
+    """
 
     def __init__(self, image: Image) -> None:
         self._image = image
 
     def check(self, *, trailer: bool = True, progress: Progress | None = None) -> SnapshotReport:
         """
-        Check everything that can be checked in the file alone, and return the facts of ``etcdutl snapshot status``.
+        Check everything that can be checked in the file alone, and return it with the facts of the snapshot.
 
         Reads every page once; damage is reported, never raised.
 
         :param trailer: False where the caller has compared the SHA-256 of these very bytes already.
         """
         return check_image(self._image, trailer=trailer, progress=progress)
+
+    def status(self, *, progress: Progress | None = None) -> SnapshotReport:
+        """
+        Do what ``etcdutl snapshot status`` does: the facts, and a check of the pages only.
+
+        Its `problems` do not tell a good snapshot: that takes :meth:`check`. Its `encryption` is empty.
+        """
+        return check_image(self._image, trailer=False, thorough=False, progress=progress)
+
+    @property
+    def compacted_revision(self) -> int:
+        """The oldest revision whose state can be read; 0 when nothing was compacted."""
+        return self._facts.compacted_revision
+
+    @cached_property
+    def current_revision(self) -> int:
+        """The revision that etcd has after a restore of this snapshot."""
+        last = next((record.revision for record in self._records_backwards()), 0)
+        return max(last, self.compacted_revision, 1)
+
+    def records(self) -> Iterator[Record]:
+        """Yield every record, in revision order."""
+        bucket, problems = self._open_key_bucket()
+        for entry in read_entries(bucket.leaves, problems):
+            yield _decode(entry)
+
+    def live(self, prefix: bytes = b"", revision: int | None = None) -> Iterator[Record]:
+        """
+        Yield the last record of each key that exists at a revision, the newest record first.
+
+        Holds a hash of each key in memory, and no value.
+
+        :param revision: The current revision when None.
+        :raises RevisionUnavailable: when the snapshot does not reach there.
+        """
+        self._check_reach(revision)
+        seen: set[int] = set()
+        for record in self._records_backwards():
+            if (revision is None or record.revision <= revision) and record.key.startswith(prefix):
+                fingerprint = hash(record.key)
+                if fingerprint not in seen:
+                    seen.add(fingerprint)
+                    if record.key and not record.tombstone:
+                        yield record
+
+    def get(self, key: bytes, revision: int | None = None) -> Record | None:
+        """
+        Return the last record of a key at a revision, None when it does not exist there.
+
+        Searches the file for the key, which is several times faster than a walk.
+
+        :param revision: The current revision when None.
+        :raises RevisionUnavailable: when the snapshot does not reach there.
+        """
+        self._check_reach(revision)
+        records = [record for record in self.history(key) if revision is None or record.revision <= revision]
+        return records[-1] if records and not records[-1].tombstone else None
+
+    def history(self, key: bytes) -> list[Record]:
+        """Return the records of a key that the snapshot still has, tombstones too, oldest first."""
+        bucket, _ = self._open_key_bucket()
+        places = find_records(self._image, bucket.root, key) if bucket.root else None
+        if places is None:
+            return [record for record in self.records() if record.key == key]
+        return [self._read_record(place) for place in places]
+
+    def value(self, record: Record) -> bytes:
+        """Copy the value of a record out of the file."""
+        return self._image.read(record.value_start, record.value_end)
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return read_facts(self._image)
+
+    def _open_key_bucket(self) -> tuple[Bucket, Problems]:
+        problems = Problems()
+        for bucket in TreeWalk(self._image, problems).buckets():
+            if bucket.name == KEY_BUCKET:
+                return bucket, problems
+        raise SnapshotDamaged("there is no bucket 'key': this is a bbolt file, and not of etcd")
+
+    def _records_backwards(self) -> Iterator[Record]:
+        bucket, problems = self._open_key_bucket()
+        leaves = leaves_backwards(self._image, bucket.root) if bucket.root else reversed(list(bucket.leaves))
+        for leaf in leaves:
+            for entry in reversed(list(read_entries((leaf,), problems))):
+                yield _decode(entry)
+
+    def _read_record(self, place: Place) -> Record:
+        try:
+            value = self._image.read(place.start, place.end)
+            return decode_record(place.revision_key, value, 0, len(value), place.start)
+        except ValueError as error:
+            raise SnapshotDamaged(f"record {place.revision_key.hex()}: {error}") from error
+
+    def _check_reach(self, revision: int | None) -> None:
+        if revision is None:
+            return
+        if not max(self.compacted_revision, 1) <= revision <= self.current_revision:
+            raise RevisionUnavailable(
+                f"the snapshot has no state at revision {revision}: it reaches from revision "
+                f"{max(self.compacted_revision, 1)} to {self.current_revision}"
+            )
+
+
+def _decode(entry: Entry) -> Record:
+    try:
+        return decode_record(entry.key, entry.body, entry.start, entry.end, entry.offset)
+    except ValueError as error:
+        raise SnapshotDamaged(f"page {entry.page}: record {entry.key[:18].hex()}: {error}") from error
 
 
 @contextmanager

@@ -7,11 +7,16 @@ it at all: then the pages that no bucket reaches are simply free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
+from typing import TYPE_CHECKING
 
-from etcdkeep.snapshot.bolt import FREELIST_PAGE, NO_FREELIST, PAGE_HEADER, Image
-from etcdkeep.snapshot.tree import Problems
+from etcdkeep.snapshot.bolt import FREELIST_PAGE, NO_FREELIST, PAGE_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etcdkeep.snapshot.bolt import Image
+    from etcdkeep.snapshot.tree import Problems
 
 _PAGE_NUMBER = Struct("<Q")
 _COUNT_STANDS_FIRST = 0xFFFF

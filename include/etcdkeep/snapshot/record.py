@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 REVISION_BYTES = 17
 _REVISION = Struct(">QcQ")
@@ -26,8 +26,14 @@ LEASE = re.compile(rb"\x30%b" % _VARINT)
 _VARINT_KIND, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _KEY, _CREATE, _MOD, _VERSION, _VALUE, _LEASE = range(1, 7)
 _KINDS = dict.fromkeys((_CREATE, _MOD, _VERSION, _LEASE), _VARINT_KIND) | dict.fromkeys((_KEY, _VALUE), _LENGTH)
+_KEY_FIELD_TAG = bytes((_KEY << 3 | _LENGTH,))
 _MAX_VARINT_BYTES = 10
 _MAX_FIELDS = 64
+_MAX_VARINTS = 1 << 14
+
+
+_Fields: TypeAlias = tuple[bytes, int, int, int, int, slice]
+"""Key, create and mod revision, version, lease, and where the value stands."""
 
 
 class Revision(NamedTuple):
@@ -86,31 +92,41 @@ def decode_record(revision_key: bytes, data: bytes, start: int, end: int, offset
     :raises ValueError: when the entry is not what etcd writes, with what is wrong.
     """
     main, sub = decode_revision(revision_key)
-    deleted = is_tombstone(revision_key)
-    key, numbers, value = _decode_fields(data, start, end)
-    is_bump = start == end and not deleted
+    tombstone = is_tombstone(revision_key)
+    key, create, mod, version, lease, value = _decode_usual(data, start, end) or _decode_fields(data, start, end)
+    is_bump = start == end and not tombstone
     if not key and not is_bump:
         raise ValueError("the value has no key")
-    if not deleted and not is_bump:
-        if numbers[_MOD] != main:
-            raise ValueError(f"mod_revision is {numbers[_MOD]}, expected {main}")
-        if not 0 <= numbers[_CREATE] <= main:
-            raise ValueError(f"create_revision is {numbers[_CREATE]}, expected at most {main}")
-    return Record(
-        key,
-        main,
-        sub,
-        deleted,
-        numbers[_CREATE],
-        numbers[_VERSION],
-        numbers[_LEASE],
-        offset + value.start,
-        offset + value.stop,
-    )
+    if not tombstone and not is_bump:
+        if mod != main:
+            raise ValueError(f"mod_revision is {mod}, expected {main}")
+        if not 0 <= create <= main:
+            raise ValueError(f"create_revision is {create}, expected at most {main}")
+    return Record(key, main, sub, tombstone, create, version, lease, offset + value.start, offset + value.stop)
 
 
-def _decode_fields(data: bytes, start: int, end: int) -> tuple[bytes, list[int], slice]:
-    """Return the key, the numbers by field, and where the value stands."""
+def _decode_usual(data: bytes, start: int, end: int) -> _Fields | None:
+    """Decode a put as etcd writes it, but for its lease; None for anything else."""
+    if end - start < 4 or data[start] != _KEY_FIELD_TAG[0]:
+        return None
+    size, key_start = data[start + 1], start + 2
+    if size > 0x7F:
+        size += (data[key_start] - 1) << 7
+        key_start += 1
+    key_end = key_start + size
+    fields = AFTER_KEY.match(data, key_end, end)
+    if fields is None:
+        return None
+    create, mod, version, length, _ = fields.groups()
+    value_start = fields.end(LENGTH_GROUP) if length else fields.end()
+    if value_start + (VARINTS[length] if length else 0) != end:
+        return None
+    key = data[key_start:key_end]
+    return key, VARINTS[create], VARINTS[mod], VARINTS[version], 0, slice(value_start, end)
+
+
+def _decode_fields(data: bytes, start: int, end: int) -> _Fields:
+    """Decode any encoding of the message; fields that it does not have are 0 or empty."""
     numbers = [0] * (_LEASE + 1)
     spans = {_KEY: slice(start, start), _VALUE: slice(start, start)}
     at = start
@@ -136,7 +152,12 @@ def _decode_fields(data: bytes, start: int, end: int) -> tuple[bytes, list[int],
             raise ValueError(f"field {field} of the value has wire type {kind}")
     if at != end:
         raise ValueError("the value ends inside a field")
-    return data[spans[_KEY]], numbers, spans[_VALUE]
+    return data[spans[_KEY]], numbers[_CREATE], numbers[_MOD], numbers[_VERSION], numbers[_LEASE], spans[_VALUE]
+
+
+def encode_key_field(key: bytes) -> bytes:
+    """Return the bytes with which the value of every record of `key` begins."""
+    return _KEY_FIELD_TAG + encode_varint(len(key)) + key
 
 
 def decode_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -162,3 +183,16 @@ def encode_varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+class _Varints(dict[bytes, int]):
+    """Decoded varints: most numbers of a snapshot repeat."""
+
+    def __missing__(self, encoded: bytes) -> int:
+        if len(self) >= _MAX_VARINTS:
+            self.clear()
+        self[encoded], _ = decode_varint(encoded, 0, len(encoded))
+        return self[encoded]
+
+
+VARINTS = _Varints()

@@ -8,9 +8,8 @@ expression, and :func:`~etcdkeep.snapshot.record.decode_record` judges all other
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 
@@ -21,12 +20,17 @@ from etcdkeep.snapshot.record import (
     LENGTH_GROUP,
     PREFIX_GROUP,
     REVISION_BYTES,
+    VARINTS,
     Revision,
     decode_record,
-    decode_varint,
     encode_varint,
 )
-from etcdkeep.snapshot.tree import ELEMENT_BYTES, LEAF_ELEMENT, Leaf, Problems
+from etcdkeep.snapshot.tree import ELEMENT_BYTES, LEAF_ELEMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from etcdkeep.snapshot.tree import Leaf, Problems
 
 _PROVIDER = re.compile(rb"k8s:enc:([^:]{1,64}):v\d{1,3}:([^:]{0,256}):")
 _MAX_ENCRYPTION_USES = 1000
@@ -48,14 +52,19 @@ class EncryptionUse(NamedTuple):
 
 
 class RecordScan:
-    """What the records of bucket ``key`` amount to."""
+    """
+    What the records of bucket ``key`` amount to.
 
-    def __init__(self) -> None:
+    :param thorough: Whether to look at every field of a record; else at its revision and key only.
+    """
+
+    def __init__(self, *, thorough: bool) -> None:
         self.count = 0
         self.last = Revision(0, -1)
         self.encryption: set[EncryptionUse] = set()
         # Hashes of the keys whose last record is no tombstone: a third of the memory that the keys would take.
         self._live: set[int] = set()
+        self._thorough = thorough
 
     @property
     def live_keys(self) -> int:
@@ -68,85 +77,77 @@ class RecordScan:
 
         :return: CRC-32C `crc`, carried on over every key and value.
         """
-        read_elements, extend_crc, read_head = LEAF_ELEMENT.iter_unpack, google_crc32c.extend, _HEAD.unpack_from
-        match_after_key, is_lease, add_live = AFTER_KEY.match, LEASE.fullmatch, self._live.add
-        varints = _Varints()
+        thorough, add_live = self._thorough, self._live.add
+        read_elements, read_head, extend_crc = LEAF_ELEMENT.iter_unpack, _HEAD.unpack_from, google_crc32c.extend
+        match_after_key, is_lease = AFTER_KEY.match, LEASE.fullmatch
         last_main, last_sub = self.last
         upper, upper_bytes = 0, b""
-        for leaf in leaves:
-            _, _, span, elements = leaf
-            crc = extend_crc(crc, span)
-            self.count += len(elements) // ELEMENT_BYTES
-            start, before_span, span_size = 0, len(elements), len(span)
-            for flags, pos, key_size, value_size in read_elements(elements):
+        for page, _, count, body in leaves:
+            self.count += count
+            keys_start = start = count * ELEMENT_BYTES
+            body_end = len(body)
+            element = 0
+            for flags, pos, key_size, value_size in read_elements(body[:start]):
                 value = start + key_size
                 end = value + value_size
-                if flags or pos != before_span + start or end > span_size:
-                    problems.add(f"page {leaf.page}: a leaf element has the wrong type or place")
+                if flags or element + pos != start or end > body_end:
+                    problems.add(f"page {page}: a leaf element has the wrong type or place")
                     break
                 usual = False
                 if key_size == REVISION_BYTES and value_size > 3:
-                    main, separator, sub, tag, name_size = read_head(span, start)
+                    main, separator, sub, tag, name_size = read_head(body, start)
                     name = value + 2
                     if name_size > 0x7F:
-                        name_size += (span[name] - 1) << 7
+                        name_size += (body[name] - 1) << 7
                         name += 1
-                    after_name = name + name_size
-                    fields = match_after_key(span, after_name, end)
-                    if fields is not None and tag == _KEY_TAG and separator == _SEPARATOR and name_size:
-                        create, mod, _, size, prefix = fields.groups()
-                        if main >> 7 != upper:
-                            upper = main >> 7
-                            upper_bytes = encode_varint(upper)
-                        # Varints of unequal or equal length order as little-endian numbers do.
-                        if mod == _LOW_SEVEN_BITS[main & 0x7F] + upper_bytes and (
-                            create == mod or int.from_bytes(create, "little") < int.from_bytes(mod, "little")
-                        ):
-                            rest = fields.end() if size is None else fields.end(LENGTH_GROUP) + varints[size]
-                            usual = rest == end or is_lease(span, rest, end) is not None
-                            if usual:
-                                add_live(hash(span[name:after_name]))
-                                if prefix:
-                                    self._note_encryption(span, fields.start(PREFIX_GROUP), end)
-                if not usual:
+                    name_end = name + name_size
+                    usual = tag == _KEY_TAG and separator == _SEPARATOR and name < name_end <= end
+                    if usual and thorough:
+                        usual = False
+                        fields = match_after_key(body, name_end, end)
+                        if fields is not None:
+                            create, mod, _, length, prefix = fields.groups()
+                            if main >> 7 != upper:
+                                upper = main >> 7
+                                upper_bytes = encode_varint(upper)
+                            # Well-formed varints order as little-endian numbers do.
+                            if mod == _LOW_SEVEN_BITS[main & 0x7F] + upper_bytes and (
+                                create == mod or int.from_bytes(create, "little") < int.from_bytes(mod, "little")
+                            ):
+                                rest = fields.end(LENGTH_GROUP) + VARINTS[length] if length else fields.end()
+                                usual = rest == end or is_lease(body, rest, end) is not None
+                                if usual and prefix:
+                                    self._note_encryption(body, fields.start(PREFIX_GROUP), end)
+                if usual:
+                    add_live(hash(body[name:name_end]))
+                else:
                     try:
-                        main, sub = self._add_unusual(span, start, value, end)
+                        main, sub = self._add_unusual(body, start, value, end)
                     except ValueError as error:
-                        problems.add(f"page {leaf.page}: record {span[start:value][:18].hex()}: {error}")
-                if main < last_main or (main == last_main and sub <= last_sub):
-                    problems.add(f"page {leaf.page}: revision {main}/{sub} stands behind {last_main}/{last_sub}")
+                        problems.add(f"page {page}: record {body[start:value][:18].hex()}: {error}")
+                        main, sub = last_main, last_sub + 1
+                if main <= last_main and (main < last_main or sub <= last_sub):
+                    problems.add(f"page {page}: revision {main}/{sub} stands behind {last_main}/{last_sub}")
                 last_main, last_sub = main, sub
-                before_span -= ELEMENT_BYTES
+                element += ELEMENT_BYTES
                 start = end
-            else:
-                if start != span_size:
-                    problems.add(f"page {leaf.page}: {span_size - start} bytes behind the last value")
+            crc = extend_crc(crc, body[keys_start:start])
         self.last = Revision(last_main, last_sub)
         return crc
 
-    def _add_unusual(self, span: bytes, start: int, value: int, end: int) -> Revision:
+    def _add_unusual(self, body: bytes, start: int, value: int, end: int) -> Revision:
         """Take in a tombstone, a revision bump, or a record encoded in another way."""
-        record = decode_record(span[start:value], span, value, end)
+        record = decode_record(body[start:value], body, value, end)
         if record.tombstone:
             self._live.discard(hash(record.key))
         else:
             self._live.add(hash(record.key))
-            if span.startswith(ENCRYPTED, record.value_start, record.value_end):
-                self._note_encryption(span, record.value_start, record.value_end)
+            if body.startswith(ENCRYPTED, record.value_start, record.value_end):
+                self._note_encryption(body, record.value_start, record.value_end)
         return Revision(record.revision, record.sub)
 
-    def _note_encryption(self, span: bytes, start: int, end: int) -> None:
-        prefix = _PROVIDER.match(span, start, end)
+    def _note_encryption(self, body: bytes, start: int, end: int) -> None:
+        prefix = _PROVIDER.match(body, start, end)
         provider, key_name = prefix.groups() if prefix else (b"unknown", b"")
         if len(self.encryption) < _MAX_ENCRYPTION_USES:
             self.encryption.add(EncryptionUse(provider.decode(errors="replace"), key_name.decode(errors="replace")))
-
-
-class _Varints(dict[bytes, int]):
-    """Decoded varints: values of a few hundred sizes make up a snapshot."""
-
-    def __missing__(self, encoded: bytes) -> int:
-        if len(self) >= 1 << 14:
-            self.clear()
-        self[encoded], _ = decode_varint(encoded, 0, len(encoded))
-        return self[encoded]

@@ -1,0 +1,135 @@
+"""
+Reading records without checking the whole tree: those of one key, and all from the newest to the oldest.
+
+The tree is ordered by revision, so the records of a key may stand anywhere. A plain search for the bytes that begin
+such a record finds them all, and also copies in free pages and inside values: what it finds counts only when the tree
+leads to that very place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from etcdkeep.errors import SnapshotDamaged
+from etcdkeep.snapshot.bolt import BRANCH_PAGE, LEAF_PAGE, PAGE_HEADER
+from etcdkeep.snapshot.record import REVISION_BYTES, decode_revision, encode_key_field
+from etcdkeep.snapshot.tree import BRANCH_ELEMENT, ELEMENT_BYTES, LEAF_ELEMENT, MAX_DEPTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etcdkeep.snapshot.bolt import Image
+    from etcdkeep.snapshot.tree import Leaf
+
+_WINDOW_BYTES = 8 << 20
+_MAX_MISSES = 10_000
+_COMPARED_BYTES = 32
+
+
+class Place(NamedTuple):
+    """Where the value of a record stands in the file, and under which key of bucket ``key``."""
+
+    revision_key: bytes
+    start: int
+    end: int
+
+
+def find_records(image: Image, root: int, key: bytes) -> list[Place] | None:
+    """
+    Find the records of `key` in bucket ``key``, whose root page is `root`.
+
+    :return: In revision order; None when the key's bytes stand in so many other places that a walk is faster.
+    :raises SnapshotDamaged: when a page on the way is damaged.
+    """
+    found: list[Place] = []
+    misses = 0
+    for start in _find_all(image, encode_key_field(key)):
+        for size in (REVISION_BYTES, REVISION_BYTES + 1):
+            revision_key = image.data[max(start - size, 0) : start]
+            end = _find_value(image, root, revision_key, start)
+            if end:
+                found.append(Place(revision_key, start, end))
+                break
+        else:
+            misses += 1
+            if misses > _MAX_MISSES:
+                return None
+    return sorted(found)
+
+
+def leaves_backwards(image: Image, root: int) -> Iterator[Leaf]:
+    """
+    Yield the leaf pages of a bucket from the last to the first.
+
+    :raises SnapshotDamaged: when a page on the way is damaged.
+    """
+    reached = bytearray(image.page_count)
+    ahead = [root]
+    while ahead:
+        page = ahead.pop()
+        flags, count, elements, end = _open(image, page)
+        if reached[page] or len(ahead) > image.page_count:
+            raise SnapshotDamaged(f"page {page} is referred to more than once")
+        reached[page] = 1
+        if flags == BRANCH_PAGE:
+            children = image.data[elements : elements + count * ELEMENT_BYTES]
+            ahead += [child for _, _, child in BRANCH_ELEMENT.iter_unpack(children)]
+        elif count:
+            yield page, elements, count, image.read(elements, end)
+
+
+def _find_all(image: Image, wanted: bytes) -> Iterator[int]:
+    for window_start in range(0, image.size_bytes, _WINDOW_BYTES):
+        window = image.read(window_start, window_start + _WINDOW_BYTES + len(wanted) - 1)
+        at = window.find(wanted)
+        while at >= 0:
+            yield window_start + at
+            at = window.find(wanted, at + 1)
+
+
+def _find_value(image: Image, root: int, revision_key: bytes, start: int) -> int:
+    """Return where the value of `revision_key` ends, when the tree has it beginning at `start`; else 0."""
+    try:
+        decode_revision(revision_key)
+    except ValueError:
+        return 0
+    page = root
+    for _ in range(MAX_DEPTH):
+        flags, count, elements, end = _open(image, page)
+        below, above = 0, count
+        while below < above:
+            middle = (below + above) // 2
+            if _key_at(image, flags, elements + middle * ELEMENT_BYTES) <= revision_key:
+                below = middle + 1
+            else:
+                above = middle
+        element = elements + max(below - 1, 0) * ELEMENT_BYTES
+        if flags == BRANCH_PAGE:
+            _, _, page = BRANCH_ELEMENT.unpack_from(image.data, element)
+            continue
+        _, pos, key_size, value_size = LEAF_ELEMENT.unpack_from(image.data, element)
+        value_start = element + pos + key_size
+        is_there = count and value_start == start and key_size == len(revision_key)
+        return value_start + value_size if is_there and value_start + value_size <= end else 0
+    raise SnapshotDamaged(f"page {root}: more than {MAX_DEPTH} branch pages below it")
+
+
+def _key_at(image: Image, flags: int, element: int) -> bytes:
+    if flags == BRANCH_PAGE:
+        pos, size, _ = BRANCH_ELEMENT.unpack_from(image.data, element)
+    else:
+        _, pos, size, _ = LEAF_ELEMENT.unpack_from(image.data, element)
+    return image.data[element + pos : element + pos + min(size, _COMPARED_BYTES)]
+
+
+def _open(image: Image, page: int) -> tuple[int, int, int, int]:
+    """Return the type of a page, its number of elements, where they start, and where the page ends."""
+    if not 2 <= page < image.page_count:
+        raise SnapshotDamaged(f"page {page} is referred to; the file has pages 2 to {image.page_count - 1}")
+    page_id, flags, count, overflow = PAGE_HEADER.unpack_from(image.data, page * image.page_size)
+    elements = page * image.page_size + PAGE_HEADER.size
+    end = (page + overflow + 1) * image.page_size
+    fits = elements + count * ELEMENT_BYTES <= end <= image.size_bytes
+    if page_id != page or not fits or flags not in (BRANCH_PAGE, LEAF_PAGE) or (flags == BRANCH_PAGE and not count):
+        raise SnapshotDamaged(f"page {page} is headed as page {page_id} of type {flags:#x} with {count} elements")
+    return flags, count, elements, end
