@@ -75,7 +75,7 @@ def backup_dag(cluster: Cluster) -> DAG:
             queue=cluster.verify_queue or cluster.queue,
             outlets=[backup_asset(cluster.name)],
         )
-        cleanup = CleanupOperator(task_id="cleanup", discovery=discover.output).as_teardown()
+        cleanup = CleanupOperator(task_id="cleanup", discovery=discover.output).as_teardown(on_failure_fail_dagrun=True)
 
         discover >> snapshot >> copy_out >> upload >> [verify, cleanup]
         if fetch_pki:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from etcdkeep import naming
-from etcdkeep.backup.copy_out import OpenNode, container_root, member_address
-from etcdkeep.backup.discover import Discovery, pod_runner
+from etcdkeep.backup.copy_out import OpenNode, container_root
+from etcdkeep.backup.discover import Discovery, member_address, pod_runner
 from etcdkeep.backup.publish import remove_unpublished
 from etcdkeep.errors import EtcdkeepError, NotFound, TransientError
 from etcdkeep.ports import KubeApi, ObjectStore, StreamLimits
@@ -39,19 +40,27 @@ def clean_up(
     :return: How many stored objects were removed.
     :raises TransientError: when something may be left.
     """
-    removed = spool.purge() + remove_unpublished(store, cluster.name, spool.identifier)
+    removed = 0
     left: list[str] = []
+    for where, remove in (
+        (spool.store.url, spool.purge),
+        (store.url, partial(remove_unpublished, store, cluster.name, spool.identifier)),
+    ):
+        try:
+            removed += remove()
+        except EtcdkeepError as err:
+            left.append(f"{where}: {err}")
     for member in discovery.candidates if discovery else ():
         try:
             _clean_pod(cluster, spool.identifier, member, open_api(), open_node)
         except NotFound:
             log.info("pod %s/%s is gone, and its files with it", cluster.namespace, member.pod)
         except EtcdkeepError as err:
-            left.append(f"pod {cluster.namespace}/{member.pod}: {err}")
+            folder = cluster.control_plane.snapshot_dir
+            left.append(f"pod {cluster.namespace}/{member.pod}, {folder}/etcdkeep-{spool.identifier}-*: {err}")
     if left:
-        folder = cluster.control_plane.snapshot_dir
         raise TransientError(
-            f"{folder}/etcdkeep-{spool.identifier}-* may be left; remove by hand what is there: {'; '.join(left)}"
+            f"run {spool.identifier} may have left files; remove by hand what is there: {'; '.join(left)}"
         )
     return removed
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from etcdkeep import naming
-from etcdkeep.backup.discover import Discovery, pod_runner
-from etcdkeep.backup.snapshot import TRAILER_BYTES, SavedSnapshot, save_snapshot
+from etcdkeep.backup.discover import Discovery, member_address, pod_runner
+from etcdkeep.backup.snapshot import MAY_PASS, TRAILER_BYTES, SavedSnapshot, save_snapshot
 from etcdkeep.errors import (
-    CommandFailed,
+    MembersUnfit,
     NotFound,
     SnapshotDamaged,
     StreamCut,
     StreamStalled,
     Unreachable,
 )
-from etcdkeep.manifest import Artifact, Member, Record
+from etcdkeep.manifest import Artifact, Record
 from etcdkeep.ports import CommandRunner, KubeApi, StreamLimits
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 OpenNode = Callable[[str], AbstractContextManager[CommandRunner]]
 """Opens a shell on a node, given its address."""
 
-SOURCE_TROUBLE = (StreamCut, StreamStalled, Unreachable, CommandFailed, NotFound, SnapshotDamaged)
+SOURCE_TROUBLE = (StreamCut, StreamStalled, Unreachable, SnapshotDamaged, *MAY_PASS)
 """What another try, on another member where there is one, may mend: a cut or silent stream, a restarted pod."""
 
 
@@ -72,7 +72,10 @@ def copy_out(
     except SOURCE_TROUBLE as err:
         log.warning("pod %s: %s could not be copied out: %s", saved.pod, saved.path, err)
     again = save_snapshot(api, cluster, [*others, *same], spool.identifier, task="copy_out", attempt=attempt)
-    return _seal(api, open_node, cluster, spool, discovery, again)
+    try:
+        return _seal(api, open_node, cluster, spool, discovery, again)
+    except MAY_PASS as err:
+        raise MembersUnfit(f"pod {again.pod}: {again.path} could not be copied out either: {err}") from err
 
 
 def checked(chunks: Iterable[bytes], size_bytes: int, where: str) -> Iterator[bytes]:
@@ -108,16 +111,17 @@ def checked(chunks: Iterable[bytes], size_bytes: int, where: str) -> Iterator[by
         )
 
 
-def container_process_argv(runtime_id: str) -> tuple[str, ...]:
+def container_process_argv(runtime_id: str, crictl: Sequence[str]) -> tuple[str, ...]:
     """
     Return the node command whose output names the first process of a container.
 
     :param runtime_id: As in a pod's status, such as ``containerd://4f2a…``.
+    :param crictl: How crictl is called on the node.
     """
     runtime, _, container = runtime_id.partition("://")
     if runtime == "docker":
         return ("sudo", "-n", "docker", "inspect", container)
-    return ("sudo", "-n", "crictl", "inspect", "-o", "json", container)
+    return ("sudo", "-n", *crictl, "inspect", "-o", "json", container)
 
 
 def parse_container_process(output: bytes) -> int:
@@ -140,13 +144,14 @@ def parse_container_process(output: bytes) -> int:
 
 def container_root(api: KubeApi, cluster: Cluster, node: CommandRunner, pod: str) -> str:
     """Return the folder of the node through which a running container's files can be read: ``/proc/PID/root``."""
-    statuses = api.get(f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}")["status"].get("containerStatuses", [])
+    statuses = api.get(f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}")["status"].get("containerStatuses") or []
     runtime_id = next(
         (status.get("containerID") for status in statuses if status["name"] == cluster.control_plane.container), None
     )
     if not runtime_id:
         raise NotFound(f"pod {cluster.namespace}/{pod}: container {cluster.control_plane.container!r} is not running.")
-    output = node.run(container_process_argv(runtime_id), StreamLimits(cluster.limits.command_s)).stdout
+    argv = container_process_argv(runtime_id, cluster.control_plane.crictl)
+    output = node.run(argv, StreamLimits(cluster.limits.command_s)).stdout
     return f"/proc/{parse_container_process(output)}/root"
 
 
@@ -169,16 +174,3 @@ def _seal(
     with open_node(member_address(member)) as node:
         root = container_root(api, cluster, node, saved.pod)
         return sealed(node.stream(("sudo", "-n", "cat", f"{root}{saved.path}"), limits))
-
-
-def member_address(member: Member) -> str:
-    """
-    Return the address of the node that a member runs on.
-
-    :raises NotFound: when `discover` found none.
-    """
-    if member.address is None:
-        raise NotFound(
-            f"pod {member.pod}: the address of its node {member.node!r} is not known; set ssh.addresses for that node."
-        )
-    return member.address

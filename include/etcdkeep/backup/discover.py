@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import etcdctl
@@ -20,11 +21,14 @@ from etcdkeep.manifest import Identity, Member, Record
 from etcdkeep.ports import CommandRunner, KubeApi, PodRef, StreamLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from etcdkeep.config import Cluster
 
 log = logging.getLogger(__name__)
+
+ETCDCTL_GRACE_S = 5
+"""etcdctl ends by its own time-out first, and then says what it was waiting for."""
 
 HASH_TRIES = 3
 """A compaction between two members' answers makes one comparison void; Kubernetes compacts every five minutes."""
@@ -96,22 +100,19 @@ def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) ->
 
     :return: Pod → hash; empty when compactions kept coming in between.
     :raises MembersDisagree: when they differ over the same range of revisions.
+    :raises MembersUnfit: when one no longer answers.
     """
-    limits = StreamLimits(cluster.limits.command_s)
     for _ in range(HASH_TRIES):
-        answers: dict[str, etcdctl.HashKV] = {}
-        revision = min(_revision(api, cluster, member, limits) for member in members)
-        for member in members:
-            argv = etcdctl.hash_kv_argv(cluster.control_plane, revision, limits.deadline_s)
-            try:
-                answers[member.pod] = etcdctl.parse_hash_kv(
-                    pod_runner(api, cluster, member.pod).run(argv, limits).stdout
-                )
-            except CommandFailed as err:
-                if "compacted" not in err.stderr_tail:
-                    raise
-                break
-        if len(answers) < len(members) or len({answer.compact_revision for answer in answers.values()}) > 1:
+        try:
+            revision = min(_status(api, cluster, member.pod).revision for member in members)
+            answers = {member.pod: _hash_kv(api, cluster, member.pod, revision) for member in members}
+        except CommandFailed as err:
+            if "compacted" in err.stderr_tail:
+                continue
+            raise MembersUnfit(
+                f"cluster {cluster.name!r}: a member stopped answering while their data was compared: {err}"
+            ) from err
+        if len({answer.compact_revision for answer in answers.values()}) > 1:
             continue
         if len({answer.hash for answer in answers.values()}) > 1:
             shown = ", ".join(f"{pod}={answer.hash}" for pod, answer in answers.items())
@@ -150,36 +151,70 @@ def _etcd_pods(api: KubeApi, cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def _ask(api: KubeApi, cluster: Cluster, pod: dict[str, Any]) -> tuple[Member, etcdctl.EndpointStatus | None]:
+    """Return what a member says of itself; without a status where it could not be asked."""
     name = pod["metadata"]["name"]
     node = pod["spec"].get("nodeName", "")
-    reachable = cluster.control_plane.has_nodes or node in cluster.ssh.addresses
-    address = node_address(api, cluster, node) if reachable else None
-    member = Member(name=name, pod=name, node=node, address=address)
-    if pod["status"].get("phase") != "Running" or "deletionTimestamp" in pod["metadata"]:
-        return member.model_copy(update={"problem": f"the pod is {pod['status'].get('phase')}, not Running"}), None
-    runner = pod_runner(api, cluster, name)
-    limits = StreamLimits(cluster.limits.command_s)
+    member = Member(name=name, pod=name, node=node, address=_known_address(api, cluster, node))
+    if problem := _pod_problem(pod):
+        return member.model_copy(update={"problem": problem}), None
     try:
-        argv = etcdctl.endpoint_status_argv(cluster.control_plane, limits.deadline_s)
-        status = etcdctl.parse_endpoint_status(runner.run(argv, limits).stdout)
-        member = _described(api, cluster, member, status)
-        runner.run(etcdctl.endpoint_health_argv(cluster.control_plane, limits.deadline_s), limits)
+        status = _status(api, cluster, name)
+        member = _described(member, status)
+        if status.learner:
+            return member.model_copy(update={"problem": "it is a learner"}), status
+        member = member.model_copy(update={"name": _member_name(api, cluster, member)})
+        _check_health(api, cluster, name)
     except (AccessDenied, CommandMissing):
         raise
     except EtcdkeepError as err:
         return member.model_copy(update={"problem": str(err)}), None
-    corrupt = next((error for error in status.errors if "CORRUPT" in error), None)
-    problem = "it is a learner" if status.learner else f"it has an alarm: {corrupt}" if corrupt else None
-    return member.model_copy(update={"healthy": True, "problem": problem}), status
+    if status.errors:
+        log.warning("pod %s: etcd reports %s", name, "; ".join(status.errors))
+    return member.model_copy(update={"healthy": True, "problem": _corruption(status)}), status
 
 
-def _described(api: KubeApi, cluster: Cluster, member: Member, status: etcdctl.EndpointStatus) -> Member:
-    limits = StreamLimits(cluster.limits.command_s)
-    argv = etcdctl.member_list_argv(cluster.control_plane, limits.deadline_s)
-    names = etcdctl.parse_member_list(pod_runner(api, cluster, member.pod).run(argv, limits).stdout)
+def _pod_problem(pod: dict[str, Any]) -> str | None:
+    phase = pod["status"].get("phase")
+    if "deletionTimestamp" in pod["metadata"]:
+        return "the pod is being deleted"
+    return None if phase == "Running" else f"the pod is {phase}, not Running"
+
+
+def _known_address(api: KubeApi, cluster: Cluster, node: str) -> str | None:
+    if not node or not (cluster.control_plane.has_nodes or node in cluster.ssh.addresses):
+        return None
+    try:
+        return node_address(api, cluster, node)
+    except NotFound as err:
+        log.warning("%s", err)
+        return None
+
+
+def _check_health(api: KubeApi, cluster: Cluster, pod: str) -> None:
+    """
+    Let the member commit a proposal.
+
+    Alarms are no reason to go without a backup: with NOSPACE a snapshot can be taken and is wanted, and CORRUPT is
+    judged by the member it names.
+    """
+    try:
+        _run(api, cluster, pod, etcdctl.endpoint_health_argv)
+    except CommandFailed as err:
+        if "Active Alarm" not in err.stderr_tail:
+            raise
+
+
+def _corruption(status: etcdctl.EndpointStatus) -> str | None:
+    """Return the alarm that makes this member's data doubtful; etcd names none when it does not know which it is."""
+    suspects = (f"memberID:{int(status.member_id, 16)} ", "alarm:")
+    alarms = (error for error in status.errors if "CORRUPT" in error)
+    found = next((error for error in alarms if error.startswith(suspects)), None)
+    return f"it has an alarm: {found.strip()}" if found else None
+
+
+def _described(member: Member, status: etcdctl.EndpointStatus) -> Member:
     return member.model_copy(
         update={
-            "name": names.get(status.member_id) or member.pod,
             "member_id": status.member_id,
             "leader": status.leader,
             "learner": status.learner,
@@ -199,7 +234,7 @@ def node_address(api: KubeApi, cluster: Cluster, node: str) -> str:
     """
     if node in cluster.ssh.addresses:
         return cluster.ssh.addresses[node]
-    addresses = api.get(f"/api/v1/nodes/{node}")["status"].get("addresses", [])
+    addresses = api.get(f"/api/v1/nodes/{node}")["status"].get("addresses") or []
     for kind in ("ExternalIP", "InternalIP"):
         for address in addresses:
             if address["type"] == kind:
@@ -209,9 +244,37 @@ def node_address(api: KubeApi, cluster: Cluster, node: str) -> str:
     )
 
 
-def _revision(api: KubeApi, cluster: Cluster, member: Member, limits: StreamLimits) -> int:
-    argv = etcdctl.endpoint_status_argv(cluster.control_plane, limits.deadline_s)
-    return etcdctl.parse_endpoint_status(pod_runner(api, cluster, member.pod).run(argv, limits).stdout).revision
+def member_address(member: Member) -> str:
+    """
+    Return the address of the node that a member runs on.
+
+    :raises NotFound: when `discover` found none.
+    """
+    if member.address is None:
+        raise NotFound(
+            f"pod {member.pod}: the address of its node {member.node!r} is not known; set ssh.addresses for that node."
+        )
+    return member.address
+
+
+def _status(api: KubeApi, cluster: Cluster, pod: str) -> etcdctl.EndpointStatus:
+    return etcdctl.parse_endpoint_status(_run(api, cluster, pod, etcdctl.endpoint_status_argv))
+
+
+def _member_name(api: KubeApi, cluster: Cluster, member: Member) -> str:
+    names = etcdctl.parse_member_list(_run(api, cluster, member.pod, etcdctl.member_list_argv))
+    return names.get(member.member_id) or member.pod
+
+
+def _hash_kv(api: KubeApi, cluster: Cluster, pod: str, revision: int) -> etcdctl.HashKV:
+    return etcdctl.parse_hash_kv(_run(api, cluster, pod, partial(etcdctl.hash_kv_argv, revision=revision)))
+
+
+def _run(api: KubeApi, cluster: Cluster, pod: str, argv: Callable[..., tuple[str, ...]]) -> bytes:
+    """Run one small etcdctl command in a member's pod and return what it printed."""
+    timeout_s = cluster.limits.command_s
+    command = argv(cluster.control_plane, timeout_s=timeout_s)
+    return pod_runner(api, cluster, pod).run(command, StreamLimits(timeout_s + ETCDCTL_GRACE_S)).stdout
 
 
 def _preference(member: Member) -> tuple[bool, bool, str]:

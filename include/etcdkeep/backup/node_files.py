@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from etcdkeep import control_plane as node_layout
 from etcdkeep import naming
-from etcdkeep.backup.copy_out import OpenNode, member_address
-from etcdkeep.errors import CommandFailed
+from etcdkeep.backup.discover import member_address
+from etcdkeep.errors import CommandFailed, NotFound, TransientError
 from etcdkeep.manifest import Artifact, Member, Record
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
@@ -19,6 +19,7 @@ from etcdkeep.ports import CommandRunner, StreamLimits
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from etcdkeep.backup.copy_out import OpenNode
     from etcdkeep.backup.discover import Discovery
     from etcdkeep.backup.spool import Spool
     from etcdkeep.config import Cluster
@@ -45,20 +46,31 @@ def fetch_node_files(
     """
     Fetch every control-plane node's files, and add those with which the cluster is reached.
 
+    A node that cannot be reached and whose member is unfit is left out with a note: a broken member of three is no
+    reason to go without a backup.
+
     :param access_files: File name → content, for the artifact ``access``.
     :raises NotFound: when a required path is not on a node.
     """
     nodes = {member.node: member for member in discovery.members}
     picked = discovery.members[0].node
-    fetched = [_fetch_node(open_node, cluster, spool, member, picked) for member in nodes.values()]
+    fetched: list[NodeFiles] = []
+    notes: list[str] = []
+    for member in nodes.values():
+        try:
+            fetched.append(_fetch_node(open_node, cluster, spool, member, picked))
+        except (TransientError, NotFound) as err:
+            if member.problem is None:
+                raise
+            log.warning("node %s is left out, its member is unfit: %s", member.node, err)
+            notes.append(f"node {member.node}: none of its files is in the set; its etcd member is unfit, and {err}")
     access = spool.finished(naming.ACCESS_ARTIFACT)
     if access is None:
         sealed = spool.seal(naming.ACCESS_ARTIFACT, "access", [_tar(access_files)])
         spool.finish(naming.ACCESS_ARTIFACT, NodeFiles(artifacts=(sealed,)))
         access = {"artifacts": [sealed]}
-    notes = (
-        () if "kubeconfig" in access_files else ("access holds no kubeconfig: the worker used its own service account",)
-    )
+    if "kubeconfig" not in access_files:
+        notes.append("access holds no kubeconfig: the worker used its own service account")
     return NodeFiles(
         artifacts=(
             *(artifact for found in fetched for artifact in found.artifacts),
@@ -92,7 +104,9 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
     found = NodeFiles(
         artifacts=(artifact,),
         ca_sha256=ca_fingerprint(ca),
-        notes=tuple(f"node {member.node}: {path} is not there" for path in listing.missing if path not in layout.optional_paths),
+        notes=tuple(
+            f"node {member.node}: {path} is not there" for path in listing.missing if path not in layout.optional_paths
+        ),
     )
     spool.finish(name, found)
     return found

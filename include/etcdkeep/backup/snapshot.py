@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from etcdkeep import etcdctl, naming
-from etcdkeep.backup.discover import pod_runner
-from etcdkeep.errors import CommandFailed, CommandMissing, EtcdkeepError, MembersUnfit, NoSpace, TransientError
+from etcdkeep.backup.discover import member_address, pod_runner
+from etcdkeep.errors import (
+    CommandFailed,
+    CommandMissing,
+    EtcdkeepError,
+    MembersUnfit,
+    NoSpace,
+    NotFound,
+    TransientError,
+)
 from etcdkeep.manifest import Member, Record, Snapshot
 from etcdkeep.ports import CommandRunner, KubeApi, StreamLimits
 
@@ -22,6 +31,10 @@ log = logging.getLogger(__name__)
 TRAILER_BYTES = 32
 ROOM_FACTOR = 1.1
 """A database grows while it is copied."""
+
+
+MAY_PASS = (CommandFailed, NotFound)
+"""What a member says that is just restarting: etcdctl gets no answer, the pod is not there."""
 
 
 class SavedSnapshot(Record):
@@ -41,29 +54,30 @@ def save_snapshot(
     :param candidates: Members in order of preference.
     :param task: Who asks, and its try: together they name the file (:func:`~etcdkeep.naming.pod_snapshot`).
     :raises EtcdkeepError: the member's own error where there is one candidate.
-    :raises MembersUnfit: when every one of several failed.
+    :raises MembersUnfit: when every one of several failed, or the only one was restarting.
     """
     path = naming.pod_snapshot(cluster.control_plane.snapshot_dir, identifier, task, attempt)
     failures: list[tuple[Member, EtcdkeepError]] = []
     for member in candidates:
         try:
             return _save(api, cluster, member, path)
-        except (TransientError, CommandFailed, NoSpace) as err:
+        except (TransientError, NoSpace, *MAY_PASS) as err:
             log.warning("pod %s gave no snapshot: %s", member.pod, err)
             failures.append((member, err))
-    if len(failures) == 1:
+    if len(failures) == 1 and not isinstance(failures[0][1], MAY_PASS):
         raise failures[0][1]
     reasons = "; ".join(f"{member.pod}: {err}" for member, err in failures)
     raise MembersUnfit(f"cluster {cluster.name!r}: no snapshot from any of {len(failures)} member(s): {reasons}.")
 
 
 def free_bytes(runner: CommandRunner, folder: str, limits: StreamLimits) -> int | None:
-    """Return the room in a folder, or None where the image has no ``df``."""
+    """Return the room in a folder, or None where the image has no ``df`` or it prints something else."""
     try:
         output = runner.run(("df", "-P", "-k", folder), limits).stdout
     except CommandMissing:
         return None
-    return int(output.decode().splitlines()[-1].split()[-3]) * 1024
+    found = re.search(rb"\s(\d+)\s+\d+%\s+/\S*\s*$", output)
+    return int(found[1]) * 1024 if found else None
 
 
 def _save(api: KubeApi, cluster: Cluster, member: Member, path: str) -> SavedSnapshot:
@@ -71,6 +85,8 @@ def _save(api: KubeApi, cluster: Cluster, member: Member, path: str) -> SavedSna
     limits = StreamLimits(cluster.limits.command_s)
     if cluster.copy_out == "exec":
         _check_cat(runner, cluster, member, limits)
+    else:
+        member_address(member)  # before anything is written: without it the file could neither be read nor removed
     _check_room(runner, cluster, member, limits)
     timeout_s = cluster.limits.long_work_s(member.db_size_bytes)
     version = etcdctl.parse_version(runner.run(etcdctl.version_argv(cluster.control_plane), limits).stdout)
