@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from etcdkeep.errors import NotFound
 
-BACKUP_ID = re.compile(r"(?P<time>\d{8}T\d{6}Z)-[0-9a-f]{8}")
+BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.sig"
 ETCD_ARTIFACT = "etcd.db.zst.age"
@@ -40,6 +40,14 @@ def backup_time(backup_id: str) -> datetime:
     return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
+def is_backup_id(text: str) -> bool:
+    """Say whether `text` is a backup id, with a time that exists."""
+    try:
+        return bool(BACKUP_ID.fullmatch(text) and backup_time(text))
+    except ValueError:
+        return False
+
+
 def parse_set_name(name: str) -> tuple[str, str]:
     """
     Split ``cluster/backup-id``.
@@ -47,7 +55,7 @@ def parse_set_name(name: str) -> tuple[str, str]:
     :raises NotFound: when it is not of that form.
     """
     cluster, _, identifier = name.partition("/")
-    if not re.fullmatch(r"[a-z0-9-]+", cluster) or not BACKUP_ID.fullmatch(identifier):
+    if not re.fullmatch(r"[a-z0-9-]+", cluster) or not is_backup_id(identifier):
         raise NotFound(
             f"{name!r} is no backup: expected CLUSTER/ID such as prod/20261123T023000Z-1f0c9a3e (python -m etcdkeep list)."
         )

@@ -6,25 +6,27 @@ The catalogue is the repository itself: a set is there when its manifest is ther
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
 from etcdkeep import naming
-from etcdkeep.errors import NotFound, ObjectDamaged, SignatureInvalid
+from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists, SignatureInvalid
 from etcdkeep.manifest import Manifest, Record, parse_manifest
 from etcdkeep.signature import check_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from etcdkeep.ports import ObjectStore
 
 Level = Literal["stored", "sealed", "etcd", "pki", "drill"]
 State = Literal["good", "bad", "unverified"]
+GOOD: tuple[State, ...] = ("good",)
+ANY: tuple[State, ...] = ("good", "bad", "unverified")
 
 MAX_DOCUMENT_BYTES = 64 * 2**20
 """No manifest, signature or record comes near it; a larger object is not ours."""
@@ -77,20 +79,22 @@ class BackupSet:
 
     @property
     def state(self) -> State:
-        """``good`` when the last complete verification found nothing wrong, and none since did."""
-        if self.problem or (self.verifications and not self.verifications[-1].ok):
+        """By the last verification that failed or was complete; a failure counts until a complete one finds nothing wrong."""
+        if self.problem:
             return "bad"
-        return "good" if any(record.complete for record in self._since_failure) else "unverified"
+        for record in reversed(self.verifications):
+            if not record.ok:
+                return "bad"
+            if record.complete:
+                return "good"
+        return "unverified"
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """Every level passed, in order, by the last verification that failed and those since."""
-        failed = [record for record in self.verifications if not record.ok][-1:]
-        return tuple(dict.fromkeys(level for record in (*failed, *self._since_failure) for level in record.levels))
-
-    @property
-    def _since_failure(self) -> tuple[Verification, ...]:
-        return tuple(reversed(list(takewhile(lambda record: record.ok, reversed(self.verifications)))))
+        failed = [index for index, record in enumerate(self.verifications) if not record.ok]
+        counted = self.verifications[failed[-1] if failed else 0 :]
+        return tuple(dict.fromkeys(level for record in counted for level in record.levels))
 
 
 class Repository:
@@ -109,11 +113,12 @@ class Repository:
         names: dict[str, list[str]] = {}
         for item in self.store.list(f"{cluster}/"):
             identifier = item.name.split("/")[1]
-            if naming.BACKUP_ID.fullmatch(identifier):
+            if naming.is_backup_id(identifier):
                 names.setdefault(identifier, []).append(item.name)
         for identifier, found in sorted(names.items()):
             if naming.set_prefix(cluster, identifier) + naming.MANIFEST in found:
-                yield self._load(cluster, identifier, found)
+                with suppress(NotFound):  # deleted since it was listed
+                    yield self._load(cluster, identifier, found)
 
     def get(self, cluster: str, identifier: str) -> BackupSet:
         """
@@ -129,9 +134,9 @@ class Repository:
             )
         return self._load(cluster, identifier, found)
 
-    def newest(self, cluster: str, state: State = "good") -> BackupSet | None:
-        """Return a cluster's newest set in that state."""
-        return next((found for found in reversed(list(self.sets(cluster))) if found.state == state), None)
+    def newest(self, cluster: str, states: Collection[State] = GOOD) -> BackupSet | None:
+        """Return a cluster's newest set in one of the states."""
+        return next((found for found in reversed(list(self.sets(cluster))) if found.state in states), None)
 
     def record(self, found: BackupSet, record: Verification) -> str:
         """Store a verification with its set, and return the object's name."""
@@ -145,6 +150,7 @@ class Repository:
         data = read(self.store, prefix + naming.MANIFEST)
         signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in found else b""
         manifest, problem = None, None
+        records: list[Verification] = []
         try:
             check_signature(f"{prefix}{naming.MANIFEST}", data, signature, self.public_keys)
             manifest = parse_manifest(f"{prefix}{naming.MANIFEST}", data)
@@ -152,9 +158,9 @@ class Repository:
                 raise ObjectDamaged(
                     f"{prefix} holds the manifest of {manifest.cluster}/{manifest.backup_id}: the set was moved."
                 )
+            records = [self._verification(name) for name in sorted(found) if name.startswith(f"{prefix}verification/")]
         except (SignatureInvalid, ObjectDamaged) as err:
             problem = str(err)
-        records = [self._verification(name) for name in sorted(found) if name.startswith(f"{prefix}verification/")]
         return BackupSet(cluster, identifier, manifest, data, signature, tuple(records), problem)
 
     def _verification(self, name: str) -> Verification:
@@ -179,9 +185,13 @@ def read(store: ObjectStore, name: str) -> bytes:
 
 def write(store: ObjectStore, name: str, data: bytes) -> None:
     """
-    Store a small document, create-only.
+    Store a small document, create-only; one of the same bytes that is there already counts as stored.
 
-    :raises ObjectExists: when there is one already.
+    :raises ObjectExists: when there is another one.
     """
-    with store.create(name, content_type="application/json") as stream:
-        stream.write(data)
+    try:
+        with store.create(name, content_type="application/json") as stream:
+            stream.write(data)
+    except ObjectExists:
+        if read(store, name) != data:
+            raise
