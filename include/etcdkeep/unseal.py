@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etcdkeep import naming
 from etcdkeep.archive import extract_archive
 from etcdkeep.errors import VerificationFailed
+from etcdkeep.private_file import private_file, telling_full_disk
 from etcdkeep.seal import unseal
-from etcdkeep.verify import ARCHIVE_LIMIT_BYTES, private_file
+from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
     from etcdkeep.age_keys import Identity
     from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.ports import ObjectStore
@@ -36,11 +38,12 @@ def unseal_set(
 
     :param folder: An empty private folder. What is in it after a failure is not to be used.
     :raises VerificationFailed: when an artifact is not what the manifest says.
+    :raises NoSpace: when it does not fit.
     """
     done = 0
     for artifact in manifest.artifacts:
         name = f"{naming.set_prefix(found.cluster, found.backup_id)}{artifact.name}"
-        with store.open(name) as stored:
+        with store.open(name) as stored, telling_full_disk(folder, artifact.plaintext.size_bytes):
             if artifact.name == naming.ETCD_ARTIFACT:
                 with open(folder / SNAPSHOT_FILE, "xb", opener=_private) as plain:
                     facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)

@@ -9,15 +9,12 @@ a private unlinked file.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import takewhile
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from etcdkeep.archive import read_files
@@ -26,6 +23,7 @@ from etcdkeep.encryption import check_encryption_keys
 from etcdkeep.errors import ArchiveRefused, IdentityMismatch, NotFound, SealError, SnapshotDamaged, SnapshotUnreadable
 from etcdkeep.manifest import Artifact, Manifest, Plaintext, Snapshot, Stored
 from etcdkeep.pki import check_pki
+from etcdkeep.private_file import private_file
 from etcdkeep.repository import BackupSet, Level, Repository, Verification
 from etcdkeep.seal import unseal
 from etcdkeep.snapshot import SnapshotReport, open_snapshot
@@ -39,9 +37,6 @@ ARCHIVE_LIMIT_BYTES = 256 * 2**20
 """A control plane's files come to a few hundred KiB; beyond this the archive is not one."""
 
 READ_BYTES = 2**20
-TMPFS = Path("/dev/shm")  # noqa: S108 - only unlinked files are made there
-TMPFS_SHARE = 4
-"""Plaintext goes to memory only when it takes less than one part in so many of what is free there."""
 
 Progress = Callable[[int, int], None]
 
@@ -81,7 +76,11 @@ def verify_set(
 
 
 def compare_with_member(report: SnapshotReport, reported: Snapshot) -> list[str]:
-    """Compare what we read with what the member's tool said of the file; totals by the rule of that tool's version."""
+    """
+    Compare what we read with what the member's tool said of the file; totals by the rule of that tool's version.
+
+    What damage made unknowable is left out: the report itself tells of the damage.
+    """
     pairs = (
         ("hash", report.hash, reported.hash),
         ("revision", report.revision, reported.revision),
@@ -91,20 +90,8 @@ def compare_with_member(report: SnapshotReport, reported: Snapshot) -> list[str]
     return [
         f"{name} is {ours}, but member {reported.member} reported {theirs} ({reported.tool} {reported.tool_version})"
         for name, ours, theirs in pairs
-        if ours != theirs
+        if ours is not None and ours != theirs
     ]
-
-
-@contextmanager
-def private_file(size_bytes: int) -> Iterator[IO[bytes]]:
-    """
-    Open a file that only this process can reach: without a name from the start, and gone when the process ends.
-
-    :param size_bytes: What it will hold; in memory where that fits well, else in the temporary directory.
-    """
-    folder = TMPFS if TMPFS.is_dir() and size_bytes * TMPFS_SHARE < shutil.disk_usage(TMPFS).free else None
-    with tempfile.TemporaryFile(dir=folder) as file:
-        yield file
 
 
 class _Check:

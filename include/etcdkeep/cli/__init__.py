@@ -83,3 +83,6 @@ def main(args: list[str] | None = None) -> Any:
     except errors.EtcdkeepError as err:
         click.echo(f"error: {err}", err=True)
         sys.exit(exit_code(err))
+    except OSError as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(1)

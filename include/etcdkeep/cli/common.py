@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from etcdkeep import naming
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.config_file import load_config
-from etcdkeep.errors import NotFound
+from etcdkeep.errors import NotFound, VerificationFailed
+from etcdkeep.repository import GOOD
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from etcdkeep.manifest import Manifest
-    from etcdkeep.repository import BackupSet
+    from etcdkeep.repository import BackupSet, State
 
 IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
 
@@ -31,9 +35,9 @@ def identities(site: Site) -> list[Identity] | None:
     return parse_identities(read_secret_file(path)) if path else site.identities()
 
 
-def find_set(name: str) -> tuple[Site, BackupSet]:
+def find_set(name: str, states: Collection[State] = GOOD) -> tuple[Site, BackupSet]:
     """
-    Find ``CLUSTER/ID``, or for ``CLUSTER`` its newest good set.
+    Find ``CLUSTER/ID``, or for ``CLUSTER`` its newest set in one of the states.
 
     :raises NotFound: when there is none.
     """
@@ -42,10 +46,10 @@ def find_set(name: str) -> tuple[Site, BackupSet]:
         site = open_cluster(cluster)
         return site, site.repository.get(cluster, identifier)
     site = open_cluster(name)
-    found = site.repository.newest(name)
+    found = site.repository.newest(name, states)
     if found is None:
         raise NotFound(
-            f"cluster {name!r} has no good backup in {site.cluster.repository}; see `python -m etcdkeep list {name}`."
+            f"cluster {name!r} has no {' or '.join(states)} backup in {site.cluster.repository}; see `python -m etcdkeep list {name}`."
         )
     return site, found
 
@@ -56,8 +60,6 @@ def manifest_of(found: BackupSet) -> Manifest:
 
     :raises VerificationFailed: when it is unreadable or not signed by a trusted key.
     """
-    from etcdkeep.errors import VerificationFailed
-
     if found.manifest is None:
         raise VerificationFailed(
             f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
@@ -65,14 +67,23 @@ def manifest_of(found: BackupSet) -> Manifest:
     return found.manifest
 
 
-def private_directory(path: Path) -> Path:
+@contextmanager
+def private_directory(path: Path) -> Iterator[Path]:
     """
-    Make a new or empty directory for plain files, mode 0700.
+    Make a new or empty directory for plain files, mode 0700; when the block raises, nothing is left in it or of it.
 
     :raises NotFound: when it holds something already.
     """
+    is_new = not path.exists()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(path.iterdir()):
         raise NotFound(f"{path} is not empty; give a new or empty folder for the plain files.")
     path.chmod(0o700)
-    return path
+    try:
+        yield path
+    except BaseException:
+        for each in path.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        if is_new:
+            path.rmdir()
+        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep import naming
+from etcdkeep.cli import exit_code
 from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities, manifest_of, open_cluster, private_directory
 from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
 from etcdkeep.config_file import load_config
-from etcdkeep.errors import EtcdkeepError, SecretUnavailable, TransientError
+from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable
+from etcdkeep.repository import ANY
 from etcdkeep.unseal import unseal_set
 from etcdkeep.verify import verify_set
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COLUMNS = ("cluster", "backup", "taken (UTC)", "age", "revision", "keys", "live", "size", "stored", "levels", "state")
+
 
 @click.command("list")
 @click.argument("cluster", required=False)
@@ -31,36 +34,29 @@ log = logging.getLogger(__name__)
 def list_sets(cluster: str | None, as_json: bool) -> None:
     """List the backups of CLUSTER, or of every configured cluster, oldest first."""
     now = datetime.now(UTC)
-    rows: list[dict[str, Any]] = []
+    found: list[BackupSet] = []
     failures: list[EtcdkeepError] = []
-    for name in [cluster] if cluster else load_config().clusters:
+    if cluster:
+        found += open_cluster(cluster).repository.sets(cluster)
+    else:
+        config = load_config()
+        for name in config.clusters:
+            try:
+                found += open_cluster(name).repository.sets(name)
+            except EtcdkeepError as err:
+                failures.append(err)
         try:
-            rows += [_row(found, now) for found in open_cluster(name).repository.sets(name)]
-        except EtcdkeepError as err:
-            if cluster:
-                raise
+            config.raise_for_problems()
+        except ConfigError as err:
             failures.append(err)
     if as_json:
-        print_json(rows)
+        print_json([_row(each, now) for each in found])
     else:
-        columns = (
-            "cluster",
-            "backup",
-            "taken (UTC)",
-            "age",
-            "revision",
-            "keys",
-            "live",
-            "size",
-            "stored",
-            "levels",
-            "state",
-        )
-        print_table(columns, [_cells(row) for row in rows])
+        print_table(COLUMNS, [_cells(each, now) for each in found])
     for failure in failures:
         click.echo(f"error: {failure}", err=True)
     if failures:
-        raise TransientError(f"{len(failures)} cluster(s) could not be listed; the others are above.")
+        sys.exit(exit_code(failures[0]))
 
 
 @click.command()
@@ -111,8 +107,8 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--no-record", is_flag=True, help="Do not store the result with the set.")
 @json_option
 def verify(name: str, no_record: bool, as_json: bool) -> None:
-    """Read a backup back from the repository and check it, as far as the age identity at hand allows."""
-    site, found = find_set(name)
+    """Read a backup back from the repository and check it, as far as the age identity allows. Without ID: the newest one."""
+    site, found = find_set(name, ANY)
     with progress(found.name) as tick:
         record = verify_set(site.repository, site.cluster, found, identities(site), tick)
     if not no_record:
@@ -155,62 +151,44 @@ def unseal(name: str, target: Path) -> None:
     keys = identities(site)
     if keys is None:
         raise SecretUnavailable(f"{found.name} cannot be opened: set {IDENTITY_VARIABLE} to the age identity file.")
-    folder = private_directory(target)
-    try:
-        with progress(found.name) as tick:
-            unseal_set(site.repository.store, found, manifest, keys, folder, tick)
-    except BaseException:
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        raise
-    for path in sorted(folder.iterdir()):
+    with private_directory(target) as folder, progress(found.name) as tick:
+        unseal_set(site.repository.store, found, manifest, keys, folder, tick)
+    for path in sorted(target.iterdir()):
         click.echo(path)
 
 
 def _row(found: BackupSet, now: datetime) -> dict[str, Any]:
+    """Return what ``list --json`` prints of a set; its keys are fixed."""
     manifest = found.manifest
-    row = {
+    taken_at = manifest.taken_at if manifest else naming.backup_time(found.backup_id)
+    keys: dict[str, int | None] = {"total_keys": None, "live_keys": None}
+    if manifest:
+        keys[manifest.snapshot.counted] = manifest.snapshot.total_keys
+    for record in found.verifications:
+        keys |= {name: value for name in keys if (value := getattr(record, name)) is not None}
+    return {
         "cluster": found.cluster,
         "backup_id": found.backup_id,
-        "taken_at": None,
-        "revision": None,
-        "total_keys": None,
-        "live_keys": None,
-        "size_bytes": None,
-        "stored_bytes": None,
+        "taken_at": taken_at.isoformat(),
+        "revision": manifest.revision if manifest else None,
+        **keys,
+        "size_bytes": manifest.snapshot.size_bytes if manifest else None,
         "levels": list(found.levels),
         "state": found.state,
-        "age_s": round((now - naming.backup_time(found.backup_id)).total_seconds()),
+        "age_s": round((now - taken_at).total_seconds()),
     }
-    if manifest is not None:
-        row["taken_at"] = manifest.taken_at.isoformat()
-        row["revision"] = manifest.revision
-        row["size_bytes"] = manifest.snapshot.size_bytes
-        row["stored_bytes"] = manifest.stored_bytes
-        row["age_s"] = round((now - manifest.taken_at).total_seconds())
-        row[manifest.snapshot.counted] = manifest.snapshot.total_keys
-    for record in found.verifications:
-        row |= {
-            name: getattr(record, name) for name in ("total_keys", "live_keys") if getattr(record, name) is not None
-        }
-    return row
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    def text(key: str) -> str:
-        return "-" if row[key] is None else str(row[key])
-
-    taken = str(row["taken_at"])[:19].replace("T", " ") if row["taken_at"] else "-"
+def _cells(found: BackupSet, now: datetime) -> tuple[str, ...]:
+    row = _row(found, now)
     return (
         row["cluster"],
         row["backup_id"],
-        taken,
+        row["taken_at"][:19].replace("T", " "),
         age(row["age_s"]),
-        text("revision"),
-        text("total_keys"),
-        text("live_keys"),
+        *("-" if row[key] is None else str(row[key]) for key in ("revision", "total_keys", "live_keys")),
         size(row["size_bytes"]),
-        size(row["stored_bytes"]),
+        size(found.manifest.stored_bytes if found.manifest else None),
         ", ".join(row["levels"]) or "-",
         row["state"],
     )

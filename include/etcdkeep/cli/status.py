@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from etcdkeep.cli.output import json_option, print_json, progress, size
+from etcdkeep.errors import SnapshotDamaged
 from etcdkeep.snapshot import open_snapshot
+
+FACTS = ("hash", "revision", "total_keys", "live_keys", "size_bytes", "page_size")
 
 
 @click.command()
@@ -16,14 +19,16 @@ from etcdkeep.snapshot import open_snapshot
 @json_option
 def status(file: Path, as_json: bool) -> None:
     """Check a plain snapshot file and say what is in it. Exit code 0: sound, 3: damaged, 2: not readable."""
-    with progress(file.name) as tick, open_snapshot(file) as snapshot:
-        report = snapshot.check(progress=tick)
+    try:
+        with progress(file.name) as tick, open_snapshot(file) as snapshot:
+            facts = snapshot.check(progress=tick).to_json()
+    except SnapshotDamaged as err:  # so damaged that nothing in it can be read
+        facts = {**dict.fromkeys(FACTS), "ok": False, "problems": [str(err)]}
     if as_json:
-        print_json(report.to_json())
+        print_json(facts)
     else:
-        for name, value in report.to_json().items():
-            if name != "problems":
-                click.echo(f"{name:<12} {value}" + (f" ({size(value)})" if name == "size_bytes" else ""))
-        for problem in report.problems:
+        for name in (*FACTS, "ok"):
+            click.echo(f"{name:<12} {facts[name]}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
+        for problem in facts["problems"]:
             click.echo(f"damaged: {problem}", err=True)
-    sys.exit(0 if report.ok else 3)
+    sys.exit(0 if facts["ok"] else 3)
