@@ -66,14 +66,15 @@ class ConnectionCredentials:
     def _from_connection(self, connection_id: str) -> bytes:
         connection = _connection(connection_id)
         extra = connection.extra_dejson
+        if key := extra.get("private_key"):
+            return str(key).encode()
         if extra.get("key_file"):
             return read_secret_file(extra["key_file"])
-        key = extra.get("private_key") or connection.password
-        if not key:
-            raise SecretUnavailable(
-                f"Airflow connection {connection_id!r} holds no key: expected extra `private_key` or `key_file`, or a password."
-            )
-        return str(key).encode()
+        if connection.password:
+            return connection.password.encode()
+        raise SecretUnavailable(
+            f"Airflow connection {connection_id!r} holds no key: expected extra `private_key` or `key_file`, or a password."
+        )
 
 
 def open_site(cluster: str) -> Site:
