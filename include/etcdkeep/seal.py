@@ -49,7 +49,12 @@ class Sealed:
 
 
 def seal(
-    plaintext: Iterable[bytes], sink: ByteSink, recipients: Sequence[str], *, level: int = COMPRESSION_LEVEL
+    plaintext: Iterable[bytes],
+    sink: ByteSink,
+    recipients: Sequence[str],
+    *,
+    passed: Hasher | None = None,
+    level: int = COMPRESSION_LEVEL,
 ) -> Sealed:
     """
     Write a stream to `sink`, compressed and encrypted to `recipients`, and return its digests.
@@ -59,11 +64,12 @@ def seal(
 
     :param plaintext: Closed at the end, whatever happens, when it is a generator.
     :param recipients: ``age1…`` or ``ssh-ed25519 AAAA…`` lines.
+    :param passed: What `plaintext` itself feeds with all that it yields, where it needs a digest of its own: hashed once.
     :raises ConfigError: when there is no recipient or one is not usable; nothing was read or written then.
     :raises SealError: when what was about to be stored is not an age file.
     """
     keys = parse_recipients(recipients)
-    plain, stored = Hasher(), Hasher()
+    plain, stored = passed or Hasher(), Hasher()
 
     def store(data: bytes) -> None:
         if not stored.size_bytes and not data.startswith(AGE_HEADER):
@@ -74,7 +80,7 @@ def seal(
     feed: Queue[bytes | _End] = Queue(BLOCKS_AHEAD)
     stopped = Event()
     blocks = _received(feed)
-    reader, writer = _Reader(_compressed(blocks, plain, level)), _Writer(store)
+    reader, writer = _Reader(_compressed(blocks if passed else _hashed(blocks, plain), level)), _Writer(store)
 
     def encrypt() -> None:
         try:
@@ -251,11 +257,16 @@ def _grouped(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(group)
 
 
-def _compressed(blocks: Iterable[bytes], plain: Hasher, level: int) -> Iterator[bytes]:
+def _hashed(blocks: Iterable[bytes], plain: Hasher) -> Iterator[bytes]:
+    for block in blocks:
+        plain.update(block)
+        yield block
+
+
+def _compressed(blocks: Iterable[bytes], level: int) -> Iterator[bytes]:
     parameter = zstd.CompressionParameter
     compressor = zstd.ZstdCompressor(options={parameter.compression_level: level, parameter.checksum_flag: 1})
     for block in blocks:
-        plain.update(block)
         yield compressor.compress(block)
     yield compressor.flush()
 

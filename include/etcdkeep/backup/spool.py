@@ -13,6 +13,7 @@ from etcdkeep.seal import seal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from etcdkeep.digest import Hasher
     from etcdkeep.ports import ObjectStore
 
 
@@ -48,11 +49,16 @@ class Spool:
         kind: Literal["etcd", "control-plane", "access"],
         plaintext: Iterable[bytes],
         node: str | None = None,
+        passed: Hasher | None = None,
     ) -> Artifact:
-        """Seal a stream into the spool; nothing is left of it when the stream raises."""
+        """
+        Seal a stream into the spool; nothing is left of it when the stream raises.
+
+        :param passed: See :func:`~etcdkeep.seal.seal`.
+        """
         self.store.delete(self.prefix + artifact)
         with self.store.create(self.prefix + artifact) as stored:
-            facts = seal(plaintext, stored, self.recipients)
+            facts = seal(plaintext, stored, self.recipients, passed=passed)
         return Artifact(
             name=artifact,
             kind=kind,
