@@ -79,6 +79,7 @@ class ApiserverStaticPod:
         has none.
     """
 
+    image: str
     url: str
     etcd_ca: str | None
     etcd_cert: str | None
@@ -140,6 +141,7 @@ def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
     address = container.last("advertise-address") if bound in ("", "0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound
     host = address or "127.0.0.1"
     return ApiserverStaticPod(
+        image=container.image,
         url=f"https://{f'[{host}]' if ':' in host else host}:{container.last('secure-port') or '6443'}",
         etcd_ca=container.host_path(container.last("etcd-cafile")),
         etcd_cert=container.host_path(container.last("etcd-certfile")),

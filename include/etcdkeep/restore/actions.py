@@ -86,8 +86,15 @@ def exists_argv(path: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def rename_argv(source: str, target: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the call that renames; whatever appeared at `target` in between keeps its content under a numbered name."""
-    return (*prefix, "mv", "-T", "--backup=numbered", source, target)
+    """
+    Return the call that renames; whatever stands at `target` keeps its content under a numbered name.
+
+    Nodes have GNU's mv; a utility pod may have BusyBox's only, where what is moved takes the numbered name.
+    """
+    if prefix:
+        return (*prefix, "mv", "-T", "--backup=numbered", source, target)
+    script = 't=$2; n=1; while [ -e "$t" ]; do t=$2.~$n~; n=$((n + 1)); done; mv "$1" "$t"'
+    return ("sh", "-c", script, "sh", source, target)
 
 
 def _move(runner: CommandRunner, move: Move) -> None:
@@ -158,9 +165,9 @@ def _shows(api: KubeApi, check: ApiCheck) -> bool:
     try:
         found: Any = api.get(check.path)
     except NotFound:
-        return not check.value if not check.field else False
+        return not check.value if not check.field else check.expects == "other"
     if not check.field:
         return bool(check.value)
     for part in check.field.split("."):
         found = found.get(part) if isinstance(found, dict) else None
-    return bool((found or 0) == (check.value or 0))
+    return bool((found or 0) == (check.value or 0)) != (check.expects == "other")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from etcdkeep.errors import EtcdkeepError, RollbackIncomplete, StepFailed, TransientError
+from etcdkeep.errors import EtcdkeepError, NotFound, RollbackIncomplete, StepFailed, TransientError
 from etcdkeep.restore.actions import World, act, holds
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
 
@@ -77,6 +77,7 @@ class Engine:
         self._clock = clock
         self._now = now
         self._steps = {step.name: step for step in plan.steps}
+        self._makers = {place.name: self._steps[place.made_by] for place in plan.places if place.made_by}
 
     def walk(self, phases: Collection[Phase] = PHASES) -> None:
         """
@@ -116,7 +117,7 @@ class Engine:
 
         def ask(step: Step) -> bool | None:
             try:
-                return self._is(step.place, step.done)
+                return step.done is not None and holds(self._world, step.place, step.done)
             except EtcdkeepError:
                 return None
 
@@ -148,7 +149,7 @@ class Engine:
             return
         if step.needed_until and all(self._is_done(self._steps[name]) for name in step.needed_until):
             self._tell(step, "unneeded")
-        elif not step.always and self._is_done(step):
+        elif step.action is not None and not step.always and self._is_done(step):
             self._tell(step, "already")
         else:
             for required in (self._steps[name] for name in step.requires):
@@ -169,25 +170,34 @@ class Engine:
     def _change(self, step: Step, action: Action | None, check: AnyCheck | None, begins: State, ends: State) -> None:
         self._tell(step, begins)
         if action is not None:
+            self._make(step.place)
             act(self._world, step.place, action)
         self._settle(step, check)
         self._tell(step, ends)
 
     def _settle(self, step: Step, check: AnyCheck | None) -> None:
+        """Wait until a check turns true; while waiting, a place that does not answer yet is one that is not there yet."""
         if check is None:
             return
         until = self._clock() + step.wait_s
         remedy = step.remedy
-        while not holds(self._world, step.place, check):
-            if self._clock() >= until:
+        while True:
+            last = self._clock() >= until
+            try:
+                if self._is(step.place, check):
+                    return
+                if remedy is not None and self._is(step.place, remedy.seen):
+                    self._apply(step, remedy)
+                    remedy = None
+            except (TransientError, NotFound):
+                if last:
+                    raise
+            if last:
                 raise StepFailed(
                     f"step {step.name} ({step.words}): its end state was not reached within {step.wait_s:g} s; "
                     f"asked by: {_shown(check)}",
                     step=step.name,
                 )
-            if remedy is not None and holds(self._world, step.place, remedy.seen):
-                self._apply(step, remedy)
-                remedy = None
             self._sleep(POLL_S)
 
     def _apply(self, step: Step, remedy: Remedy) -> None:
@@ -198,7 +208,16 @@ class Engine:
     # --- questions -----------------------------------------------------------------------------------------------
 
     def _is(self, place: str, check: AnyCheck | None) -> bool:
-        return check is not None and holds(self._world, place, check)
+        if check is None:
+            return False
+        self._make(place)
+        return holds(self._world, place, check)
+
+    def _make(self, place: str) -> None:
+        """Have a place that may be gone, such as a utility pod whose node was drained."""
+        maker = self._makers.get(place)
+        if maker is not None and not self._is(maker.place, maker.done):
+            self._change(maker, maker.action, maker.done, "began", "done")
 
     def _is_done(self, step: Step) -> bool:
         return self._is(step.place, step.done)

@@ -136,12 +136,16 @@ class _Planner:
     def _stage(self, node: _Node) -> list[Step]:
         facts = node.facts
         record = f"etcdkeep restore {self.options.run}\ncluster {self.cluster.name}\nbackup {self.manifest.backup_id}\nnode {node.name}\n"
-        steps = open_run(node.site, record)
+        steps = open_run(node.site, record, until=node.site.named("close"))
         if "etcd" in self.options.what:
             flags = MemberFlags(node.etcd.name, node.etcd.initial_advertise_peer_urls, self.initial_cluster, self.token)
-            owner, mode = self._owner(facts), facts.member.mode or "700"
-            label = facts.member.label or facts.data.label
-            steps += stage_data(node.site, self.manifest, node.tool, flags, self.bump, owner, mode, label)
+            live = replace(
+                facts.member,
+                owner=self._owner(facts),
+                mode=facts.member.mode or "700",
+                label=facts.member.label or facts.data.label,
+            )
+            steps += stage_data(node.site, self.manifest, node.tool, flags, self.bump, live)
         if node.archive is not None:
             if node.keys_site.base != node.site.base:
                 folders = [
@@ -398,7 +402,7 @@ def _usable(cluster: Cluster, manifest: Manifest, nodes: Sequence[NodeFacts], op
             problems.append(
                 f"the backup holds no certificates and keys of node {facts.node}; restore etcd alone, or choose another set"
             )
-        problems += _renames_that_would_copy(facts, options)
+        problems += unsupported_layout(facts, options)
         site = Site(facts.node, facts.node, run_base(facts.data.path, facts.mount_points), options.run, SUDO)
         keys_site = replace(site, base=run_base(facts.pki.path, facts.mount_points))
         park = posixpath.join(run_base(facts.manifests_dir.path, facts.mount_points), options.run, "manifests")
@@ -413,7 +417,8 @@ def _archive(manifest: Manifest, node: str) -> Artifact | None:
     return next((artifact for artifact in found if artifact.node == node), None)
 
 
-def _renames_that_would_copy(facts: NodeFacts, options: Options) -> list[str]:
+def unsupported_layout(facts: NodeFacts, options: Options) -> list[str]:
+    """Say what on a node cannot be replaced by renames alone."""
     problems = []
     if "etcd" in options.what and facts.member.path in facts.mount_points:
         problems.append(f"node {facts.node}: {facts.member.path} is a mount point and cannot be renamed")

@@ -25,6 +25,8 @@ from etcdkeep.restore.tools import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.restore.facts import PathFacts
 
@@ -75,14 +77,16 @@ class Site:
         return f"{name}.{self.suffix}"
 
 
-def open_run(site: Site, record: str) -> list[Step]:
+def open_run(site: Site, record: str, until: str) -> list[Step]:
     """
     Steps that make the run's folder and take the node for this restore.
 
     The link ``active`` can be made once only, so two restores cannot work on one node; it becomes ``finished`` at the
     end (:func:`close_run`) and ``rolled-back`` on the way back.
+
+    :param until: The step after which the claim is no longer needed.
     """
-    active, claimed = posixpath.join(site.base, facts.ACTIVE), site.named("close")
+    active = posixpath.join(site.base, facts.ACTIVE)
     mine = Check(site.argv("readlink", active), "match", f"^{site.folder}$")
     folders = [site.base, site.folder, *(site.path(name) for name in ("old", "stray"))]
     return [
@@ -99,11 +103,11 @@ def open_run(site: Site, record: str) -> list[Step]:
             "stage",
             site.place,
             "take this place for this restore; refused while another restore has it",
-            Run(site.argv("ln", "-s", "-T", site.folder, active)),
+            Run(site.argv("ln", "-s", "-n", site.folder, active)),
             mine,
             Move(active, site.path(facts.ROLLED_BACK), site.path("stray", facts.ROLLED_BACK), site.prefix),
             Check(mine.argv, "mismatch", mine.pattern),
-            needed_until=(claimed,),
+            needed_until=(until,),
         ),
         Step(
             site.named("record"),
@@ -112,17 +116,17 @@ def open_run(site: Site, record: str) -> list[Step]:
             "leave a note of what this restore is",
             Write(record, site.path("restore.txt"), site.prefix),
             site.is_there(site.path("restore.txt")),
-            needed_until=(claimed,),
+            needed_until=(until,),
         ),
     ]
 
 
-def close_run(site: Site) -> Step:
+def close_run(site: Site, phase: Phase = "verify") -> Step:
     """The last step at a place: give it free for another restore. What was set aside stays."""
     active = posixpath.join(site.base, facts.ACTIVE)
     return Step(
         site.named("close"),
-        "verify",
+        phase,
         site.place,
         f"mark this restore as finished; the old state stays in {site.path('old')}",
         Move(active, site.path(facts.FINISHED), site.path("stray", facts.FINISHED), site.prefix),
@@ -133,9 +137,13 @@ def close_run(site: Site) -> Step:
 
 
 def stage_data(
-    site: Site, manifest: Manifest, tool: Tool, member: MemberFlags, bump: int, owner: str, mode: str, label: str | None
+    site: Site, manifest: Manifest, tool: Tool, member: MemberFlags, bump: int, live: PathFacts
 ) -> list[Step]:
-    """Steps that turn the snapshot into checked member data beside the live data, while everything runs."""
+    """
+    Steps that turn the snapshot into checked member data beside the live data, while everything runs.
+
+    :param live: Owner, mode and label that the data gets; what is None in it stays as the tool makes it.
+    """
     artifact = manifest.artifact("etcd")
     if artifact is None:
         raise ValueError("a set without snapshot cannot be planned for")
@@ -186,31 +194,28 @@ def stage_data(
                 use(*status_args(posixpath.join(partial, "member/snap/db"))), "match", f'"revision": ?{revision}[,}}]'
             ),
         ),
-        stage(
-            "owner",
-            f"give it the live data's owner {owner}",
-            Run(site.argv("chown", "-R", owner, posixpath.join(partial, "member"))),
-            Check(site.argv("stat", "-c", "%u:%g", posixpath.join(partial, "member/snap/db")), "match", f"^{owner}$"),
-        ),
-        stage(
-            "mode",
-            f"give it the live data's mode {mode}",
-            Run(site.argv("chmod", mode, posixpath.join(partial, "member"))),
-            Check(site.argv("stat", "-c", "%a", posixpath.join(partial, "member")), "match", f"^{mode}$"),
-        ),
     ]
-    if label:
-        labelled = Check(
-            site.argv("stat", "-c", "%C", posixpath.join(partial, "member/snap/db")), "match", f"^{label}$"
-        )
-        relabel = Run(site.argv("chcon", "-R", label, posixpath.join(partial, "member")))
-        steps.append(stage("label", f"give it the live data's SELinux label {label}", relabel, labelled))
+    steps += [stage(*attribute) for attribute in _attributes(site, posixpath.join(partial, "member"), live)]
     move = Move(partial, data, site.path("stray", "data"), site.prefix)
     swap = (site.named("aside-data"), site.named("place-data"))
     steps.append(
         Step(ready, "stage", site.place, "the new data is ready", move, site.is_there(data), needed_until=swap)
     )
     return steps
+
+
+def _attributes(site: Site, member: str, live: PathFacts) -> Iterator[tuple[str, str, Run, Check]]:
+    """Yield name, words, action and check for what a data directory carries beside its content."""
+    database = posixpath.join(member, "snap/db")
+    if live.owner:
+        check = Check(site.argv("stat", "-c", "%u:%g", database), "match", f"^{live.owner}$")
+        yield "owner", f"give it the owner {live.owner}", Run(site.argv("chown", "-R", live.owner, member)), check
+    if live.mode:
+        check = Check(site.argv("stat", "-c", "%a", member), "match", f"^{live.mode}$")
+        yield "mode", f"give it the mode {live.mode}", Run(site.argv("chmod", live.mode, member)), check
+    if live.label:
+        check = Check(site.argv("stat", "-c", "%C", database), "match", f"^{live.label}$")
+        yield "label", f"give it the label {live.label}", Run(site.argv("chcon", "-R", live.label, member)), check
 
 
 def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> list[Step]:

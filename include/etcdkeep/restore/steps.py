@@ -119,12 +119,15 @@ class ApiCheck:
     """
     A question to the Kubernetes API.
 
-    :param field: Dotted path in the object; a field that is not there counts as 0. Empty: whether the object is there.
+    :param field: Dotted path in the object; a field that is not there counts as 0. Empty: whether the object is there,
+        as `value` says.
+    :param expects: Whether the field is to be `value`, or anything else.
     """
 
     path: str
     field: str = ""
     value: str | int | bool = True
+    expects: Literal["equal", "other"] = "equal"
     kind: Literal["api"] = "api"
 
 
@@ -191,12 +194,14 @@ class Place:
 
     :param address: ``host`` or ``host:port`` of a node; ``namespace/pod/container`` of a pod.
     :param folder: What this run keeps there: its copies, and everything that it set aside.
+    :param made_by: The step that makes the place, a utility pod; it is made again should it be gone when needed.
     """
 
     name: str
     kind: Literal["node", "pod", "api"]
     address: str = ""
     folder: str = ""
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,314 @@
+"""
+What is found of a kubeception control plane, whose etcd runs as pods of an admin cluster: read through its API alone.
+
+The StatefulSet says more than its pods do, and it is there also when no pod is.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etcdkeep import etcdctl
+from etcdkeep.errors import CommandFailed, CommandMissing, EtcdkeepError, NotFound, RestoreRefused
+from etcdkeep.ports import PodRef, StreamLimits
+from etcdkeep.restore.facts import PathFacts, parse_stat
+from etcdkeep.restore.tools import PROGRAMS, Tool, describe_tool, tool_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etcdkeep.config import Cluster
+    from etcdkeep.manifest import Manifest
+    from etcdkeep.ports import CommandRunner, KubeApi
+
+PROBE_S = 60.0
+SHELL_PROGRAMS = ("sh", "mv", "head", "dd", "sha256sum", "stat", "readlink", "sleep")
+"""What the utility pod's image must have beside the etcd tool."""
+RUN_ANNOTATION = "etcdkeep-restore"
+"""On the StatefulSet while its members' data are being swapped; the value is the restore's name."""
+DONE_ANNOTATION = "etcdkeep-restored"
+
+
+@dataclass(frozen=True)
+class MemberPod:
+    """
+    One member, as the StatefulSet makes it.
+
+    :param name: Its etcd name.
+    :param claim: Its PersistentVolumeClaim.
+    :param node: Where it runs, or ran last; empty when not known.
+    """
+
+    pod: str
+    name: str
+    peer_urls: str
+    claim: str
+    node: str = ""
+    healthy: bool = False
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """
+    The whole control plane.
+
+    :param replicas: Of the etcd StatefulSet, when it is up.
+    :param mount: Where the claim is mounted; `data_dir` is below it or the same.
+    :param template: The pod's template: what of it a utility pod needs is copied.
+    :param clients: Path of each workload that is scaled down → its replicas.
+    :param budget: The PodDisruptionBudget as it was, where there is one.
+    :param image: For the utility pods.
+    :param tool: Its etcd tool.
+    :param unfinished: Name of a restore that has begun and neither finished nor was taken back.
+    """
+
+    namespace: str
+    statefulset: str
+    replicas: int
+    mount: str
+    data_dir: str
+    sub_path: str
+    members: tuple[MemberPod, ...]
+    image: str
+    tool: Tool
+    live: PathFacts
+    template: Mapping[str, Any] = field(hash=False)
+    clients: Mapping[str, int] = field(hash=False)
+    budget: Mapping[str, Any] | None = field(default=None, hash=False)
+    budget_path: str = ""
+    kube_system_uid: str = ""
+    namespace_uid: str = ""
+    revision: int | None = None
+    unfinished: str = ""
+
+    @property
+    def path(self) -> str:
+        """The StatefulSet in the API."""
+        return f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets/{self.statefulset}"
+
+
+def gather_pods(api: KubeApi, cluster: Cluster, manifest: Manifest) -> PodFacts:
+    """
+    Look a kubeception control plane over; reads only.
+
+    :raises NotFound: when there is no such StatefulSet.
+    :raises RestoreRefused: when it is not made in a way that can be restored.
+    """
+    layout, namespace = cluster.control_plane, cluster.namespace
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{layout.workloads.etcd}"
+    statefulset = api.get(path)
+    spec, template = statefulset["spec"], statefulset["spec"]["template"]
+    annotations = statefulset["metadata"].get("annotations") or {}
+    container = _container(template["spec"], layout.container, path)
+    claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()]
+    mount = _data_mount(container, template["spec"], claims, path)
+    flags = _flags(container)
+    data_dir = posixpath.normpath(flags.get("data-dir") or mount["mountPath"])
+    replicas = int(spec.get("replicas", 1)) or len(manifest.members)
+    pods = {pod["metadata"]["name"]: pod for pod in api.list(f"/api/v1/namespaces/{namespace}/pods")}
+    members = tuple(
+        _member(api, cluster, statefulset, container, mount, pods.get(f"{layout.workloads.etcd}-{index}"), index)
+        for index in range(replicas)
+    )
+    image, tool, live = _image(api, cluster, container, pods, members, data_dir)
+    budget_path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{layout.workloads.disruption_budget}"
+    return PodFacts(
+        namespace=namespace,
+        statefulset=layout.workloads.etcd,
+        replicas=replicas,
+        mount=mount["mountPath"],
+        data_dir=data_dir,
+        sub_path=mount.get("subPath", ""),
+        members=members,
+        image=image,
+        tool=tool,
+        live=live,
+        template=template["spec"],
+        clients=_clients(api, cluster),
+        budget=_optional(api, budget_path),
+        budget_path=budget_path,
+        kube_system_uid=api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"],
+        namespace_uid=api.get(f"/api/v1/namespaces/{namespace}")["metadata"]["uid"],
+        revision=_revision(api, cluster, members),
+        unfinished=_unfinished(annotations),
+    )
+
+
+def _unfinished(annotations: Mapping[str, str]) -> str:
+    run = annotations.get(RUN_ANNOTATION, "")
+    return "" if annotations.get(DONE_ANNOTATION) == run else run
+
+
+def _container(spec: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    for container in spec["containers"]:
+        if container["name"] == name:
+            found: dict[str, Any] = container
+            return found
+    raise RestoreRefused(f"{path} has no container {name!r}; correct control_plane.container.")
+
+
+def _data_mount(container: Mapping[str, Any], spec: Mapping[str, Any], claims: list[str], path: str) -> dict[str, Any]:
+    """Return the mount of the claim in which the data lies."""
+    claimed = {volume["name"] for volume in spec.get("volumes") or () if volume.get("persistentVolumeClaim")} | set(
+        claims
+    )
+    mounts = [mount for mount in container.get("volumeMounts") or () if mount["name"] in claimed]
+    data_dir = _flags(container).get("data-dir", "")
+    fitting = [
+        mount for mount in mounts if not data_dir or f"{data_dir}/".startswith(mount["mountPath"].rstrip("/") + "/")
+    ]
+    if not fitting:
+        raise RestoreRefused(f"{path}: its data ({data_dir or 'no --data-dir'}) lies on no PersistentVolumeClaim.")
+    found: dict[str, Any] = max(fitting, key=lambda mount: len(mount["mountPath"]))
+    return found
+
+
+def _flags(container: Mapping[str, Any]) -> dict[str, str]:
+    """Return etcd's flags, also from within a shell script; flags given as two words are left out."""
+    text = " ".join([*container.get("command", ()), *container.get("args", ())])
+    return dict(re.findall(r"--([a-z-]+)=(\S+)", text))
+
+
+def _member(
+    api: KubeApi,
+    cluster: Cluster,
+    statefulset: Mapping[str, Any],
+    container: Mapping[str, Any],
+    mount: Mapping[str, Any],
+    pod: Mapping[str, Any] | None,
+    index: int,
+) -> MemberPod:
+    name = f"{statefulset['metadata']['name']}-{index}"
+    known = {"metadata.name": name, "metadata.namespace": cluster.namespace}
+    values = {"HOSTNAME": name}
+    for variable in container.get("env") or ():
+        source = ((variable.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "")
+        values[variable["name"]] = str(variable.get("value") or known.get(source, ""))
+    flags = _flags(container)
+
+    def expand(text: str) -> str:
+        return re.sub(r"\$[({]?(\w+)[)}]?", lambda match: values.get(match[1]) or match[0], text)
+
+    service = statefulset["spec"].get("serviceName") or statefulset["metadata"]["name"]
+    member = expand(flags.get("name", name))
+    template_claims = [claim["metadata"]["name"] for claim in statefulset["spec"].get("volumeClaimTemplates") or ()]
+    if mount["name"] in template_claims:
+        claim = f"{mount['name']}-{name}"
+    else:
+        volumes = statefulset["spec"]["template"]["spec"].get("volumes") or ()
+        claim = next(each["persistentVolumeClaim"]["claimName"] for each in volumes if each["name"] == mount["name"])
+    return MemberPod(
+        pod=name,
+        name=member if "$" not in member else name,
+        peer_urls=_peer_urls(expand(flags.get("initial-advertise-peer-urls", "")), f"https://{name}.{service}:2380"),
+        claim=claim,
+        node=((pod or {}).get("spec") or {}).get("nodeName", ""),
+        healthy=pod is not None and _healthy(api, cluster, name),
+    )
+
+
+def _peer_urls(given: str, usual: str) -> str:
+    return given if given and "$" not in given else usual
+
+
+def _healthy(api: KubeApi, cluster: Cluster, pod: str) -> bool:
+    argv = etcdctl.endpoint_health_argv(cluster.control_plane, PROBE_S / 4)
+    try:
+        _runner(api, cluster, pod).run(argv, StreamLimits(PROBE_S))
+    except EtcdkeepError:
+        return False
+    return True
+
+
+def _revision(api: KubeApi, cluster: Cluster, members: tuple[MemberPod, ...]) -> int | None:
+    revisions = []
+    argv = etcdctl.endpoint_status_argv(cluster.control_plane, PROBE_S / 4)
+    for member in members:
+        if member.healthy:
+            output = _runner(api, cluster, member.pod).run(argv, StreamLimits(PROBE_S)).stdout
+            revisions.append(etcdctl.parse_endpoint_status(output).revision)
+    return max(revisions, default=None)
+
+
+def _image(
+    api: KubeApi,
+    cluster: Cluster,
+    container: Mapping[str, Any],
+    pods: Mapping[str, Any],
+    members: tuple[MemberPod, ...],
+    data_dir: str,
+) -> tuple[str, Tool, PathFacts]:
+    """
+    Choose the utility pods' image: etcd's own where it has a shell, which a running pod can tell; else the profile's.
+
+    :raises RestoreRefused: when the profile's has to be found and no node has it.
+    """
+    member = posixpath.join(data_dir, "member")
+    for each in members:
+        pod = pods.get(each.pod)
+        if pod is None or (pod.get("status") or {}).get("phase") != "Running":
+            continue
+        runner = _runner(api, cluster, each.pod)
+        owner = parse_stat(_text(runner, ("stat", "-c", "%u:%g %a", member)) or "")
+        live = PathFacts(member, *owner) if owner else PathFacts(member)
+        tool = _tool(runner) if all(_text(runner, ("which", name)) for name in SHELL_PROGRAMS) else None
+        if tool:
+            return container["image"], tool, live
+        return _utility_image(api, cluster), Tool("node", "etcdctl", prefix=()), live
+    return _utility_image(api, cluster), Tool("node", "etcdctl", prefix=()), PathFacts(member)
+
+
+def _tool(runner: CommandRunner) -> Tool | None:
+    for program in PROGRAMS:
+        tool = Tool("node", program, prefix=())
+        usage = _text(runner, tool_argv(tool, ("snapshot", "restore", "--help")))
+        described = usage and describe_tool(tool, _text(runner, tool_argv(tool, ("version",))) or "", usage)
+        if described:
+            return described
+    return None
+
+
+def _utility_image(api: KubeApi, cluster: Cluster) -> str:
+    wanted: str | None = cluster.control_plane.restore_image
+    if wanted and "{version}" not in wanted:
+        return wanted
+    if wanted:
+        pattern = re.compile(re.escape(wanted).replace(re.escape("{version}"), r"[\w.-]+"))
+        nodes = api.list("/api/v1/nodes")
+        names = {
+            name for node in nodes for image in node["status"].get("images") or () for name in image["names"] or ()
+        }
+        fitting = sorted(name for name in names if pattern.fullmatch(name))
+        if fitting:
+            return str(fitting[-1])
+    raise RestoreRefused(
+        f"cluster {cluster.name!r}: no image for the utility pods: etcd's own has no shell or does not run, and no node has "
+        f"{wanted or 'another'}. Set control_plane.restore_image to an image with a shell and etcdctl."
+    )
+
+
+def _clients(api: KubeApi, cluster: Cluster) -> dict[str, int]:
+    paths = [f"/apis/apps/v1/namespaces/{cluster.namespace}/{name}" for name in cluster.control_plane.workloads.clients]
+    found = {path: _optional(api, path) for path in paths}
+    return {path: int(each["spec"].get("replicas", 1)) for path, each in found.items() if each is not None}
+
+
+def _optional(api: KubeApi, path: str) -> dict[str, Any] | None:
+    try:
+        return api.get(path)
+    except NotFound:
+        return None
+
+
+def _runner(api: KubeApi, cluster: Cluster, pod: str) -> CommandRunner:
+    return api.exec(PodRef(cluster.namespace, pod, cluster.control_plane.container))
+
+
+def _text(runner: CommandRunner, argv: tuple[str, ...]) -> str | None:
+    try:
+        return runner.run(argv, StreamLimits(PROBE_S)).stdout.decode(errors="replace")
+    except (CommandFailed, CommandMissing):
+        return None

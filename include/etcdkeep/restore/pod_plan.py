@@ -1,0 +1,342 @@
+"""
+The plan for a kubeception control plane: etcd members in pods of an admin cluster, their data on claims.
+
+A utility pod beside each member prepares the data while etcd runs; then everything that uses etcd is scaled to zero, the
+data are swapped, and everything is scaled back. Two annotations on the StatefulSet say how far it is: from the first on,
+data may be swapped; from the second on, the utility pods are no longer needed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from etcdkeep import etcdctl
+from etcdkeep.restore.facts import run_base
+from etcdkeep.restore.planning import Options, check_options, initial_cluster, new_token, revision_bump
+from etcdkeep.restore.pod_facts import DONE_ANNOTATION, RUN_ANNOTATION, MemberPod, PodFacts
+from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, swap
+from etcdkeep.restore.steps import API, ApiCheck, Call, Check, Phase, Place, Plan, Step
+from etcdkeep.restore.tools import MemberFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etcdkeep.config import Cluster
+    from etcdkeep.manifest import Manifest
+
+CONTAINER = "utility"
+POD_S = 300.0
+GONE_S = 180.0
+SERVE_S = 300.0
+ANSWER_S = 10.0
+
+BEGUN = "mark-begun"
+SWAPPED = "mark-swapped"
+
+
+def plan_pods(cluster: Cluster, manifest: Manifest, facts: PodFacts, options: Options) -> Plan:
+    """
+    Plan the restore of all members from the same snapshot, with one new cluster token.
+
+    :raises RestoreRefused: when the choice makes no sense for this set and cluster.
+    """
+    check_options(options, manifest, cluster)
+    bump = revision_bump(manifest, options, facts.revision) if options.bump_revision and facts.tool.bumps else 0
+    planner = _Planner(cluster, manifest, facts, options, new_token(cluster, options), bump)
+    return Plan(
+        run=options.run,
+        cluster=cluster.name,
+        profile=cluster.profile,
+        backup_id=manifest.backup_id,
+        way="pods",
+        what=("etcd",),
+        planned_at=options.planned_at.astimezone(UTC).isoformat(),
+        expected_revision=manifest.snapshot.revision + bump,
+        bump_revision=bump,
+        token=planner.token,
+        places=tuple(planner.places()),
+        words=tuple(planner.words()),
+        steps=tuple(planner.steps()),
+        after_rollback=tuple(planner.after_rollback()),
+        independent=False,
+    )
+
+
+@dataclass(frozen=True)
+class _Planner:
+    cluster: Cluster
+    manifest: Manifest
+    facts: PodFacts
+    options: Options
+    token: str
+    bump: int
+
+    def places(self) -> list[Place]:
+        namespace, container = self.facts.namespace, self.cluster.control_plane.container
+        places = [Place(API, "api")]
+        for member in self.facts.members:
+            utility = self._utility(member)
+            places.append(
+                Place(
+                    utility,
+                    "pod",
+                    f"{namespace}/{utility}/{CONTAINER}",
+                    self._site(member).folder,
+                    made_by=f"utility.{member.pod}",
+                )
+            )
+            places.append(Place(member.pod, "pod", f"{namespace}/{member.pod}/{container}"))
+        return places
+
+    def words(self) -> list[str]:
+        facts, snapshot = self.facts, self.manifest.snapshot
+        scaled = [posixpath.basename(path) for path in facts.clients]
+        lines = [
+            f"Bring etcd's data of cluster {self.cluster.name} back to {self.manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC "
+            f"(backup {self.manifest.backup_id}, revision {snapshot.revision}).",
+            f"{len(facts.members)} member(s) in namespace {facts.namespace} of the admin cluster: "
+            f"{', '.join(member.pod for member in facts.members)}; all from the same snapshot, as a new etcd cluster with token {self.token}.",
+            f"A utility pod ({facts.image}) beside each member restores the snapshot into an empty folder and checks it while etcd runs.",
+            f"Then {', '.join([*scaled, facts.statefulset])} are scaled to zero, the data folders are renamed, and all are scaled back.",
+            f"Nothing is deleted: the old data stays on each claim in {self._site(facts.members[0]).path('old')}.",
+        ]
+        if self.bump:
+            return [*lines, f"Revisions go on from {snapshot.revision + self.bump}, past all that clients have seen."]
+        return [
+            *lines,
+            "Revisions go back to the snapshot's (no bump): the tool cannot raise them, or it was not wanted.",
+        ]
+
+    def steps(self) -> list[Step]:
+        members = self.facts.members
+        steps = [step for member in members for step in self._stage(member)]
+        steps += self._stop()
+        steps.append(self._mark(BEGUN, RUN_ANNOTATION, "note that data are being swapped from here on"))
+        steps += [step for member in members for step in self._restore(member)]
+        steps.append(self._mark(SWAPPED, DONE_ANNOTATION, "note that all data are swapped"))
+        steps += self._start()
+        return [*steps, *self._verify()]
+
+    def after_rollback(self) -> list[Step]:
+        """Only what worked before can be expected to work again."""
+        if not all(member.healthy for member in self.facts.members):
+            return []
+        return [self._serves(member, "after-rollback.") for member in self.facts.members]
+
+    # --- phases --------------------------------------------------------------------------------------------------
+
+    def _stage(self, member: MemberPod) -> list[Step]:
+        facts, site = self.facts, self._site(member)
+        peers = initial_cluster([(each.name, each.peer_urls) for each in facts.members])
+        flags = MemberFlags(member.name, member.peer_urls, peers, self.token)
+        record = f"etcdkeep restore {self.options.run}\ncluster {self.cluster.name}\nbackup {self.manifest.backup_id}\n"
+        create = self._pod_step(f"utility.{member.pod}", "stage", member, created=True)
+        staged = [
+            *open_run(site, record, until=SWAPPED),
+            *stage_data(site, self.manifest, facts.tool, flags, self.bump, facts.live),
+        ]
+        return [create, *(replace(step, needed_until=(SWAPPED,), undo_needed_until=(create.name,)) for step in staged)]
+
+    def _stop(self) -> list[Step]:
+        facts, steps = self.facts, []
+        if facts.budget is not None:
+            steps.append(self._budget_step("budget-away", "stop", present=False))
+        for path, replicas in facts.clients.items():
+            steps.append(self._scale(f"scale-down-{posixpath.basename(path)}", "stop", path, replicas, 0))
+        steps.append(self._scale(f"scale-down-{facts.statefulset}", "stop", facts.path, facts.replicas, 0))
+        steps += [
+            Step(
+                f"gone.{member.pod}",
+                "stop",
+                API,
+                f"wait until pod {member.pod} is really gone",
+                done=ApiCheck(self._pod_path(member.pod), value=False),
+                wait_s=GONE_S,
+                needed_until=(SWAPPED,),
+            )
+            for member in facts.members
+        ]
+        return steps
+
+    def _restore(self, member: MemberPod) -> list[Step]:
+        facts, site = self.facts, self._site(member)
+        down = (f"scale-down-{facts.statefulset}", f"gone.{member.pod}")
+        up_undone = (f"scale-up-{facts.statefulset}", f"ungone.{member.pod}", f"utility-away.{member.pod}")
+        live = posixpath.join(facts.data_dir, "member")
+        steps = [
+            *swap(
+                site, "restore_etcd", "data", live, "member", f"the old data of {member.pod}", Stopped(down, up_undone)
+            ),
+            close_run(site, "restore_etcd"),
+        ]
+        return [replace(step, needed_until=(SWAPPED,), undo_needed_until=(BEGUN,)) for step in steps]
+
+    def _start(self) -> list[Step]:
+        facts = self.facts
+        steps = [
+            self._pod_step(f"utility-away.{member.pod}", "start", member, created=False) for member in facts.members
+        ]
+        steps += [
+            Step(
+                f"ungone.{member.pod}",
+                "start",
+                API,
+                f"(only when taken back) wait until pod {member.pod} is really gone",
+                undone=ApiCheck(self._pod_path(member.pod), value=False),
+                wait_s=GONE_S,
+                undo_needed_until=(BEGUN,),
+            )
+            for member in facts.members
+        ]
+        steps.append(self._scale(f"scale-up-{facts.statefulset}", "start", facts.path, 0, facts.replicas))
+        steps += [self._serves(member) for member in facts.members]
+        for path, replicas in facts.clients.items():
+            steps.append(self._scale(f"scale-up-{posixpath.basename(path)}", "start", path, 0, replicas))
+        if facts.budget is not None:
+            steps.append(self._budget_step("budget-back", "start", present=True))
+        return steps
+
+    def _verify(self) -> list[Step]:
+        return [
+            Step(
+                f"serves-{posixpath.basename(path)}",
+                "verify",
+                API,
+                f"wait until {posixpath.basename(path)} is ready",
+                done=ApiCheck(path, "status.readyReplicas", replicas),
+                wait_s=SERVE_S,
+            )
+            for path, replicas in self.facts.clients.items()
+        ]
+
+    # --- parts ---------------------------------------------------------------------------------------------------
+
+    def _serves(self, member: MemberPod, prefix: str = "") -> Step:
+        health = etcdctl.endpoint_health_argv(self.cluster.control_plane, ANSWER_S)
+        words = f"wait until {member.pod} can commit"
+        return Step(f"{prefix}etcd-serves.{member.pod}", "start", member.pod, words, done=Check(health), wait_s=SERVE_S)
+
+    def _mark(self, name: str, annotation: str, words: str) -> Step:
+        def patch(value: str | None) -> Call:
+            return Call("patch", self.facts.path, {"metadata": {"annotations": {annotation: value}}})
+
+        marked = f"metadata.annotations.{annotation}"
+        return Step(
+            name,
+            "restore_etcd",
+            API,
+            words,
+            patch(self.options.run),
+            ApiCheck(self.facts.path, marked, self.options.run),
+            patch(None),
+            ApiCheck(self.facts.path, marked, self.options.run, "other"),
+            needed_until=(SWAPPED,) if name == BEGUN else (),
+        )
+
+    def _scale(self, name: str, phase: Phase, path: str, before: int, after: int) -> Step:
+        def to(replicas: int) -> Call:
+            return Call("patch", path, {"spec": {"replicas": replicas}})
+
+        def check(replicas: int) -> ApiCheck:
+            return ApiCheck(path, "spec.replicas" if replicas else "status.replicas", replicas)
+
+        return Step(
+            name,
+            phase,
+            API,
+            f"scale {posixpath.basename(path)} to {after}",
+            to(after),
+            check(after),
+            to(before),
+            check(before),
+            wait_s=GONE_S,
+            needed_until=(SWAPPED,) if phase == "stop" else (),
+            undo_needed_until=(BEGUN,) if phase == "start" else (),
+            always=phase == "stop",
+        )
+
+    def _budget_step(self, name: str, phase: Phase, *, present: bool) -> Step:
+        metadata = {"name": posixpath.basename(self.facts.budget_path), "namespace": self.facts.namespace}
+        saved = dict(self.facts.budget or {})
+        body = {
+            "apiVersion": saved.get("apiVersion", "policy/v1"),
+            "kind": "PodDisruptionBudget",
+            "metadata": metadata
+            | {key: saved["metadata"][key] for key in ("labels", "annotations") if key in saved["metadata"]},
+            "spec": saved["spec"],
+        }
+        create = Call("create", posixpath.dirname(self.facts.budget_path), body)
+        delete = Call("delete", self.facts.budget_path)
+        there, away = ApiCheck(self.facts.budget_path), ApiCheck(self.facts.budget_path, value=False)
+        words = f"{'put back' if present else 'take away'} PodDisruptionBudget {metadata['name']}"
+        forward = (create, there, delete, away) if present else (delete, away, create, there)
+        return Step(
+            name,
+            phase,
+            API,
+            words,
+            *forward,
+            wait_s=GONE_S,
+            needed_until=() if present else (SWAPPED,),
+            undo_needed_until=(BEGUN,) if present else (),
+        )
+
+    def _pod_step(self, name: str, phase: Phase, member: MemberPod, *, created: bool) -> Step:
+        pod = self._utility(member)
+        path = self._pod_path(pod)
+        create = Call("create", posixpath.dirname(path), self._pod_body(member))
+        delete = Call("delete", path)
+        runs, away = ApiCheck(path, "status.phase", "Running"), ApiCheck(path, value=False)
+        forward = (create, runs, delete, away) if created else (delete, away, create, runs)
+        return Step(
+            name,
+            phase,
+            API,
+            f"{'start' if created else 'remove'} utility pod {pod} beside {member.pod}",
+            *forward,
+            wait_s=POD_S,
+            needed_until=(SWAPPED,) if created else (),
+            undo_needed_until=() if created else (BEGUN,),
+        )
+
+    def _pod_body(self, member: MemberPod) -> dict[str, Any]:
+        facts, template = self.facts, self.facts.template
+        etcd: Mapping[str, Any] = next(
+            each for each in template["containers"] if each["name"] == self.cluster.control_plane.container
+        )
+        mount = {"name": "data", "mountPath": facts.mount} | ({"subPath": facts.sub_path} if facts.sub_path else {})
+        container = {
+            "name": CONTAINER,
+            "image": facts.image,
+            "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 5 & wait $!; done"],
+            "volumeMounts": [mount],
+        }
+        if "securityContext" in etcd:
+            container["securityContext"] = etcd["securityContext"]
+        spec: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 10,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [container],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": member.claim}}],
+        }
+        spec |= {key: template[key] for key in ("securityContext", "imagePullSecrets") if template.get(key)}
+        if member.node:
+            spec["nodeName"] = member.node
+        labels = {"app": "etcdkeep-restore"}
+        metadata = {"name": self._utility(member), "namespace": facts.namespace, "labels": labels}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+    def _site(self, member: MemberPod) -> Site:
+        base = run_base(self.facts.data_dir, (self.facts.mount,))
+        return Site(self._utility(member), member.pod, base, self.options.run, ())
+
+    def _utility(self, member: MemberPod) -> str:
+        return f"etcd-utility-{member.pod.rpartition('-')[2]}"
+
+    def _pod_path(self, pod: str) -> str:
+        return f"/api/v1/namespaces/{self.facts.namespace}/pods/{pod}"

@@ -1,0 +1,210 @@
+"""
+The plan as shell lines for a person with a terminal, the files that ``unseal`` wrote, and nothing of ours.
+
+Every line asks first whether its work is done, so the page may be pasted again from the top after a break, as the
+engine's walk may be begun again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, assert_never
+
+from etcdkeep.restore.actions import exists_argv, rename_argv
+from etcdkeep.restore.preflight import LIMITS
+from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TITLES: dict[Phase, str] = {
+    "stage": "Prepare beside the running cluster; nothing live is touched",
+    "stop": "Stop the control plane: the down time begins",
+    "restore_pki": "Swap certificates and keys",
+    "restore_etcd": "Swap etcd's data",
+    "start": "Start the control plane",
+    "verify": "Wait for it, and close",
+}
+
+
+def render_runbook(plan: Plan, *, ssh_user: str = "ubuntu", jump: str | None = None) -> str:
+    """
+    Return the whole page: a bash script that is also meant to be read and pasted block by block.
+
+    :param jump: ``user@host[:port]`` of the jump host.
+    """
+    return "\n".join([*_head(plan, ssh_user, jump), *_forward(plan), *_backward(plan)]) + "\n"
+
+
+def undo_line(plan: Plan, step: Step) -> str:
+    """Return one step's way back as a line of the runbook (it uses the functions at the page's top)."""
+    line = " && ".join(_guarded(plan, step, step.undo, step.undone))
+    return f"{line}  # {step.name}"
+
+
+def _head(plan: Plan, ssh_user: str, jump: str | None) -> Iterator[str]:
+    yield "#!/bin/bash"
+    yield f"# Restore {plan.run} of cluster {plan.cluster} from backup {plan.backup_id}."
+    yield f"# Plan {plan.digest}"
+    yield "#"
+    yield from (f"# {line}" for line in plan.words)
+    yield "#"
+    yield "# Limits:"
+    yield from (f"# - {limit}" for limit in LIMITS)
+    yield "#"
+    yield f"# Before: python -m etcdkeep unseal {plan.cluster}/{plan.backup_id} FOLDER, then run this in FOLDER."
+    yield "# Paste it block by block. A block that fails ends here: read why, mend it, paste it again from the top."
+    yield "set -eu"
+    yield ""
+    if any(place.kind == "node" for place in plan.places):
+        yield from _node_functions(plan, ssh_user, jump)
+    if any(place.kind == "pod" for place in plan.places):
+        yield from _pod_functions(plan)
+    yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
+    yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
+    yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
+    yield 'fails() { ! "$@" 2>/dev/null; }'
+    yield ""
+
+
+def _node_functions(plan: Plan, ssh_user: str, jump: str | None) -> Iterator[str]:
+    options = "-i access/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=access/known_hosts"
+    if jump:
+        proxy = f"ssh {options} -W %h:%p {jump.replace(':', ' -p ')}"
+        options += f" -o {shlex.quote(f'ProxyCommand={proxy}')}"
+    yield f"SSH=(ssh {options})"
+    for place in plan.places:
+        host, _, port = place.address.partition(":")
+        target = " ".join([*(["-p", port] if port else []), f"{ssh_user}@{host}"])
+        yield f'{_function(place.name)}() {{ "${{SSH[@]}}" {target} "$1"; }}  # node {place.name}'
+
+
+def _pod_functions(plan: Plan) -> Iterator[str]:
+    yield "KUBECTL=(kubectl --kubeconfig access/kubeconfig)"
+    for place in plan.places:
+        if place.kind == "pod":
+            namespace, pod, container = place.address.split("/")
+            yield (
+                f'{_function(place.name)}() {{ "${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"; }}'
+            )
+    yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
+    yield 'shows() { local value=$1 path=$2; shift 2; [ "$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@" | sed "s/^$/0/")" = "$value" ]; }'
+
+
+def _function(place: str) -> str:
+    return f"on_{place.replace('-', '_').replace('.', '_')}"
+
+
+def _forward(plan: Plan) -> Iterator[str]:
+    for number, phase in enumerate(PHASES, 1):
+        steps = [step for step in plan.phase(phase) if step.action is not None or step.done is not None]
+        if not steps:
+            continue
+        yield f"# === {number}. {TITLES[phase]} ==="
+        for step in steps:
+            yield f"# {step.place}: {step.words}"
+            yield from _guarded(plan, step, step.action, step.done)
+            if step.remedy:
+                seen, mend = (
+                    _question(plan, step.place, step.remedy.seen),
+                    " && ".join(_lines(plan, step.place, step.remedy.action)),
+                )
+                yield f"#   should it not come: {seen} && {mend}   # {step.remedy.words}"
+        yield ""
+
+
+def _backward(plan: Plan) -> Iterator[str]:
+    yield "# === Back to the state before (only if something failed): these lines, from the top, without the leading '#' ==="
+    for step in reversed(plan.steps):
+        if step.reversible:
+            yield f"# {step.place}: undo: {step.words}"
+            yield from (f"#   {line}" for line in _guarded(plan, step, step.undo, step.undone))
+
+
+def _guarded(plan: Plan, step: Step, action: Action | None, check: AnyCheck | None) -> Iterator[str]:
+    """Yield: unless it is done, do it; then see that it is."""
+    lines = [] if action is None else list(_lines(plan, step.place, action))
+    if check is None:
+        yield from lines
+        return
+    question = _question(plan, step.place, check)
+    if lines and step.always:
+        yield from lines
+    elif len(lines) == 1:
+        yield f"{question} || {lines[0]}"
+    elif lines:
+        yield f"{question} || {{"
+        yield from (f"  {line}" for line in lines)
+        yield "}"
+    yield f"wait_for {max(1, round(step.wait_s))} {question}"
+
+
+def _question(plan: Plan, place: str, check: AnyCheck) -> str:
+    if isinstance(check, ApiCheck):
+        return _api_question(check)
+    call = f"{_function(place)} {shlex.quote(shlex.join(check.argv))}"
+    match check.expects:
+        case "success":
+            return call
+        case "failure":
+            return f"fails {call}"
+        case "nothing":
+            return f"silent {call}"
+        case "match":
+            return f"says {shlex.quote(check.pattern)} {call}"
+        case "mismatch":
+            return f"fails says {shlex.quote(check.pattern)} {call}"
+        case _:
+            assert_never(check.expects)
+
+
+def _api_question(check: ApiCheck) -> str:
+    if not check.field:
+        return f"{'' if check.value else 'fails '}there {_target(check.path)}"
+    negated = "fails " if check.expects == "other" else ""
+    return f"{negated}shows {shlex.quote(str(check.value))} {shlex.quote(check.field)} {_target(check.path)}"
+
+
+def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
+    on = _function(place)
+    match action:
+        case Run():
+            yield f"{on} {shlex.quote(shlex.join(action.argv))}"
+        case Put():
+            yield f"{on} {shlex.quote(_write_command(action))} < {shlex.quote(action.artifact)}"
+        case Write():
+            yield f"printf %s {shlex.quote(action.text)} | {on} {shlex.quote(_write_command(action))}"
+        case Move():
+            there = shlex.join(exists_argv(action.target, action.prefix))
+            away = shlex.join(rename_argv(action.target, action.displaced, action.prefix))
+            yield f"{on} {shlex.quote(f'! {there} || {away}')}"
+            yield f"{on} {shlex.quote(shlex.join(rename_argv(action.source, action.target, action.prefix)))}"
+        case Call():
+            yield _call_line(action)
+        case _:
+            assert_never(action)
+
+
+def _write_command(action: Put | Write) -> str:
+    """The whole input at once: ssh signals its end."""
+    return shlex.join((*action.prefix, "sh", "-c", 'umask 077; cat > "$1"', "sh", action.path))
+
+
+def _call_line(call: Call) -> str:
+    body = shlex.quote(json.dumps(call.body))
+    match call.verb:
+        case "create":
+            return f'printf %s {body} | "${{KUBECTL[@]}}" create -f -'
+        case "patch":
+            return f'"${{KUBECTL[@]}}" patch {_target(call.path)} --type=merge -p {body}'
+        case "delete":
+            return f'"${{KUBECTL[@]}}" delete {_target(call.path)}'
+        case _:
+            assert_never(call.verb)
+
+
+def _target(path: str) -> str:
+    """``-n namespace kind/name`` of an API path."""
+    *_, namespace, kind, name = path.split("/")
+    return f"-n {namespace} {kind}/{name}"
