@@ -134,6 +134,8 @@ class Informer:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         return
+                    if event["type"] == "BOOKMARK":
+                        continue
                     if event["type"] == "DELETED":
                         self.items.pop(_key(event["object"]), None)
                     else:

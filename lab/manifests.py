@@ -23,7 +23,9 @@ def static_pods(cluster: ClusterLayout, node: Node) -> dict[str, str]:
         controller_manager_pod(cluster, node),
         scheduler_pod(node),
     )
-    return {f"{pod['metadata']['name']}.yaml": yaml.safe_dump(pod, default_flow_style=False) for pod in pods}
+    return {
+        f"{pod['metadata']['name']}.yaml": yaml.safe_dump(pod, default_flow_style=False, width=10_000) for pod in pods
+    }
 
 
 def own_loopback(cluster: ClusterLayout, node: Node) -> str:
@@ -50,6 +52,7 @@ def etcd_pod(cluster: ClusterLayout, node: Node) -> dict[str, Any]:
         f"--listen-client-urls={listen}",
         f"--listen-metrics-urls=http://{own_loopback(cluster, node)}:{cluster.metrics_port}",
         f"--listen-peer-urls={peer}",
+        "--log-level=error",  # the gateway that the API stand-in uses warns at every request
         f"--name={node.name}",
         f"--peer-cert-file={pki}/peer.crt",
         "--peer-client-cert-auth=true",

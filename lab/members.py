@@ -35,6 +35,10 @@ class Member:
         state = find_container(self._node, "kube-system", f"etcd-{self._node.name}", "etcd")
         return state.pid if state is not None and state.running else 0
 
+    def database(self) -> bytes:
+        """Return the bytes of its database file."""
+        return (self._node.data_dir / "member/snap/db").read_bytes()
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Keep the member down: its manifest is parked outside the folder meanwhile."""

@@ -128,6 +128,9 @@ def _service(obj: dict[str, Any]) -> None:
 def _replicated(obj: dict[str, Any]) -> None:
     obj["spec"].setdefault("replicas", 1)
     obj["spec"].setdefault("revisionHistoryLimit", 10)
+    if obj["kind"] == "StatefulSet":
+        obj["spec"].setdefault("podManagementPolicy", "OrderedReady")
+        obj["spec"].setdefault("updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
     obj.setdefault("status", {"replicas": 0})
 
 

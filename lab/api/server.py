@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from lab.api import discovery
+from lab.api.body import read_body
 from lab.api.exec import choose_container, exec_request, serve_exec
 from lab.api.registry import Listing, Registry, decode
 from lab.api.resources import SCALABLE, Resource
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lab.layout import Layout, Node
 
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-BOOKMARK_S = 60
 _OBJECT = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<api_version>[^/]+/[^/]+))(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[^/]+))?"
@@ -172,12 +172,12 @@ class ApiServer:
             found = await self.registry.list(target.resource, target.namespace, listing)
             return self._answer(request, target.resource, found)
         if request.method == "POST":
-            body = _body(await request.read())
+            body = read_body(await request.read())
             created = await self.registry.create(target.resource, target.namespace, body, dry="dryRun" in query)
             return self._answer(request, target.resource, created, 201)
         if request.method == "DELETE":
             found = await self.registry.list(target.resource, target.namespace, listing)
-            options = _body(await request.read())
+            options = read_body(await request.read())
             for item in found["items"]:
                 meta = item["metadata"]
                 with contextlib.suppress(ApiError):
@@ -191,7 +191,7 @@ class ApiServer:
         if request.method == "GET":
             return self._answer(request, resource, await self.registry.get(resource, namespace, name))
         if request.method == "PUT":
-            body = _body(await request.read())
+            body = read_body(await request.read())
             updated = await self.registry.update(resource, namespace, name, lambda _: body, dry=dry)
             return self._answer(request, resource, updated)
         if request.method == "PATCH":
@@ -200,7 +200,7 @@ class ApiServer:
             )
             return self._answer(request, resource, patched, 201 if new else 200)
         if request.method == "DELETE":
-            options = _body(await request.read())
+            options = read_body(await request.read())
             if "gracePeriodSeconds" in request.query:
                 options["gracePeriodSeconds"] = int(request.query["gracePeriodSeconds"])
             last, gone_now = await self._delete(resource, namespace, name, options)
@@ -231,7 +231,7 @@ class ApiServer:
         if sub == "scale" and resource.plural in SCALABLE:
             if request.method != "GET":
                 content = request.content_type if request.method == "PATCH" else "application/merge-patch+json"
-                wanted = _body(await request.read()) if content != "application/json-patch+json" else {}
+                wanted = read_body(await request.read()) if content != "application/json-patch+json" else {}
                 replicas = wanted.get("spec", {}).get("replicas", 0)
                 await self.registry.update(resource, namespace, name, lambda old: _scaled(old, replicas))
             return web.json_response(_scale(await self.registry.get(resource, namespace, name)))
@@ -245,7 +245,7 @@ class ApiServer:
             body = await request.read()
             result, _ = await self.registry.patch(*where, request.content_type, body, subresource=sub, dry=False)
         else:
-            new = _body(await request.read())
+            new = read_body(await request.read())
             result = await self.registry.update(*where, lambda _: new, subresource=sub)
         return self._answer(request, target.resource, result)
 
@@ -268,13 +268,16 @@ class ApiServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         start = int(request.query.get("resourceVersion") or 0)
         present: list[dict[str, Any]] = []
-        if not start:
+        wants_initial = request.query.get("sendInitialEvents") == "true"
+        if not start or wants_initial:
             found = await self.registry.list(target.resource, target.namespace, Listing(listing.labels, listing.fields))
             present, start = found["items"], int(found["metadata"]["resourceVersion"])
         await response.prepare(request)
         with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
             for obj in present:
                 await self._event(request, response, target.resource, "ADDED", obj)
+            if wants_initial:
+                await self._bookmark(response, target.resource, start)
             timeout = float(request.query.get("timeoutSeconds") or 1800)
             async with asyncio.timeout(timeout):
                 await self._changes(request, response, target, listing, start + 1)
@@ -295,6 +298,12 @@ class ApiServer:
         except StoreError as err:
             status = internal(str(err)).status()
             await response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+
+    async def _bookmark(self, response: web.StreamResponse, resource: Resource, revision: int) -> None:
+        """Say that all present objects have been sent."""
+        meta = {"resourceVersion": str(revision), "annotations": {"k8s.io/initial-events-end": "true"}}
+        obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
+        await response.write(json.dumps({"type": "BOOKMARK", "object": obj}).encode() + b"\n")
 
     async def _event(
         self, request: web.Request, response: web.StreamResponse, resource: Resource, kind: str, obj: dict[str, Any]
@@ -321,18 +330,6 @@ def _wants_table(request: web.Request) -> bool:
 def _exact_revision(query: Any) -> int:
     exact = query.get("resourceVersionMatch") == "Exact"
     return int(query.get("resourceVersion") or 0) if exact else 0
-
-
-def _body(data: bytes) -> dict[str, Any]:
-    if not data:
-        return {}
-    try:
-        body = json.loads(data)
-    except ValueError as err:
-        raise bad_request(f"the body of the request is not JSON: {err}") from err
-    if not isinstance(body, dict):
-        raise bad_request("the body of the request is not an object")
-    return body
 
 
 def _visible(change: Change, listing: Listing) -> tuple[str, dict[str, Any]]:
