@@ -1,0 +1,165 @@
+"""A whole site: fakes for the clients, real stores in a folder, and the steps of a run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from etcdkeep.adapters.directory import DirectoryStore
+from etcdkeep.adapters.stores import transfer
+from etcdkeep.age_keys import parse_identities
+from etcdkeep.backup.cleanup import clean_up
+from etcdkeep.backup.copy_out import CopiedSnapshot, copy_out
+from etcdkeep.backup.discover import Discovery, discover
+from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
+from etcdkeep.backup.publish import compose_manifest, publish
+from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
+from etcdkeep.backup.spool import Spool
+from etcdkeep.errors import Unreachable
+from etcdkeep.manifest import Manifest, Run
+from etcdkeep.naming import split_address
+from etcdkeep.repository import BackupSet, Repository
+from etcdkeep.signature import load_signing_key, public_key_text
+from tests.builders import BACKUP_ID, age_pair, signing_pair
+from tests.fakes import FakeKube, FakeMember, FakeNode, Faults
+from tests.pki import make_pki
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from etcdkeep.config import Cluster
+
+APISERVER = """\
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: kube-apiserver
+    command: [kube-apiserver, --etcd-servers=https://127.0.0.1:2379]
+"""
+ETCD = """\
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: etcd
+    command: [etcd, --data-dir=/var/lib/etcd, --name=cp-0]
+    volumeMounts: [{mountPath: /var/lib/etcd, name: data}]
+  volumes: [{name: data, hostPath: {path: /var/lib/etcd}}]
+"""
+
+
+class FakeSite:
+    """
+    A cluster with fakes for clients and real stores in a folder: what operators get from ``open_site``.
+
+    :param folder: Holds ``repository/``, ``spool/`` and the node's ``kubernetes/``.
+    """
+
+    def __init__(self, folder: Path, cluster: Cluster, *members: FakeMember) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.members = members
+        self.kube = FakeKube(*members, namespace=cluster.namespace, container=cluster.control_plane.container)
+        self.node_faults = Faults()
+        self.down: set[str] = set()
+        self.has_identity = True
+        self.api_error: Exception | None = None
+
+    @property
+    def api(self) -> FakeKube:
+        if self.api_error:
+            raise self.api_error
+        return self.kube
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(DirectoryStore(self.folder / "repository"), self.cluster.signing.public_keys)
+
+    def spool(self, identifier: str) -> Spool:
+        store = DirectoryStore(self.folder / "spool")
+        return Spool(store, self.cluster.name, identifier, self.cluster.age_recipients)
+
+    @contextmanager
+    def open_node(self, address: str) -> Iterator[FakeNode]:
+        host, _ = split_address(address, 22)
+        if host in self.down:
+            raise Unreachable(f"node ubuntu@{host} could not be reached: timed out.")
+        yield FakeNode(f"node ubuntu@{host}", self.members, self.node_faults)
+
+    def signer(self) -> Any:
+        return load_signing_key(signing_pair()[0], self.cluster.signing.public_keys)
+
+    def identities(self) -> Any:
+        return parse_identities(age_pair()[0]) if self.has_identity else None
+
+    def access_files(self) -> dict[str, bytes]:
+        return {"ssh_key": b"-----BEGIN CANARY KEY-----", "known_hosts": b"", "kubeconfig": b"canary-kubeconfig"}
+
+    def leftovers(self) -> list[str]:
+        """Return what lies in pods and spool, and unpublished in the repository."""
+        in_pods = [path for member in self.members for path in member.files]
+        in_spool = [str(path) for path in (self.folder / "spool").rglob("*") if path.is_file()]
+        sets = (self.folder / "repository" / self.cluster.name).glob("2*")
+        return [*in_pods, *in_spool, *(str(path) for path in sets if not (path / "manifest.json").exists())]
+
+    # The steps of a run, as the operators make them.
+
+    def discover(self) -> Discovery:
+        return discover(self.api, self.cluster)
+
+    def save(self, discovery: Discovery, *, attempt: int = 1) -> SavedSnapshot:
+        return save_snapshot(self.api, self.cluster, discovery.candidates, BACKUP_ID, task="snapshot", attempt=attempt)
+
+    def copy_out(self, discovery: Discovery, saved: SavedSnapshot, *, attempt: int = 1) -> CopiedSnapshot:
+        spool = self.spool(BACKUP_ID)
+        return copy_out(self.api, self.open_node, self.cluster, spool, discovery, saved, attempt=attempt)
+
+    def fetch(self, discovery: Discovery) -> NodeFiles:
+        if not self.cluster.control_plane.has_nodes:
+            return NodeFiles()
+        return fetch_node_files(self.open_node, self.cluster, self.spool(BACKUP_ID), discovery, self.access_files())
+
+    def compose(self) -> Manifest:
+        """Run everything up to the manifest."""
+        discovery = self.discover()
+        copied = self.copy_out(discovery, self.save(discovery))
+        files = self.fetch(discovery)
+        run = Run(dag_id=f"backup__{self.cluster.name}", run_id="manual")
+        key = public_key_text(self.signer().public_key())
+        return compose_manifest(self.cluster, BACKUP_ID, run, discovery, copied, files, key)
+
+    def publish(self, manifest: Manifest) -> Manifest:
+        return publish(self.repository, self.spool(BACKUP_ID), transfer, manifest, self.signer())
+
+    def clean_up(self, discovery: Discovery | None) -> int:
+        spool, store = self.spool(BACKUP_ID), self.repository.store
+        return clean_up(self.cluster, spool, store, discovery, lambda: self.api, self.open_node)
+
+    def backup(self) -> BackupSet:
+        """Run everything up to the published set."""
+        manifest = self.publish(self.compose())
+        return self.repository.get(manifest.cluster, manifest.backup_id)
+
+
+def write_node(folder: Path, **replaced: bytes | None) -> dict[str, str]:
+    """
+    Write a control-plane node's files, and return the settings of ``control_plane`` that lead there.
+
+    :param replaced: Archive name → other content, or None to leave the file out.
+    """
+    files: Mapping[str, bytes] = {
+        **make_pki(datetime.now(UTC)),
+        "manifests/kube-apiserver.yaml": APISERVER.encode(),
+        "manifests/etcd.yaml": ETCD.encode(),
+        **replaced,
+    }
+    for name, data in files.items():
+        if data is not None:
+            path = folder / "kubernetes" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    root = folder / "kubernetes"
+    return {"pki_dir": f"{root}/pki", "manifests_dir": f"{root}/manifests", "admin_conf": f"{root}/admin.conf"}

@@ -1,0 +1,50 @@
+"""The unit tier: no network, whatever a test does."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.builders import make_cluster
+from tests.fake_site import FakeSite, write_node
+from tests.fakes import make_members
+from tests.small_snapshot import small_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        pytest.fail(f"a unit test used the network: {args[1:]}")
+
+    for method in ("bind", "connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, method, refuse)
+
+
+@pytest.fixture(scope="session")
+def database() -> bytes:
+    """A snapshot that a real etcd made."""
+    return small_snapshot()
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, database: bytes) -> Callable[..., FakeSite]:
+    """Build a kubeadm site with that many members; other arguments are settings of the cluster."""
+
+    def make(count: int = 1, **overrides: object) -> FakeSite:
+        layout = {**write_node(tmp_path), **overrides.pop("control_plane", {})}
+        cluster = make_cluster(control_plane=layout, **overrides)
+        return FakeSite(tmp_path, cluster, *make_members(count, database))
+
+    return make
+
+
+@pytest.fixture
+def site(make_site: Callable[..., FakeSite]) -> FakeSite:
+    """A kubeadm site with one member."""
+    return make_site()
