@@ -104,7 +104,7 @@ def _move(runner: CommandRunner, move: Move) -> None:
         raise NotFound(f"{runner.where}: neither {move.source} nor {move.target} is there; nothing was renamed.")
     if not source:
         return
-    if target:
+    if target and move.displaced != move.target:
         runner.run(rename_argv(move.target, move.displaced, move.prefix), limits)
     runner.run(rename_argv(move.source, move.target, move.prefix), limits)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
 from etcdkeep.errors import EtcdkeepError, NotFound, RollbackIncomplete, StepFailed, TransientError
@@ -54,7 +56,7 @@ class Engine:
     """
     Walks one plan.
 
-    :param record: Told of each transition before the walk goes on.
+    :param record: Told of each transition before the walk goes on, one at a time, from several threads.
     :param undo_line: Renders a step's undo as a command line for people (:func:`etcdkeep.restore.runbook.undo_lines`).
     """
 
@@ -76,19 +78,23 @@ class Engine:
         self._sleep = sleep
         self._clock = clock
         self._now = now
+        self._telling = Lock()
         self._steps = {step.name: step for step in plan.steps}
         self._makers = {place.name: self._steps[place.made_by] for place in plan.places if place.made_by}
 
     def walk(self, phases: Collection[Phase] = PHASES) -> None:
         """
-        Bring the steps of these phases to their end state, in the plan's order.
+        Bring the steps of these phases to their end state: phase by phase, in the plan's order at each place.
 
         :raises StepFailed: when one does not get there; what was done before stays done.
         :raises TransientError: when a place did not answer; walking again goes on from there.
         """
-        for step in self._plan.steps:
-            if step.phase in phases:
-                self._guarded(step, self._forward)
+        for phase in PHASES:
+            if phase in phases:
+                steps = self._plan.phase(phase)
+                failures = self._in_lanes(steps, self._forward)
+                for failure in failures.values():
+                    raise failure
 
     def roll_back(self) -> None:
         """
@@ -99,14 +105,13 @@ class Engine:
         :raises RollbackIncomplete: when something could not be undone; it names what, and gives the command lines.
         """
         failures: dict[str, EtcdkeepError] = {}
-        for step in reversed(self._plan.steps):
-            lane = step.place if self._plan.independent else ""
-            if lane in failures or not step.reversible:
-                continue
-            try:
-                self._guarded(step, self._backward)
-            except EtcdkeepError as err:
-                failures[lane] = err
+        for phase in reversed(PHASES):
+            steps = [
+                step
+                for step in reversed(self._plan.phase(phase))
+                if step.reversible and self._lane(step) not in failures
+            ]
+            failures |= self._in_lanes(steps, self._backward)
         if failures:
             raise self._incomplete(failures)
         for step in self._plan.after_rollback:
@@ -122,6 +127,31 @@ class Engine:
                 return None
 
         return tuple(Standing(step, ask(step)) for step in self._plan.steps)
+
+    def _in_lanes(self, steps: Sequence[Step], advance: Callable[[Step], None]) -> dict[str, EtcdkeepError]:
+        """
+        Advance steps in order, places beside each other where they are independent: down time counts.
+
+        :return: Lane → the error that ended it.
+        """
+        lanes: dict[str, list[Step]] = {}
+        for step in steps:
+            lanes.setdefault(self._lane(step), []).append(step)
+
+        def go(lane: list[Step]) -> EtcdkeepError | None:
+            try:
+                for step in lane:
+                    self._guarded(step, advance)
+            except EtcdkeepError as err:
+                return err
+            return None
+
+        with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
+            ended = zip(lanes, pool.map(go, lanes.values()), strict=True)
+            return {lane: failure for lane, failure in ended if failure is not None}
+
+    def _lane(self, step: Step) -> str:
+        return step.place if self._plan.independent else ""
 
     # --- one step ------------------------------------------------------------------------------------------------
 
@@ -227,7 +257,8 @@ class Engine:
 
     def _tell(self, step: Step, state: State, words: str = "") -> None:
         log.info("%s: %s %s", step.place, step.name, state)
-        self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
+        with self._telling:
+            self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
 
     def _incomplete(self, failures: dict[str, EtcdkeepError]) -> RollbackIncomplete:
         remaining = tuple(self._undo_line(self._plan, step) for step in self._to_undo(failures))
@@ -241,8 +272,7 @@ class Engine:
 
     def _to_undo(self, failures: dict[str, EtcdkeepError]) -> Iterator[Step]:
         for step in reversed(self._plan.steps):
-            lane = step.place if self._plan.independent else ""
-            if lane not in failures or not step.reversible:
+            if self._lane(step) not in failures or not step.reversible:
                 continue
             try:
                 if self._is_undone(step):

@@ -207,7 +207,7 @@ def parse_earlier_runs(output: str) -> tuple[EarlierRun, ...]:
             folders.setdefault(path, "abandoned")
         elif posixpath.basename(parent) == FOLDER and name == ACTIVE and target:
             active.add(target[0])
-        elif name in (FINISHED, ROLLED_BACK):
+        elif name == FINISHED or (name == ROLLED_BACK and folders.get(parent) != FINISHED):
             folders[parent] = name
     states = {posixpath.basename(folder): state for folder, state in folders.items() if state != "abandoned"}
     states |= {posixpath.basename(folder): ACTIVE for folder in active}

@@ -12,7 +12,7 @@ from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import RestoreRefused
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import NodeFacts, run_base
-from etcdkeep.restore.planning import Options, check_options, initial_cluster, new_token, revision_bump
+from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, stage_keys, swap
 from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step
 from etcdkeep.restore.tools import MemberFlags, Tool, best_tool, image_version
@@ -154,7 +154,7 @@ class _Planner:
                     *(node.keys_site.path(name) for name in ("old", "stray")),
                 ]
                 steps.append(self._folders(node.keys_site, folders))
-            steps += stage_keys(node.keys_site, node.archive, f"control-plane-{node.name}.tar", facts.pki)
+            steps += stage_keys(node.keys_site, node.archive, node.archive.name.removesuffix(SEALED_SUFFIX), facts.pki)
         if self.options.way == "manifests":
             site = replace(node.keys_site, suffix=f"park.{node.name}")
             steps.append(
@@ -216,13 +216,14 @@ class _Planner:
         steps = []
         if not node.facts.data.exists:
             path = node.facts.data.path
+            uid, _, gid = self._owner(node.facts).partition(":")
             steps.append(
                 Step(
                     f"data-folder.{node.name}",
                     "restore_etcd",
                     node.name,
                     f"make etcd's folder {path} anew",
-                    Run((*SUDO, "mkdir", "-p", "-m", "0700", path)),
+                    Run((*SUDO, "install", "-d", "-m", "0700", "-o", uid, "-g", gid, path)),
                     node.site.is_there(path),
                 )
             )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from etcdkeep.manifest import Manifest
 
 SNAPSHOT_FILE = "etcd.db"
-"""Name of the snapshot as ``unseal`` writes it."""
+SEALED_SUFFIX = ".zst.age"
+"""An artifact's plaintext has the artifact's name without it: what ``age -d | zstd -d`` would be told to write."""
 
 BUMP_BASE = 1_000_000_000
 BUMP_PER_S = 20_000

@@ -198,15 +198,17 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         lacks = "; ".join(node.problems) or "the static pod manifests cannot be read"
         yield stop(f"{lacks}. Put the manifests back first: `unseal` gives them as control-plane/manifests")
     yield from (Objection("stop", problem, overridable=False) for problem in unsupported_layout(node, options))
-    for earlier in node.earlier:
-        if earlier.state == ACTIVE and earlier.run != options.run:
+    others = [earlier for earlier in node.earlier if earlier.run != options.run]
+    for earlier in others:
+        if earlier.state == ACTIVE:
             yield stop(
                 f"restore {earlier.run!r} is under way or was broken off here ({earlier.folder}); finish it or take it back first"
             )
-        elif earlier.run != options.run:
-            yield Objection(
-                "note", f"node {node.node}: {earlier.folder} is left of an earlier restore ({earlier.state})"
-            )
+    if over := sorted({earlier.run for earlier in others if earlier.state != ACTIVE}):
+        yield Objection(
+            "note",
+            f"{where}{len(over)} earlier restore(s) left the old state behind: {', '.join(over)} (python -m etcdkeep restore-leftovers)",
+        )
     if node.running is None:
         yield stop("crictl is not there or not allowed, and containers are stopped with it (control_plane.crictl)")
     if not node.curl:
@@ -228,20 +230,18 @@ def _room(manifest: Manifest, node: NodeFacts) -> Iterator[Objection]:
     needed = SPACE_FACTOR * size + size
     if node.free_bytes is None:
         yield Objection(
-            "warning", where + f"its free space is not known; {needed} bytes are needed beside {node.data.path}"
+            "warning", f"{where}its free space is not known; {needed} bytes are needed beside {node.data.path}"
         )
     elif node.free_bytes < needed:
         yield Objection(
             "stop",
-            where
-            + f"{node.free_bytes} bytes are free beside {node.data.path}, {needed} are needed (the snapshot and twice its data)",
+            f"{where}{node.free_bytes} bytes are free beside {node.data.path}, {needed} are needed (the snapshot and twice its data)",
             overridable=False,
         )
     if node.memory_bytes is not None and node.memory_bytes < size + MEMORY_RESERVE_BYTES:
         yield Objection(
             "warning",
-            where
-            + f"{node.memory_bytes} bytes of memory are available; restoring takes about {size + MEMORY_RESERVE_BYTES}",
+            f"{where}{node.memory_bytes} bytes of memory are available; restoring takes about {size + MEMORY_RESERVE_BYTES}",
         )
 
 
@@ -256,8 +256,7 @@ def _versions(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator
         if version and then and _minor(version) != _minor(then):
             yield Objection(
                 "stop",
-                where
-                + f"{program} is {version} now, at the backup it was {then}; a restore across minor versions may not work",
+                f"{where}{program} is {version} now, at the backup it was {then}; a restore across minor versions may not work",
             )
     if "etcd" not in options.what:
         return
@@ -272,11 +271,10 @@ def _versions(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator
     elif options.bump_revision and not tool.bumps:
         yield Objection(
             "warning",
-            where
-            + f"{tool.words} cannot raise the revision: clients that watch may keep a wrong cache until they are restarted",
+            f"{where}{tool.words} cannot raise the revision: clients that watch may keep a wrong cache until they are restarted",
         )
     if tool and live["etcd"] and tool.version and _minor(tool.version) != _minor(live["etcd"]):
-        yield Objection("warning", where + f"{tool.words} restores for etcd {live['etcd']}")
+        yield Objection("warning", f"{where}{tool.words} restores for etcd {live['etcd']}")
 
 
 def _minor(version: str) -> tuple[str, ...]:

@@ -178,7 +178,8 @@ def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
         case Move():
             there = shlex.join(exists_argv(action.target, action.prefix))
             away = shlex.join(rename_argv(action.target, action.displaced, action.prefix))
-            yield f"{on} {shlex.quote(f'! {there} || {away}')}"
+            if action.displaced != action.target:
+                yield f"{on} {shlex.quote(f'! {there} || {away}')}"
             yield f"{on} {shlex.quote(shlex.join(rename_argv(action.source, action.target, action.prefix)))}"
         case Call():
             yield _call_line(action)

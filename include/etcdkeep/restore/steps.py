@@ -67,7 +67,8 @@ class Move:
     """
     Rename, on one file system. Nothing is ever overwritten: what stands at `target` is first renamed to `displaced`.
 
-    :param displaced: A name under which several can be kept (``.~1~``, ``.~2~`` are added).
+    :param displaced: A name under which several can be kept (``.~1~``, ``.~2~`` are added); the target's own where that
+        is one already.
     """
 
     source: str
