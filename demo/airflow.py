@@ -62,7 +62,7 @@ class Airflow:
         state = self.state
         url = f"http://127.0.0.1:{state['port']}"
         return {
-            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            **{key: value for key, value in os.environ.items() if _passes(key)},
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
@@ -191,6 +191,11 @@ class Airflow:
     def _pid(self) -> int | None:
         path = self.home / "airflow.pid"
         return int(path.read_text()) if path.exists() else None
+
+
+def _passes(variable: str) -> bool:
+    """Keep another Airflow's settings out; connections are the user's to bring along."""
+    return variable.startswith("AIRFLOW_CONN_") or not variable.startswith("AIRFLOW")
 
 
 def _airflow() -> list[str]:
