@@ -23,7 +23,7 @@ import airflow  # noqa: F401 - it sets up logging when it is first imported, whi
 import yaml
 
 from etcdkeep.adapters.stores import open_store, transfer
-from etcdkeep.config_file import load_config
+from etcdkeep.config_file import config_path, load_config
 from etcdkeep.errors import TransientError
 from etcdkeep.naming import backup_id
 from etcdkeep.repository import BackupSet, Repository
@@ -126,6 +126,10 @@ class BackupRun:
     @property
     def repository(self) -> Repository:
         return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Correct the configuration, as a person does after an error."""
+        write_config(config_path(), self.site, {"repository": self.cluster.repository, **changes})
 
     def moment(self, task: str) -> Moment:
         """Begin the next try of a task."""
