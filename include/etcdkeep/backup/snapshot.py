@@ -67,7 +67,7 @@ def save_snapshot(
     if len(failures) == 1 and not isinstance(failures[0][1], MAY_PASS):
         raise failures[0][1]
     reasons = "; ".join(f"{member.pod}: {err}" for member, err in failures)
-    raise MembersUnfit(f"cluster {cluster.name!r}: no snapshot from any of {len(failures)} member(s): {reasons}.")
+    raise MembersUnfit(f"cluster {cluster.name!r}: no snapshot from any of {len(failures)} member(s): {reasons}")
 
 
 def free_bytes(runner: CommandRunner, folder: str, limits: StreamLimits) -> int | None:
