@@ -34,11 +34,6 @@ def _address(address: str) -> str:
     return address
 
 
-def _public_key(key: str) -> str:
-    parse_public_key(key)
-    return key
-
-
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 StoreUrl = Annotated[
     str, StringConstraints(pattern=r"^(gs://[a-z0-9][a-z0-9._-]+(/[^\s?#]*)?|file:///[^\s?#]+)$", max_length=500)
@@ -47,7 +42,6 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 HostKeyLine = Annotated[str, AfterValidator(_host_key)]
 Address = Annotated[str, AfterValidator(_address)]
-PublicKey = Annotated[str, AfterValidator(_public_key)]
 
 
 class SecretRef(Section):
@@ -149,11 +143,18 @@ class Signing(Section):
         description="Private key (PKCS#8 PEM); needed by `upload` only.",
         examples=[{"connection": "etcdkeep_signing"}],
     )
-    public_keys: tuple[PublicKey, ...] = Field(
+    public_keys: tuple[str, ...] = Field(
         min_length=1,
         description="Trusted public keys, base64 of the 32 raw bytes; more than one while a key is being replaced.",
         examples=[["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="]],
     )
+
+    @field_validator("public_keys")
+    @classmethod
+    def _are_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            parse_public_key(key)
+        return keys
 
 
 class Limits(Section):

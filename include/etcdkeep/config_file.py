@@ -66,7 +66,8 @@ class _StrictLoader(yaml.CSafeLoader):
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    twice = [key for key, count in Counter(key.value for key, _ in node.value).items() if count > 1 and key != "<<"]
+    names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+    twice = [name for name, count in names.items() if count > 1 and name != "<<"]
     if twice:
         raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)  # flattens `<<`, refuses a key that is a list
