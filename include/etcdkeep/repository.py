@@ -147,11 +147,12 @@ class Repository:
 
     def _load(self, cluster: str, identifier: str, found: list[str]) -> BackupSet:
         prefix = naming.set_prefix(cluster, identifier)
-        data = read(self.store, prefix + naming.MANIFEST)
-        signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in found else b""
+        data = signature = b""
         manifest, problem = None, None
         records: list[Verification] = []
         try:
+            data = read(self.store, prefix + naming.MANIFEST)
+            signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in found else b""
             check_signature(f"{prefix}{naming.MANIFEST}", data, signature, self.public_keys)
             manifest = parse_manifest(f"{prefix}{naming.MANIFEST}", data)
             if (manifest.cluster, manifest.backup_id) != (cluster, identifier):
