@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -342,6 +343,39 @@ def test_standard_input_goes_through_while_output_comes_back(server):
 def test_a_flood_against_a_server_that_reads_nothing_does_not_block(server):
     server.behave = lambda peer: (peer.send(frame(STDOUT + b"x" * 4_000_000), finished()), peer.until_gone())[0]
     assert len(pod_exec(server).run(("cat",), LIMITS, stdin=b"y" * 30_000_000).stdout) == 4_000_000
+
+
+@pytest.mark.parametrize("released_by", ["output", "error"])
+def test_a_command_is_held_until_its_output_has_arrived(server, released_by):
+    """The server answers the end of standard input, and nothing else, with the command's end."""
+    early = []
+
+    def behave(peer: Peer) -> None:
+        peer.send(frame(STDOUT + b"x" * 600))
+        peer.wire.settimeout(0.3)
+        with suppress(TimeoutError):
+            early.append(peer.receive())
+        peer.wire.settimeout(None)
+        peer.send(frame(STDOUT + b"x" * 400) if released_by == "output" else frame(STDERR + b"cat: gone"))
+        assert peer.receive() == (2, b"\xff\x00")
+        peer.send(finished() if released_by == "output" else failure("NonZeroExitCode", "exit 1", 1) + close())
+
+    server.behave = behave
+    chunks = pod_exec(server).stream(("cat", "/f", "-"), LIMITS, hold_bytes=1000)
+    if released_by == "output":
+        assert len(b"".join(chunks)) == 1000
+    else:
+        with pytest.raises(CommandFailed, match="cat: gone"):
+            list(chunks)
+    assert early == []
+    assert ("stdin", "true") in server.peers[0].query
+
+
+def test_where_the_end_of_input_cannot_be_signalled_nothing_is_held(server):
+    server.subprotocol = "v4.channel.k8s.io"
+    server.behave = plays(finished(b"x" * 1000))
+    assert len(b"".join(pod_exec(server).stream(("cat", "/f", "-"), LIMITS, hold_bytes=1000))) == 1000
+    assert [dict(peer.query)["stdin"] for peer in server.peers] == ["true", "false"]
 
 
 def test_standard_input_needs_v5(server):

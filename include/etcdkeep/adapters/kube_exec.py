@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 RECEIVE_BYTES = 64 * 1024
 STDIN_FRAME_BYTES = 32 * 1024
 MAX_STATUS_BYTES = 64 * 1024
+END_OF_STDIN = bytes((protocol.CLOSE, protocol.STDIN))
 NORMAL_CLOSURE = (1000).to_bytes(2, "big")
 TOO_EARLY = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 SHELL_CANNOT_RUN, SHELL_NOT_FOUND = 126, 127
@@ -86,23 +87,32 @@ class PodExec:
         output = gather(session.chunks(), session.what)
         return CommandResult(output, session.stderr.text())
 
-    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
-        """Yield standard output as it comes; closing the iterator early closes the connection."""
-        yield from self._start(argv, limits, b"").chunks()
+    def stream(self, argv: Sequence[str], limits: StreamLimits, *, hold_bytes: int = 0) -> Iterator[bytes]:
+        """
+        Yield standard output as it comes; closing the iterator early closes the connection.
 
-    def _start(self, argv: Sequence[str], limits: StreamLimits, stdin: bytes) -> _Session:
+        :param hold_bytes: Keep standard input open until this much output (or any standard error) came, so that a
+            command which ends by reading it, such as ``cat FILE -``, outlives the delivery of its output: when a
+            command exits, Kubernetes may throw away what is still under way and report success (kubectl #1361).
+            Without effect where the API server cannot signal the input's end.
+        """
+        yield from self._start(argv, limits, hold_bytes=hold_bytes).chunks()
+
+    def _start(self, argv: Sequence[str], limits: StreamLimits, stdin: bytes = b"", hold_bytes: int = 0) -> _Session:
         what = f"{command_text(argv)!r} in {self.where}"
         log.debug("exec %s", what)
-        connection, subprotocol = self._connect(
-            argv, what, min(self._timing.connect_s, limits.deadline_s), with_stdin=bool(stdin)
-        )
-        if stdin and subprotocol != protocol.V5:
+        timeout_s = min(self._timing.connect_s, limits.deadline_s)
+        connection, subprotocol = self._connect(argv, what, timeout_s, with_stdin=bool(stdin or hold_bytes))
+        if (stdin or hold_bytes) and subprotocol != protocol.V5:
             connection.close()
-            raise Unsupported(
-                f"{what}: it needs standard input, but the API server offers only {subprotocol}, which cannot signal its end; "
-                f"expected {protocol.V5} (Kubernetes 1.30)."
-            )
-        return _Session(connection, what, limits, self._timing, stdin)
+            if stdin:
+                raise Unsupported(
+                    f"{what}: it needs standard input, but the API server offers only {subprotocol}, which cannot "
+                    f"signal its end; expected {protocol.V5} (Kubernetes 1.30)."
+                )
+            connection, _ = self._connect(argv, what, timeout_s, with_stdin=False)
+            hold_bytes = 0
+        return _Session(connection, what, limits, self._timing, stdin, hold_bytes)
 
     def _connect(self, argv: Sequence[str], what: str, timeout_s: float, *, with_stdin: bool) -> tuple[socket, str]:
         configuration = self._client.configuration
@@ -137,7 +147,15 @@ class PodExec:
 class _Session:
     """One running command: non-blocking, so that reading, standard input and pings never wait for each other."""
 
-    def __init__(self, connection: socket, what: str, limits: StreamLimits, timing: ExecTiming, stdin: bytes) -> None:
+    def __init__(
+        self,
+        connection: socket,
+        what: str,
+        limits: StreamLimits,
+        timing: ExecTiming,
+        stdin: bytes,
+        hold_bytes: int,
+    ) -> None:
         self.what = what
         self.stderr = Tail()
         self._socket = connection
@@ -148,6 +166,7 @@ class _Session:
         self._decoder = protocol.FrameDecoder()
         self._outgoing = bytearray()
         self._stdin = _stdin_messages(stdin)
+        self._hold_bytes = hold_bytes
         self._status = bytearray()
         self._first_output = b""
         self._heard = self._pinged = monotonic()
@@ -215,13 +234,22 @@ class _Session:
 
     def _take_output(self, payload: bytes) -> bytes:
         self._watchdog.progress(len(payload))
+        self._release(len(payload))
         if len(self._first_output) < MAX_STATUS_BYTES:
             self._first_output = (self._first_output + payload)[:MAX_STATUS_BYTES]
         return payload
 
+    def _release(self, size: int) -> None:
+        """Let the command end once all of its output is here."""
+        if self._hold_bytes:
+            self._hold_bytes = max(0, self._hold_bytes - size)
+            if not self._hold_bytes:
+                self._queue(END_OF_STDIN, websocket.ABNF.OPCODE_BINARY)
+
     def _take_aside(self, channel: int, payload: memoryview) -> None:
         if channel == protocol.STDERR:
             self.stderr.write(payload)
+            self._release(self._hold_bytes)
         elif channel == protocol.ERROR and len(self._status) < MAX_STATUS_BYTES:
             self._status += payload
 
@@ -329,7 +357,7 @@ def _stdin_messages(stdin: bytes) -> Iterator[bytes]:
     if stdin:
         for start in range(0, len(stdin), STDIN_FRAME_BYTES):
             yield bytes((protocol.STDIN,)) + stdin[start : start + STDIN_FRAME_BYTES]
-        yield bytes((protocol.CLOSE, protocol.STDIN))
+        yield END_OF_STDIN
 
 
 def _close_text(payload: bytes) -> str:
