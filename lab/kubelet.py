@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SYNC_EVERY_S = 0.1
 LEASE_EVERY_S = 10.0
+POWER_OFF_S = 2.0
 MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -58,7 +59,7 @@ class Kubelet:
         """End everything that runs on the node."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(worker.stop(5) for worker in self.workers.values()))
+        await asyncio.gather(*(worker.stop(POWER_OFF_S) for worker in self.workers.values()))
         await self.probes.close()
         await self.kube.close()
 

@@ -46,6 +46,12 @@ CLUSTERS: dict[str, dict[str, Any]] = {
 }
 SKIFF = "skiff"
 SKIFF_ADDRESS = "127.0.0.31"
+ADDRESSES = (
+    JUMP_ADDRESS,
+    LOOPBACK,
+    SKIFF_ADDRESS,
+    *(address for spec in CLUSTERS.values() for address in (*spec["nodes"].values(), spec["endpoint"])),
+)
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,10 @@ class Layout:
         """Where the user cluster's own keys are made, before they become Secrets."""
         return self.root / SKIFF
 
+    def taken_ports(self) -> list[int]:
+        """Return the ports of the site at which somebody listens."""
+        return [port for port in self.ports.values() if not _is_free(port)]
+
     def _cluster(self, name: str) -> ClusterLayout:
         spec = CLUSTERS[name]
         root = self.root / name
@@ -187,19 +197,22 @@ class Layout:
 
 def _free_ports() -> dict[str, int]:
     """Return one port per name, free on every address of the site, below the range the kernel hands to clients."""
-    addresses = [JUMP_ADDRESS, LOOPBACK, SKIFF_ADDRESS]
-    addresses += [address for spec in CLUSTERS.values() for address in (*spec["nodes"].values(), spec["endpoint"])]
-    ports: dict[str, int] = {}
-    for name in PORT_NAMES:
-        ports[name] = next(
-            port for port in iter(lambda: random.randrange(20000, 32000), 0)
-            if port not in ports.values() and all(_is_free(address, port) for address in addresses)
-        )  # fmt: skip
-    return ports
+    free = (port for port in iter(lambda: random.randrange(20000, 32000), 0) if _is_free(port))
+    ports: list[int] = []
+    while len(ports) < len(PORT_NAMES):
+        port = next(free)
+        if port not in ports:
+            ports.append(port)
+    return dict(zip(PORT_NAMES, ports, strict=True))
 
 
-def _is_free(address: str, port: int) -> bool:
+def _is_free(port: int) -> bool:
+    return all(_can_bind(address, port) for address in ADDRESSES)
+
+
+def _can_bind(address: str, port: int) -> bool:
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError:

@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.layout import VIEW_FD, Layout
-from lab.runtime import container_states
+from lab.runtime import container_states, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lab.layout import Layout
 
 END_S = 15.0
 
@@ -64,16 +65,8 @@ def _leftovers(layout: Layout) -> Iterator[dict[str, int]]:
             yield stamp
     for node in layout.nodes:
         for state in container_states(node):
-            if state.running and _view_of(state.pid) == str(node.root):
+            if state.running and tree_of(state.pid) == str(node.root):
                 yield process_stamp(state.pid)
-
-
-def _view_of(pid: int) -> str | None:
-    """Return the node that a process belongs to, by the descriptor that all of a node's processes inherit."""
-    try:
-        return os.readlink(f"/proc/{pid}/fd/{VIEW_FD}")
-    except OSError:
-        return None
 
 
 def _start_time(pid: int) -> int:

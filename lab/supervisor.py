@@ -130,10 +130,10 @@ class Supervisor:
             relay.close()
         for client in self._clients:
             await client.close()
-        await asyncio.gather(*(kubelet.close() for kubelet in self.kubelets.values()))
         for process in self._servers:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+        await asyncio.gather(*(kubelet.close() for kubelet in self.kubelets.values()))
         for process in self._servers:
             await process.wait()
 
@@ -161,6 +161,9 @@ def main(root: Path) -> None:
     write_atomic(layout.root / "run/state", "starting")
     end_leftovers(layout)
     Faults(layout.root).clear()
+    taken = layout.taken_ports()
+    if taken:
+        sys.exit(f"ports {taken} of {layout.root}/lab.json are in use by others; stop them, or remove the folder")
     write_atomic(layout.root / "run/supervisor.pid", json.dumps(process_stamp(os.getpid())))
     provision(layout)
     write_configuration(layout)

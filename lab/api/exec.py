@@ -91,7 +91,6 @@ class _Process:
         self.news = asyncio.Event()
         self.input = _Input()
         self.code: int | None = None
-        self.pid = 0
         self.stdin: asyncio.WriteTransport | None = None
         self._outputs: list[asyncio.ReadTransport] = []
         self._ending: asyncio.Task[None] | None = None
@@ -103,16 +102,19 @@ class _Process:
             wanted.node, [program, *wanted.argv[1:]], container_env(wanted.state),
             stdin=pipe if wanted.stdin else subprocess.DEVNULL, stdout=pipe, stderr=pipe, pipesize=BUFFER_BYTES,
         )  # fmt: skip
-        self.pid = child.pid
         for channel, file in ((STDOUT, child.stdout), (STDERR, child.stderr)):
             transport, _ = await loop.connect_read_pipe(lambda channel=channel: _Output(self, channel), file)
             self._outputs.append(transport)
         if child.stdin is not None:
             self.stdin, _ = await loop.connect_write_pipe(lambda: self.input, child.stdin)
-        self._ending = asyncio.create_task(self._end(child))
+        marker = wanted.node.real(wanted.state.folder) / "exec" / str(child.pid)
+        marker.touch()
+        self._ending = asyncio.create_task(self._end(child, marker))
 
-    async def _end(self, child: subprocess.Popen[bytes]) -> None:
+    async def _end(self, child: subprocess.Popen[bytes], marker: Path) -> None:
+        """Note the exit code; until then the marker lets the container's end be the command's end too."""
         self.code = await exit_code(child)
+        marker.unlink(missing_ok=True)
         self.news.set()
 
     def received(self, channel: int, data: bytes) -> None:
@@ -183,8 +185,6 @@ async def _run(socket: web.WebSocketResponse, wanted: ExecRequest, fault: Fault 
             wanted.node.real(f"{wanted.argv[-1]}.part").symlink_to("/dev/full")
     process = _Process()
     await process.start(wanted, program)
-    marker = wanted.node.real(wanted.state.folder) / "exec" / str(process.pid)
-    marker.touch()
     reader = asyncio.create_task(_receive(socket, process))
     try:
         await _send(socket, process, wanted, Tap(fault))
@@ -192,8 +192,6 @@ async def _run(socket: web.WebSocketResponse, wanted: ExecRequest, fault: Fault 
     finally:
         reader.cancel()
         process.hang_up()
-        if process.code is not None:
-            marker.unlink(missing_ok=True)
 
 
 async def _send(socket: web.WebSocketResponse, process: _Process, wanted: ExecRequest, tap: Tap) -> None:

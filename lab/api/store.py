@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
 
-REQUEST_S = 10
+REQUEST_S = 60
+CONNECT_S = 5
 
 
 class StoreError(Exception):
@@ -63,7 +64,7 @@ class Store:
         self._endpoints = endpoints
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=0),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=CONNECT_S),
             json_serialize=json.dumps,
         )
 
@@ -114,7 +115,7 @@ class Store:
                 "key": _b64(prefix), "range_end": _b64(_prefix_end(prefix)), "start_revision": start, "prev_kv": True,
             }
         }  # fmt: skip
-        endless = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_S)
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         try:
             async with self._session.post(f"{self._endpoints[0]}/v3/watch", json=request, timeout=endless) as response:
                 async for line in _lines(response.content):
@@ -154,7 +155,7 @@ class Store:
             if "compacted" in str(message):
                 raise Compacted(message)
             failure = StoreError(message)
-        raise StoreError(f"etcdserver: {failure or 'request timed out'}")
+        raise StoreError(f"etcdserver: {str(failure) or 'request timed out'}")
 
 
 def _stored(kv: dict[str, Any]) -> Stored:

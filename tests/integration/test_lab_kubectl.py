@@ -261,7 +261,8 @@ class TestWhoMayAsk:
         client = ["--cert", f"{theirs}/apiserver-kubelet-client.crt", "--key", f"{theirs}/apiserver-kubelet-client.key"]
         server = json.loads(harbor.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         done = subprocess.run(["curl", "-sS", "--cacert", ca, *client, f"{server}/api/v1/nodes"], capture_output=True)
-        assert (done.returncode, done.stdout) == (56, b"")
+        assert done.returncode != 0
+        assert done.stdout == b""
 
     def test_nobody_is_forbidden(self, harbor: ClusterHandle) -> None:
         server = json.loads(harbor.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
