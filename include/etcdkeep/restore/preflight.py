@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet
     from etcdkeep.restore.facts import NodeFacts
     from etcdkeep.restore.planning import Options
+    from etcdkeep.restore.pod_facts import PodFacts
 
 SPACE_FACTOR = 2
 MEMORY_RESERVE_BYTES = 256 * 2**20
@@ -86,6 +87,14 @@ def preflight(
         objections += _members(manifest, nodes, known)
         for node in nodes:
             objections += _node(manifest, node, options)
+    return by_weight(objections)
+
+
+def preflight_pods(found: BackupSet, facts: PodFacts, options: Options, known: Circumstances) -> tuple[Objection, ...]:
+    """Collect every objection to a restore of a kubeception control plane, the weightiest first."""
+    objections = [*check_set(found, options, known)]
+    if found.manifest is not None:
+        objections += _pods(found.manifest, facts, options)
     return by_weight(objections)
 
 
@@ -221,6 +230,32 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         yield Objection("warning", where + "the kubelet does not run now; it will run after the restore")
     yield from _room(manifest, node)
     yield from _versions(manifest, node, options)
+
+
+def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Objection]:
+    identity, members = manifest.identity, manifest.members
+    if facts.kube_system_uid != identity.kube_system_uid:
+        words = f"this is another admin cluster: its kube-system has UID {facts.kube_system_uid}, the backup's had {identity.kube_system_uid}"
+        yield Objection("stop", words, overridable=False)
+    if facts.namespace_uid != identity.namespace_uid:
+        words = f"namespace {facts.namespace} is another one: its UID is {facts.namespace_uid}, at the backup it was {identity.namespace_uid}"
+        yield Objection("stop", words, overridable=False)
+    if facts.unfinished and facts.unfinished != options.run:
+        words = f"restore {facts.unfinished!r} is under way or was broken off in {facts.namespace}; finish it or take it back first"
+        yield Objection("stop", words, overridable=False)
+    if len(facts.members) != len(members):
+        yield Objection(
+            "stop", f"the backup has {len(members)} member(s), {facts.statefulset} has {len(facts.members)} now"
+        )
+    healthy = [member.pod for member in facts.members if member.healthy]
+    if len(healthy) > len(members) // 2:
+        words = f"{len(healthy)} of {len(members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+        yield Objection("stop", f"{words}; it would only take the cluster back in time")
+    if options.bump_revision and not facts.tool.bumps:
+        yield Objection(
+            "warning",
+            f"{facts.tool.words} cannot raise the revision: clients that watch may keep a wrong cache until they are restarted",
+        )
 
 
 def _room(manifest: Manifest, node: NodeFacts) -> Iterator[Objection]:

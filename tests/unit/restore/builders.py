@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from etcdkeep.config import Cluster
 from etcdkeep.config_file import parse_config
 from etcdkeep.manifest import Artifact, Identity, Manifest, Member, Plaintext, Run, Snapshot, Stored
-from etcdkeep.ports import CommandRunner, KubeApi
 from etcdkeep.restore.facts import NodeFacts, PathFacts
 from etcdkeep.restore.tools import Tool
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
 from tests.unit.restore.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from etcdkeep.config import Cluster
+    from etcdkeep.ports import CommandRunner, KubeApi
 
 TAKEN_AT = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 PLANNED_AT = datetime(2026, 11, 23, 4, 15, tzinfo=UTC)
@@ -148,7 +151,7 @@ def make_facts(name: str = "cp-0", index: int = 0, **overrides: Any) -> NodeFact
 def make_machine(name: str = "cp-0", *, wiped: bool = False) -> Machine:
     """A machine on which the control plane runs; `wiped`: its etcd data is gone."""
     machine = Machine(name, where=f"node {name}")
-    machine.put("/var/lib/etcd")
+    machine.put("/var/lib")
     machine.put("/etc/kubernetes")
     for pod in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
         machine.put(f"/etc/kubernetes/manifests/{pod}.yaml", f"manifest of {pod}")

@@ -6,11 +6,14 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from etcdkeep.errors import CommandFailed, Unreachable
 from etcdkeep.ports import CommandResult, StreamLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 LINK = "→"
 
@@ -50,6 +53,7 @@ class Machine:
     count: int = 0
     watch: Callable[[Machine], None] = lambda machine: None
     where: str = "node"
+    denied: bool = False
 
     # --- the world's own life ------------------------------------------------------------------------------------
 
@@ -179,6 +183,11 @@ class Machine:
             if path not in self.files:
                 self.put(path)
 
+    def _install(self, args: list[str], stdin: bytes) -> None:
+        del stdin
+        if args[-1] not in self.files:
+            self.put(args[-1])
+
     def _ln(self, args: list[str], stdin: bytes) -> None:
         del stdin
         target, link = args[-2:]
@@ -205,13 +214,15 @@ class Machine:
             path, block = args[4], int(args[5])
             before = self.files.get(path) or "" if block else ""
             self.put(path, before[: block * 2**20] + stdin.decode())
+        elif "mv " in script:
+            self._mv(["-T", "--backup=numbered", *args[3:]], b"")
         elif "crictl stop" in script:
             self.running = set()
             self.live()
         elif "crictl pods" in script:
             return "\n".join(self.running)
         elif "crictl logs" in script:
-            return ""
+            return "mkdir /var/lib/etcd/member/snap: permission denied" if self.denied else ""
         else:
             raise AssertionError(f"the machine knows no script {script!r}")
         return ""
@@ -260,16 +271,22 @@ class Machine:
         del stdin
         if args[-1] not in self.files:
             raise CommandFailed("stat", exit_code=1)
-        return {"%u:%g": "2001:2001", "%a": "700", "%C": "system_u:object_r:etcd_t:s0"}[args[1]] + "\n"
+        label = "system_u:object_r:etcd_t:s0"
+        return {"%u:%g": "2001:2001", "%a": "700", "%u:%g %a": "2001:2001 700", "%C": label}[args[1]] + "\n"
 
     def _chown(self, args: list[str], stdin: bytes) -> None:
+        del stdin
+        if args[-1] == f"{self.data_dir}/member":
+            self.denied = False
+
+    def _chmod(self, args: list[str], stdin: bytes) -> None:
         del args, stdin
 
-    _chmod = _chcon = _chown
+    _chcon = _chmod
 
     def _curl(self, args: list[str], stdin: bytes) -> str:
         del stdin
         wanted = "kube-apiserver" if args[-1].endswith("/readyz") else "etcd"
-        if wanted not in self.running:
+        if wanted not in self.running or (wanted == "etcd" and self.denied):
             raise CommandFailed("curl: (7) connection refused", exit_code=7)
         return "ok" if wanted == "kube-apiserver" else '{"health":"true"}'

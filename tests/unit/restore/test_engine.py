@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,6 @@ from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.facts import PathFacts
 from etcdkeep.restore.node_plan import plan_nodes
 from etcdkeep.restore.planning import Options
-from etcdkeep.restore.steps import Plan
 from tests.unit.restore.builders import (
     PLANNED_AT,
     FakeWorld,
@@ -26,6 +25,9 @@ from tests.unit.restore.builders import (
     node_names,
 )
 from tests.unit.restore.machine import Fault, Killed, Machine
+
+if TYPE_CHECKING:
+    from etcdkeep.restore.steps import Plan
 
 CLUSTER = make_cluster()
 
@@ -200,6 +202,50 @@ def test_a_wiped_node_is_brought_back_whatever_etcd_makes_of_its_empty_folder(
         make_engine(plan, world).walk()
     world.machines["cp-0"].fault = None
     make_engine(plan, world).walk()
+    end_state(plan, world)
+
+
+@given(
+    PLANS,
+    st.lists(st.tuples(st.sampled_from(["kill", "reboot", "cut"]), st.integers(1, 60), st.booleans()), max_size=5),
+)
+@settings(deadline=None, max_examples=50)
+def test_however_often_it_is_broken_it_ends_restored_or_taken_back(
+    choice: dict[str, Any], faults: list[tuple[str, int, bool]]
+) -> None:
+    plan, world = make_plan(**choice), make_world(choice["nodes"])
+    expect_nothing_lost(world)
+    start = state(world)
+    struck = world.machines["cp-0"]
+    for walk in (Engine.walk, Engine.roll_back, Engine.walk):
+        for kind, after, before in faults:
+            struck.fault = Fault(struck.count + after, kind, before)
+            with suppress(Killed, EtcdkeepError):
+                walk(make_engine(plan, world))
+        struck.fault = None
+        walk(make_engine(plan, world))
+        if walk is Engine.roll_back:
+            assert state(world) == start
+        else:
+            end_state(plan, world)
+
+
+def test_a_node_without_any_data_folder_gets_one() -> None:
+    facts = replace(make_facts(), data=PathFacts("/var/lib/etcd"), member=PathFacts("/var/lib/etcd/member"))
+    plan, world = plan_nodes(CLUSTER, make_manifest(), [facts], Options("r1", PLANNED_AT)), make_world(wiped=True)
+    machine = world.machines["cp-0"]
+    for path in [path for path in machine.files if path.startswith("/var/lib/etcd")]:
+        del machine.files[path]
+    make_engine(plan, world).walk()
+    end_state(plan, world)
+
+
+def test_trouble_with_permissions_is_mended_while_waiting() -> None:
+    plan, world = make_plan(), make_world()
+    world.machines["cp-0"].denied = True
+    events: list[Event] = []
+    make_engine(plan, world, events).walk()
+    assert [event.step for event in events if event.state == "remedied"] == ["etcd-serves.cp-0"]
     end_state(plan, world)
 
 

@@ -1,0 +1,233 @@
+"""An admin cluster's API as data: StatefulSets make and end their pods, claims keep their files, pods run commands."""
+
+from __future__ import annotations
+
+import copy
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from etcdkeep.errors import CommandFailed, NotFound, Unreachable
+from etcdkeep.ports import CommandResult, CommandRunner, PodRef, StreamLimits
+from tests.unit.restore.builders import SNAPSHOT
+from tests.unit.restore.machine import Fault, Killed, Machine
+
+NAMESPACE = "user-1"
+APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+BUDGET = f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/kube-apiserver-pdb"
+ETCD = f"{APPS}/statefulsets/kube-etcd"
+FLAGS = [
+    "--data-dir=/var/lib/etcd/data",
+    "--name=$(POD_NAME)",
+    "--initial-advertise-peer-urls=https://$(POD_NAME).kube-etcd:2380",
+]
+
+
+class Claim(Machine):
+    """A volume that keeps its files, whichever pod runs commands on it; the member runs when its StatefulSet's pod does."""
+
+    def live(self) -> None:
+        """The API decides what runs."""
+
+
+def make_claim(name: str) -> Claim:
+    claim = Claim(name, data_dir="/var/lib/etcd/data")
+    claim.put("/var/lib/etcd/data/member/snap/db", f"live data of {name}@1500")
+    return claim
+
+
+@dataclass
+class AdminApi:
+    """Implements :class:`~etcdkeep.ports.KubeApi`; see :class:`~tests.unit.restore.machine.Fault` for what may go wrong."""
+
+    members: int = 1
+    shell: bool = True
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    fault: Fault | None = None
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        container = {
+            "name": "kube-etcd",
+            "image": "registry.k8s.io/etcd:3.5.16-0",
+            "command": ["etcd", *FLAGS],
+            "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "volumeMounts": [{"name": "data", "mountPath": "/var/lib/etcd"}],
+        }
+        self.objects |= {
+            "/api/v1/namespaces/kube-system": {"metadata": {"uid": "uid-1"}},
+            f"/api/v1/namespaces/{NAMESPACE}": {"metadata": {"uid": "uid-2"}},
+            BUDGET: {
+                "metadata": {"name": "kube-apiserver-pdb", "uid": "x", "resourceVersion": "7"},
+                "spec": {"minAvailable": 1},
+            },
+            f"{APPS}/deployments/gke-master-etcd-maintenance": self._workload(
+                "gke-master-etcd-maintenance", 1, {"containers": []}
+            ),
+            f"{APPS}/statefulsets/kube-apiserver": self._workload("kube-apiserver", 3, {"containers": []}),
+            ETCD: self._workload(
+                "kube-etcd", self.members, {"containers": [container], "securityContext": {"fsGroup": 2001}}
+            ),
+        }
+        self.objects[ETCD]["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}}]
+        self.claims = {f"data-kube-etcd-{index}": make_claim(f"kube-etcd-{index}") for index in range(self.members)}
+        self._live()
+
+    # --- the port ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str) -> dict[str, Any]:
+        with _Struck(self):
+            try:
+                return copy.deepcopy(self.objects[path])
+            except KeyError:
+                raise NotFound(path) from None
+
+    def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
+        del label_selector
+        return [copy.deepcopy(each) for name, each in self.objects.items() if posixpath.dirname(name) == path]
+
+    def version(self) -> str:
+        return "v1.36.2"
+
+    def create(self, path: str, body: Mapping[str, Any]) -> None:
+        with _Struck(self):
+            self.objects.setdefault(f"{path}/{body['metadata']['name']}", copy.deepcopy(dict(body)))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> None:
+        with _Struck(self):
+            _merge(self.objects[path], body)
+
+    def delete(self, path: str) -> None:
+        with _Struck(self):
+            self.objects.pop(path, None)
+
+    def exec(self, pod: PodRef) -> CommandRunner:
+        return _PodRunner(self, pod)
+
+    # --- the world's own life ------------------------------------------------------------------------------------
+
+    def _workload(self, name: str, replicas: int, template: dict[str, Any]) -> dict[str, Any]:
+        spec = {"replicas": replicas, "serviceName": name, "template": {"spec": template}}
+        return {"metadata": {"name": name, "annotations": {}}, "spec": spec, "status": {}}
+
+    def _live(self) -> None:
+        for path, workload in list(self.objects.items()):
+            if path.startswith(APPS):
+                wanted = workload["spec"]["replicas"]
+                workload["status"] = {"replicas": wanted, "readyReplicas": wanted}
+        for index in range(self.members):
+            name = f"kube-etcd-{index}"
+            if index < self.objects[ETCD]["spec"]["replicas"]:
+                self.objects.setdefault(
+                    f"{PODS}/{name}", {"metadata": {"name": name}, "spec": {"nodeName": f"node-{index}"}}
+                )
+                claim = self.claims[f"data-{name}"]
+                if "/var/lib/etcd/data/member" not in claim.files:
+                    claim.put("/var/lib/etcd/data/member/snap/db", "an empty etcd's")
+            else:
+                self.objects.pop(f"{PODS}/{name}", None)
+        for path in list(self.objects):
+            if posixpath.dirname(path) == PODS:
+                self.objects[path]["status"] = {"phase": "Running"}
+
+
+class _Struck:
+    """Counts a call and has its fault strike before or after it."""
+
+    def __init__(self, api: AdminApi) -> None:
+        self._api = api
+
+    def __enter__(self) -> None:
+        self._api.count += 1
+        self._strike(before=True)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._api._live()
+        if kind is None:
+            self._strike(before=False)
+
+    def _strike(self, *, before: bool) -> None:
+        fault = self._api.fault
+        if fault is None or self._api.count < fault.at or fault.before != before:
+            return
+        if fault.kind == "fail":
+            raise CommandFailed("it does not work", exit_code=1)
+        self._api.fault = None
+        if fault.kind == "drain":
+            for path in [path for path in self._api.objects if "etcd-utility" in path]:
+                del self._api.objects[path]
+        if fault.kind == "kill":
+            raise Killed
+        raise Unreachable("the connection was cut")
+
+
+@dataclass
+class _PodRunner:
+    api: AdminApi
+    pod: PodRef
+
+    @property
+    def where(self) -> str:
+        return f"pod {self.pod.pod}"
+
+    def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+        with _Struck(self.api):
+            found = self.api.objects.get(f"{PODS}/{self.pod.pod}")
+            if found is None:
+                raise NotFound(f"{self.where} is not there")
+            if argv[0] == "etcdctl":
+                return CommandResult(self._etcdctl(argv))
+            if argv[0] == "which":
+                if not self.api.shell:
+                    raise CommandFailed("which", exit_code=1)
+                return CommandResult(b"/bin/x")
+            if argv[-1] in ("--help", "version"):
+                text = (
+                    "etcdutl version: 3.5.16"
+                    if argv[-1] == "version"
+                    else "--data-dir --initial-cluster-token --bump-revision --mark-compacted"
+                )
+                return CommandResult(text.encode())
+            index = self.pod.pod.rpartition("-")[2]
+            return self.api.claims[f"data-kube-etcd-{index}"].run(argv, limits, stdin=stdin)
+
+    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
+        yield self.run(argv, limits).stdout
+
+    def _etcdctl(self, argv: Sequence[str]) -> bytes:
+        if "status" in argv:
+            header = '{"cluster_id": 1, "member_id": 2, "revision": 1500}'
+            return f'[{{"Status": {{"header": {header}, "version": "3.5.16"}}}}]'.encode()
+        return b"is healthy"
+
+
+@dataclass
+class PodWorld:
+    """The places of a kubeception plan."""
+
+    admin: AdminApi
+
+    def runner(self, place: str) -> CommandRunner:
+        container = "utility" if "utility" in place else "kube-etcd"
+        return self.admin.exec(PodRef(NAMESPACE, place, container))
+
+    def api(self) -> AdminApi:
+        return self.admin
+
+    def artifact(self, name: str) -> Iterator[bytes]:
+        assert name == "etcd.db"
+        yield SNAPSHOT.encode()
+
+
+def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """RFC 7396."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value

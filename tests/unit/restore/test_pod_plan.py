@@ -1,0 +1,210 @@
+"""Kubeception: facts from the API, and the plan walked in a simulated admin cluster, with faults at any call."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etcdkeep.errors import EtcdkeepError, RestoreRefused
+from etcdkeep.manifest import Identity, Manifest
+from etcdkeep.repository import BackupSet
+from etcdkeep.restore.engine import Engine
+from etcdkeep.restore.planning import Options
+from etcdkeep.restore.plans import plan_restore
+from etcdkeep.restore.pod_facts import gather_pods
+from etcdkeep.restore.preflight import Circumstances, preflight_pods
+from etcdkeep.restore.runbook import render_runbook
+from etcdkeep.restore.steps import Call, Plan
+from etcdkeep.restore.tools import Tool
+from tests.unit.restore.admin_api import APPS, BUDGET, ETCD, PODS, AdminApi, PodWorld
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_manifest
+from tests.unit.restore.machine import Fault, Killed
+from tests.unit.restore.test_engine import Clock
+
+CLUSTER = make_cluster(name="user-1", profile="gke-user-kubeception")
+
+
+def manifest(members: int) -> Manifest:
+    return make_manifest(members, cluster="user-1", profile="gke-user-kubeception")
+
+
+def make_plan(api: AdminApi, **options: Any) -> Plan:
+    facts = gather_pods(api, CLUSTER, manifest(api.members))
+    return plan_restore(CLUSTER, manifest(api.members), facts, Options("r1", PLANNED_AT, what=("etcd",), **options))
+
+
+def make_engine(plan: Plan, api: AdminApi) -> Engine:
+    clock = Clock()
+    return Engine(plan, PodWorld(api), sleep=clock.sleep, clock=lambda: clock.now)
+
+
+def state(api: AdminApi) -> dict[str, Any]:
+    """What somebody sees who knows nothing of restores."""
+    objects = copy.deepcopy(api.objects)
+    objects[BUDGET]["metadata"] = {"name": objects[BUDGET]["metadata"]["name"]}
+    objects[BUDGET].pop("apiVersion", None)
+    objects[BUDGET].pop("kind", None)
+    files = {
+        name: {path: text for path, text in claim.files.items() if ".etcdkeep" not in path}
+        for name, claim in api.claims.items()
+    }
+    return {"objects": objects, "files": files}
+
+
+def expect_restored(api: AdminApi, plan: Plan) -> None:
+    for claim in api.claims.values():
+        assert claim.files["/var/lib/etcd/data/member/snap/db"] == f"restored data@{plan.expected_revision}"
+        assert f"live data of {claim.name}@1500" in claim.files.values()
+    assert api.objects[ETCD]["spec"]["replicas"] == api.members
+    assert api.objects[f"{APPS}/statefulsets/kube-apiserver"]["spec"]["replicas"] == 3
+    assert api.objects[f"{APPS}/deployments/gke-master-etcd-maintenance"]["spec"]["replicas"] == 1
+    assert api.objects[BUDGET]["spec"] == {"minAvailable": 1}
+    assert not [path for path in api.objects if "utility" in path]
+
+
+def test_what_is_found() -> None:
+    facts = gather_pods(AdminApi(3), CLUSTER, manifest(3))
+    assert [(each.name, each.claim, each.peer_urls) for each in facts.members][1] == (
+        "kube-etcd-1",
+        "data-kube-etcd-1",
+        "https://kube-etcd-1.kube-etcd:2380",
+    )
+    assert (facts.data_dir, facts.mount, facts.replicas, facts.revision) == (
+        "/var/lib/etcd/data",
+        "/var/lib/etcd",
+        3,
+        1500,
+    )
+    assert facts.live.owner == "2001:2001"
+    assert facts.tool.bumps
+    assert facts.unfinished == ""
+
+
+def test_without_a_shell_in_etcds_image_the_profiles_is_taken_as_a_node_has_it() -> None:
+    api = AdminApi(shell=False)
+    with pytest.raises(RestoreRefused, match=r"control_plane\.restore_image"):
+        gather_pods(api, CLUSTER, manifest(1))
+    image = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
+    api.objects["/api/v1/nodes/n"] = {
+        "metadata": {"name": "n"},
+        "status": {"images": [{"names": ["busybox:1", image]}]},
+    }
+    facts = gather_pods(api, CLUSTER, manifest(1))
+    assert facts.image == image
+    assert not facts.tool.bumps
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_it_ends_restored_and_can_be_taken_back(members: int) -> None:
+    api = AdminApi(members)
+    before = state(api)
+    plan = make_plan(api)
+    engine = make_engine(plan, api)
+    engine.walk()
+    expect_restored(api, plan)
+    engine.roll_back()
+    assert state(api) == before
+    engine.walk()
+    expect_restored(api, plan)
+
+
+def test_a_second_restore_right_after_works_too() -> None:
+    api = AdminApi(3)
+    make_engine(make_plan(api), api).walk()
+    facts = gather_pods(api, CLUSTER, manifest(3))
+    again = plan_restore(CLUSTER, manifest(3), facts, Options("r2", PLANNED_AT, what=("etcd",)))
+    make_engine(again, api).walk()
+    expect_restored(api, again)
+
+
+def test_an_unfinished_restore_shows_in_the_facts() -> None:
+    api = AdminApi()
+    api.patch(ETCD, {"metadata": {"annotations": {"etcdkeep-restore": "r1"}}})
+    assert gather_pods(api, CLUSTER, manifest(1)).unfinished == "r1"
+    api.patch(ETCD, {"metadata": {"annotations": {"etcdkeep-restored": "r1"}}})
+    assert gather_pods(api, CLUSTER, manifest(1)).unfinished == ""
+
+
+UNIDENTIFIED = {"kube_system_uid": "uid-1", "namespace_uid": "uid-2", "etcd_cluster_id": "e"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"kube_system_uid": "uid-9"}, "another admin cluster", id="other-admin-cluster"),
+        pytest.param({"namespace_uid": "uid-9"}, "is another one", id="namespace-made-anew"),
+        pytest.param({"unfinished": "r0"}, "restore 'r0' is under way", id="two-restores"),
+        pytest.param({"tool": Tool("node", "etcdctl", prefix=())}, "cannot raise the revision", id="no-bump"),
+        pytest.param({"members": ()}, "the backup has 1 member(s)", id="other-size"),
+    ],
+)
+def test_objections(changes: dict[str, Any], words: str) -> None:
+    facts = replace(gather_pods(AdminApi(), CLUSTER, manifest(1)), **changes)
+    found = BackupSet(
+        "user-1", "x", manifest(1).model_copy(update={"identity": Identity(**UNIDENTIFIED)}), b"", b"", ()
+    )
+    sentences = [
+        each.sentence for each in preflight_pods(found, facts, Options("r1", PLANNED_AT), Circumstances(PLANNED_AT))
+    ]
+    assert sum(words in sentence for sentence in sentences) == 1
+    if facts.members:
+        assert any("no restore is needed" in sentence for sentence in sentences)
+
+
+FAULTS = st.tuples(st.sampled_from(["kill", "cut", "drain"]), st.integers(1, 220), st.booleans())
+
+
+@given(st.sampled_from([1, 3]), FAULTS)
+@settings(deadline=None, max_examples=75)
+def test_a_broken_walk_goes_on_to_the_end(members: int, fault: tuple[str, int, bool]) -> None:
+    api = AdminApi(members)
+    plan = make_plan(api)
+    kind, at, before = fault
+    api.fault = Fault(api.count + at, kind, before)
+    with suppress(Killed, EtcdkeepError):
+        make_engine(plan, api).walk()
+    api.fault = None
+    make_engine(plan, api).walk()
+    expect_restored(api, plan)
+
+
+@given(st.sampled_from([1, 3]), FAULTS, st.booleans())
+@settings(deadline=None, max_examples=75)
+def test_a_broken_walk_can_be_taken_back(members: int, fault: tuple[str, int, bool], for_good: bool) -> None:
+    api = AdminApi(members)
+    plan, start = make_plan(api), state(api)
+    kind, at, before = fault
+    api.fault = Fault(api.count + at, "fail" if for_good else kind, before)
+    with suppress(Killed, EtcdkeepError):
+        make_engine(plan, api).walk()
+    api.fault = None
+    make_engine(plan, api).roll_back()
+    assert state(api) == start
+
+
+def test_a_utility_pod_gets_what_it_needs_and_no_more() -> None:
+    plan = make_plan(AdminApi(3))
+    body = next(
+        step.action.body for step in plan.steps if isinstance(step.action, Call) and step.name == "utility.kube-etcd-1"
+    )
+    assert body is not None
+    spec = body["spec"]
+    assert spec["nodeName"] == "node-1"
+    assert spec["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "data-kube-etcd-1"}}]
+    assert spec["securityContext"] == {"fsGroup": 2001}
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_runbook_speaks_kubectl() -> None:
+    page = render_runbook(make_plan(AdminApi(1)))
+    assert '"${KUBECTL[@]}" patch -n user-1 statefulsets/kube-etcd --type=merge -p' in page
+    assert '"${KUBECTL[@]}" create -f -' in page
+    assert "fails there -n user-1 pods/kube-etcd-0" in page
+    assert PODS not in page
