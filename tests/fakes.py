@@ -304,7 +304,7 @@ class FakeNode:
         yield from streamed(self._answer([word for word in argv if word not in ("sudo", "-n")]), fault)
 
     def _answer(self, argv: list[str]) -> bytes:
-        if argv[0] == "crictl":
+        if argv[0].endswith("crictl"):
             (member,) = (each for each in self.members if each.pod == argv[-1])
             return json.dumps({"info": {"pid": member.member_id}}).encode()
         if found := re.match(r"/proc/(\d+)/root", argv[-1]):

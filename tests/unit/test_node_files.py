@@ -1,0 +1,145 @@
+"""What only the nodes have, streamed by the real find, cat and tar."""
+
+from __future__ import annotations
+
+import tarfile
+from io import BytesIO
+
+import pytest
+
+from etcdkeep.errors import AccessDenied, CommandFailed, ConfigError, NotFound, StreamCut, TransientError, Unreachable
+from etcdkeep.seal import unseal
+from tests.builders import BACKUP_ID
+
+
+def opened(site, name):
+    """Return the files of a sealed archive in the spool, name → content."""
+    spool, plain = site.spool(BACKUP_ID), BytesIO()
+    with spool.store.open(spool.prefix + name) as stored:
+        unseal(stored, plain, site.identities(), size_limit=2**30)
+    plain.seek(0)
+    with tarfile.open(fileobj=plain) as archive:
+        return {entry.name: archive.extractfile(entry).read() for entry in archive if entry.isfile()}
+
+
+def test_the_node_s_files_and_the_access_files_are_sealed(site):
+    found = site.fetch(site.discover())
+    assert [artifact.name for artifact in found.artifacts] == ["control-plane.tar.zst.age", "access.tar.zst.age"]
+    assert found.artifacts[0].node == "cp-0"
+    files = opened(site, "control-plane.tar.zst.age")
+    assert files["pki/sa.key"] == (site.folder / "kubernetes/pki/sa.key").read_bytes()
+    assert {"admin.conf", "manifests/etcd.yaml", "manifests/kube-apiserver.yaml", "pki/etcd/ca.crt"} <= set(files)
+    assert opened(site, "access.tar.zst.age") == site.access_files()
+    assert len(found.ca_sha256) == 64
+    assert found.notes == ()
+
+
+def test_a_second_call_reads_no_node_and_answers_the_same(make_site):
+    site = make_site(3)
+    discovery = site.discover()
+    found = site.fetch(discovery)
+    site.node_faults.add(".", StreamCut("cut"), at=0)
+    assert site.fetch(discovery) == found
+    assert [artifact.name for artifact in found.artifacts] == [
+        "control-plane.tar.zst.age",
+        "control-plane-cp-2.tar.zst.age",
+        "control-plane-cp-0.tar.zst.age",
+        "access.tar.zst.age",
+    ]
+
+
+def test_a_retry_fetches_only_what_is_missing(make_site):
+    site = make_site(2)
+    discovery = site.discover()
+    fault = site.node_faults.add("10.0.0.1: .*tar", StreamCut("cut"), after=100)
+    with pytest.raises(StreamCut):
+        site.fetch(discovery)
+    assert fault.seen == 1
+    first = site.node_faults.add("10.0.0.2:", at=0)
+    assert len(site.fetch(discovery).artifacts) == 3
+    assert first.seen == 0
+
+
+def test_the_files_that_the_apiserver_names_travel_too(make_site, tmp_path):
+    keys = tmp_path / "keys/encryption.yaml"
+    keys.parent.mkdir()
+    keys.write_text("kind: EncryptionConfiguration\n")
+    extra = tmp_path / "audit"
+    extra.mkdir()
+    (extra / "policy.yaml").write_text("a")
+    site = make_site(1, extra_paths=[str(extra)], control_plane={"optional_paths": [str(tmp_path / "none")]})
+    manifest = tmp_path / "kubernetes/manifests/kube-apiserver.yaml"
+    command = f"[kube-apiserver, --encryption-provider-config={keys}, --audit-policy-file={keys.parent}/audit.yaml]"
+    mounts = f"    volumeMounts: [{{name: k, mountPath: {keys.parent}}}]\n  volumes: [{{name: k, hostPath: {{path: {keys.parent}}}}}]\n"
+    manifest.write_text(f"kind: Pod\nspec:\n  containers:\n  - command: {command}\n{mounts}")
+    found = site.fetch(site.discover())
+    files = opened(site, "control-plane.tar.zst.age")
+    assert files[str(keys).lstrip("/")] == keys.read_bytes()
+    assert files[f"{extra}/policy.yaml".lstrip("/")] == b"a"
+    assert found.notes == (f"node cp-0: {keys.parent}/audit.yaml is not there",), "an optional path may be missing"
+
+
+@pytest.mark.parametrize(
+    ("lost", "error", "said"),
+    [
+        pytest.param("pki", CommandFailed, "pki/ca.crt", id="pki"),
+        pytest.param("manifests/kube-apiserver.yaml", CommandFailed, "kube-apiserver.yaml", id="manifest"),
+    ],
+)
+def test_a_node_without_what_is_required_fails(site, lost, error, said):
+    path = site.folder / "kubernetes" / lost
+    path.rename(site.folder / "elsewhere")
+    with pytest.raises(error, match=said):
+        site.fetch(site.discover())
+
+
+def test_a_missing_extra_path_fails_and_names_the_setting(make_site, tmp_path):
+    site = make_site(1, extra_paths=[str(tmp_path / "audit")])
+    with pytest.raises(NotFound, match=r"has no .*/audit; correct .*extra_paths"):
+        site.fetch(site.discover())
+    assert list(site.spool(BACKUP_ID).store.list()) == []
+
+
+def test_an_apiserver_manifest_that_is_none_is_told(site):
+    (site.folder / "kubernetes/manifests/kube-apiserver.yaml").write_text("kind: Pod\n")
+    with pytest.raises(ConfigError, match="is no manifest of a static pod"):
+        site.fetch(site.discover())
+
+
+def test_files_that_change_while_they_are_read_are_passing_trouble(site):
+    changed = CommandFailed(
+        "tar ended with exit code 1", exit_code=1, stderr_tail="tar: pki/ca.crt: file changed as we read it"
+    )
+    site.node_faults.add("tar ", changed)
+    with pytest.raises(TransientError, match="files changed while tar read them"):
+        site.fetch(site.discover())
+
+
+@pytest.mark.parametrize("error", [AccessDenied("sudo does not allow it"), StreamCut("cut")], ids=["denied", "cut"])
+def test_other_trouble_is_the_node_s_own(site, error):
+    site.node_faults.add("find", error)
+    with pytest.raises(type(error), match=str(error)):
+        site.fetch(site.discover())
+
+
+def test_a_dead_node_of_an_unfit_member_is_noted_and_no_reason_to_fail(make_site):
+    site = make_site(3)
+    site.members[1].phase = "Unknown"
+    site.down.add("10.0.0.2")
+    found = site.fetch(site.discover())
+    assert [artifact.node for artifact in found.artifacts] == ["cp-2", "cp-0", None]
+    (note,) = found.notes
+    assert note.startswith("node cp-1: none of its files is in the set; its etcd member is unfit, and ")
+    assert "timed out" in note
+
+
+def test_a_dead_node_of_a_fit_member_fails(make_site):
+    site = make_site(3)
+    site.down.add("10.0.0.1")
+    with pytest.raises(Unreachable, match=r"10\.0\.0\.1"):
+        site.fetch(site.discover())
+
+
+def test_a_worker_with_its_own_service_account_has_no_kubeconfig_to_keep(site, monkeypatch):
+    monkeypatch.setattr(site, "access_files", lambda: {"ssh_key": b"key"})
+    assert site.fetch(site.discover()).notes == ("access holds no kubeconfig: the worker used its own service account",)
