@@ -117,7 +117,7 @@ class BackupRun:
         self.assets: dict[str, SimpleNamespace] = {}
         self.tries: Counter[str] = Counter()
         self.tasks = [task.task_id for task in load_dag(cluster).topological_sort() if task.task_id != "cleanup"]
-        self._nodes_before = self._nodes()
+        self.note_nodes()
 
     @property
     def cluster(self) -> Cluster:
@@ -126,6 +126,10 @@ class BackupRun:
     @property
     def repository(self) -> Repository:
         return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)
+
+    def note_nodes(self) -> None:
+        """Take the nodes as they are now for unchanged: again when the test itself has changed them."""
+        self._nodes_before = self._nodes()
 
     def reconfigure(self, **changes: Any) -> None:
         """Correct the configuration, as a person does after an error."""
