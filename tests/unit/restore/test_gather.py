@@ -1,0 +1,117 @@
+"""Asking a node: what it printed becomes facts, and what fails becomes a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from etcdkeep.errors import CommandFailed, CommandMissing, NotFound
+from etcdkeep.ports import CommandResult, StreamLimits
+from etcdkeep.restore.gather import gather_node, restore_nodes
+from etcdkeep.restore.tools import Tool
+from tests.unit.restore.builders import make_cluster, make_manifest
+from tests.unit.restore.test_facts import DF, STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+USAGE = "--data-dir --initial-cluster-token --bump-revision --mark-compacted"
+
+
+def pod(name: str, flags: Sequence[str], image: str) -> str:
+    mount = {"name": "d", "mountPath": "/var/lib/etcd"}
+    container = {"name": name, "image": image, "command": [name, *flags], "volumeMounts": [mount]}
+    volume = {"name": "d", "hostPath": {"path": "/opt/data/var/lib/etcd"}}
+    return yaml.safe_dump({"kind": "Pod", "spec": {"containers": [container], "volumes": [volume]}})
+
+
+ETCD = pod(
+    "etcd",
+    ["--data-dir=/var/lib/etcd", "--name=cp-0", "--initial-advertise-peer-urls=https://10.0.0.1:2380"],
+    "etcd:3.5.16",
+)
+APISERVER = pod(
+    "kube-apiserver", ["--etcd-servers=https://127.0.0.1:2379", "--advertise-address=10.0.0.1"], "apiserver:v1.36.2"
+)
+
+ANSWERS = {
+    "cat /etc/kubernetes/manifests/etcd.yaml": ETCD,
+    "cat /etc/kubernetes/manifests/kube-apiserver.yaml": APISERVER,
+    "cat /proc/self/mountinfo": "1 2 254:0 / /opt/data/var/lib/etcd rw - ext4 /dev/vda rw\n3 4 0:1 / /proc rw - proc proc rw\n",
+    "cat /proc/meminfo": "MemAvailable: 1024 kB\n",
+    "df -P -k /opt/data/var/lib/etcd": DF,
+    "readlink -f /opt/data/var/lib/etcd": "/opt/data/var/lib/etcd\n",
+    "readlink -f /etc/kubernetes/pki": "/opt/data/etc/kubernetes/pki\n",
+    "stat -c %u:%g %a /opt/data/var/lib/etcd/member": "2001:2001 700\n",
+    "stat -c %u:%g %a /opt/data/var/lib/etcd": "2001:2001 700\n",
+    "ls /etc/kubernetes/manifests": "etcd.yaml\nkube-apiserver.yaml\n",
+    "systemctl is-active kubelet": "active\n",
+    "env ETCDCTL_API=3 etcdutl snapshot restore --help": USAGE,
+    "env ETCDCTL_API=3 etcdutl version": "etcdutl version: 3.5.16\n",
+    "curl --version": "curl 7.88.1\n",
+}
+
+
+@dataclass
+class Node:
+    """Answers what it knows; everything else fails."""
+
+    answers: dict[str, str]
+    where: str = "node cp-0"
+
+    def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+        del limits, stdin
+        words = " ".join(argv).removeprefix("sudo -n ")
+        if words in self.answers:
+            return CommandResult(self.answers[words].encode())
+        if words.startswith("curl") and "/v3/maintenance/status" in words and "status" in self.answers:
+            return CommandResult(self.answers["status"].encode())
+        if words.startswith(("docker", "nerdctl", "ctr")):
+            raise CommandMissing(words)
+        raise CommandFailed(words, exit_code=1)
+
+    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
+        yield self.run(argv, limits).stdout
+
+
+def test_a_node_with_everything_elsewhere() -> None:
+    found = gather_node(Node(ANSWERS | {"status": STATUS}), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.etcd is not None
+    assert found.etcd.data_dir == "/opt/data/var/lib/etcd"
+    assert (found.member.path, found.member.owner, found.member.mode) == (
+        "/opt/data/var/lib/etcd/member",
+        "2001:2001",
+        "700",
+    )
+    assert found.pki.path == "/opt/data/etc/kubernetes/pki"
+    assert found.mount_points == ("/opt/data/var/lib/etcd",)
+    assert found.tools == (Tool("node", "etcdutl", "", "3.5.16", bumps=True),)
+    assert found.status is not None
+    assert (found.free_bytes, found.memory_bytes, found.status.revision) == (74077940 * 1024, 1024 * 1024, 2134)
+    assert (found.kubelet_running, found.curl, found.running) == (True, True, None)
+
+
+def test_a_node_where_nothing_answers_gives_sentences_and_no_error() -> None:
+    found = gather_node(Node({}), make_cluster(), "cp-0", "10.0.0.1")
+    assert (found.etcd, found.apiserver, found.status, found.tools) == (None, None, None, ())
+    assert (found.kubelet_running, found.etcd_healthy, found.ready) == (False, False, False)
+    assert any("etcd.yaml is not there" in problem for problem in found.problems)
+    assert any("ca.crt is not there" in problem for problem in found.problems)
+
+
+def test_an_etcd_that_answers_with_an_error_has_no_status() -> None:
+    found = gather_node(Node(ANSWERS | {"status": '{"error": "no leader"}'}), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.status is None
+    assert any("no leader" in problem for problem in found.problems)
+
+
+def test_nodes_and_addresses_come_from_the_set_and_the_configuration() -> None:
+    cluster = make_cluster(ssh={"addresses": {"cp-1": "10.9.9.9:2222"}})
+    assert restore_nodes(cluster, make_manifest(3)) == {"cp-0": "10.0.0.1", "cp-1": "10.9.9.9:2222", "cp-2": "10.0.0.3"}
+    unknown = make_manifest()
+    unknown = unknown.model_copy(update={"members": (unknown.members[0].model_copy(update={"address": None}),)})
+    with pytest.raises(NotFound, match=r"ssh\.addresses\.cp-0"):
+        restore_nodes(cluster, unknown)
