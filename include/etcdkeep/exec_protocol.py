@@ -161,7 +161,7 @@ def parse_exit_status(raw: bytes) -> ExitStatus:
 
 PROGRAM_MISSING = re.compile(
     r"executable file .{0,200}not found"  # runc, crun; containerd, CRI-O and docker hand their words on
-    r"|(exec:|stat) \S{1,200} no such file or directory"  # runc: exec: "/bin/x": stat /bin/x: no such file or directory
+    r"|exec: \S{1,200} (stat \S{1,200} )?no such file or directory"  # runc: exec: "/bin/x": stat /bin/x: no such …
     r"|the file \S{1,200} was not found",  # kata
     re.IGNORECASE | re.DOTALL,
 )

@@ -176,6 +176,7 @@ def test_runtimes_that_miss_the_program(text):
     [
         pytest.param('container not found ("etcd")', id="container-gone"),
         pytest.param("cat: /tmp/snapshot.db: No such file or directory", id="file-missing"),
+        pytest.param("Error: stat /tmp/snapshot.db: no such file or directory", id="etcdctl-misses-a-file"),
         pytest.param(
             "exec failed: error closing exec fds: open /proc/self/fd: no such file or directory: unknown",
             id="runtime-broken",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import CommandFailed, StreamStalled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Sequence
 
     from etcdkeep.ports import StreamLimits
 
@@ -82,18 +83,19 @@ class Watchdog:
         return min(deadline_left, stall_left)
 
 
-def gather(chunks: Iterable[bytes], what: str) -> bytes:
+def gather(chunks: Generator[bytes], what: str) -> bytes:
     """
     Return a small output as a whole.
 
-    :raises CommandFailed: when it is larger than 64 MiB; the rest is not read.
+    :raises CommandFailed: when it is larger than 64 MiB; the command is ended.
     """
     output = bytearray()
-    for chunk in chunks:
-        output += chunk
-        if len(output) > MAX_RUN_BYTES:
-            raise CommandFailed(
-                f"{what} printed more than {MAX_RUN_BYTES} bytes, which is no small output; it was stopped.",
-                exit_code=0,
-            )
+    with closing(chunks):
+        for chunk in chunks:
+            output += chunk
+            if len(output) > MAX_RUN_BYTES:
+                raise CommandFailed(
+                    f"{what} printed more than {MAX_RUN_BYTES} bytes, which is no small output; it was stopped.",
+                    exit_code=0,
+                )
     return bytes(output)

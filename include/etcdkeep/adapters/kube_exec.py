@@ -35,7 +35,7 @@ from etcdkeep.errors import (
 from etcdkeep.ports import CommandResult, PodRef, StreamLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from socket import socket
 
     from kubernetes.client import ApiClient, Configuration
@@ -172,7 +172,7 @@ class _Session:
         self._heard = self._pinged = monotonic()
         self._close_reason: str | None = None
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes]:
         """
         Yield standard output; end only after exit code 0.
 

@@ -19,7 +19,7 @@ from etcdkeep.host_keys import ALGORITHMS
 from etcdkeep.ports import CommandResult, StreamLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 __all__ = ["NodeShell", "NodeTarget", "ScannedKey", "open_node", "scan_host_keys"]
 
@@ -125,7 +125,7 @@ class _Session:
         self._watchdog = Watchdog(limits, what)
         self._stdin: memoryview | None = memoryview(stdin)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes]:
         """Yield standard output; end only after exit code 0."""
         try:
             while True:
