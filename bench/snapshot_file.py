@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 KEYS = 200_000
 _KINDS = (
-    ("leases/kube-node-lease", 400),
-    ("events", 700),
-    ("configmaps", 1_500),
-    ("secrets", 1_700),
-    ("endpointslices", 1_100),
-    ("pods", 6_000),
-    ("onprem.cluster.gke.io/machines", 2_200),
+    ("leases/kube-node-lease", 350),
+    ("events", 600),
+    ("configmaps", 1_000),
+    ("secrets", 1_200),
+    ("endpointslices", 800),
+    ("pods", 4_200),
+    ("onprem.cluster.gke.io/machines", 1_500),
 )
 _KEYS_PER_TRANSACTION = 10
 

@@ -96,7 +96,7 @@ def etcd_buckets(records: Entries, *, compacted: int = 0, scheduled: int = 0) ->
     if scheduled:
         meta[b"scheduledCompactRev"] = revision_key(scheduled)
     empty = (b"alarm", b"auth", b"authRoles", b"authUsers", b"lease", b"members_removed")
-    return dict.fromkeys(empty, []) | {
+    return {name: [] for name in empty} | {
         b"cluster": [(b"clusterVersion", b"3.5.0")],
         b"key": records,
         b"members": [(b"8e9e05c52164694d", b'{"id":10276657743932975437,"name":"cp-0"}')],

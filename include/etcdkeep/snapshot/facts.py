@@ -76,7 +76,7 @@ class Facts:
 
     def _revision(self, key: bytes) -> int:
         try:
-            return decode_revision(self._values.get(key, b"")).main
+            return decode_revision(self._values.get(key, b""))[0]
         except ValueError:
             return 0
 

@@ -32,15 +32,8 @@ _MAX_FIELDS = 64
 _MAX_VARINTS = 1 << 14
 
 
-_Fields: TypeAlias = tuple[bytes, int, int, int, int, slice]
-"""Key, create and mod revision, version, lease, and where the value stands."""
-
-
-class Revision(NamedTuple):
-    """When a record was written: the transaction (`main`) and the place in it (`sub`)."""
-
-    main: int
-    sub: int
+_Fields: TypeAlias = tuple[bytes, int, int, int, int, int, int]
+"""Key, create and mod revision, version, lease, start and end of the value."""
 
 
 class Record(NamedTuple):
@@ -64,18 +57,18 @@ class Record(NamedTuple):
     value_end: int
 
 
-def decode_revision(key: bytes) -> Revision:
+def decode_revision(key: bytes) -> tuple[int, int]:
     """
-    Decode a key of bucket ``key``.
+    Decode a key of bucket ``key`` into main and sub revision.
 
     :raises ValueError: when it is none.
     """
-    if not is_tombstone(key) and len(key) != REVISION_BYTES:
+    if len(key) != REVISION_BYTES and not is_tombstone(key):
         raise ValueError(f"a key of {len(key)} bytes is no revision")
     main, separator, sub = _REVISION.unpack_from(key)
-    if separator != b"_" or main >> 63 or sub >> 63:
+    if separator != b"_" or (main | sub) >> 63:
         raise ValueError("the key is no revision")
-    return Revision(main, sub)
+    return main, sub
 
 
 def is_tombstone(key: bytes) -> bool:
@@ -92,8 +85,9 @@ def decode_record(revision_key: bytes, data: bytes, start: int, end: int, offset
     :raises ValueError: when the entry is not what etcd writes, with what is wrong.
     """
     main, sub = decode_revision(revision_key)
-    tombstone = is_tombstone(revision_key)
-    key, create, mod, version, lease, value = _decode_usual(data, start, end) or _decode_fields(data, start, end)
+    fields = _decode_usual(data, start, end) or _decode_fields(data, start, end)
+    key, create, mod, version, lease, value_start, value_end = fields
+    tombstone = len(revision_key) > REVISION_BYTES
     is_bump = start == end and not tombstone
     if not key and not is_bump:
         raise ValueError("the value has no key")
@@ -102,11 +96,11 @@ def decode_record(revision_key: bytes, data: bytes, start: int, end: int, offset
             raise ValueError(f"mod_revision is {mod}, expected {main}")
         if not 0 <= create <= main:
             raise ValueError(f"create_revision is {create}, expected at most {main}")
-    return Record(key, main, sub, tombstone, create, version, lease, offset + value.start, offset + value.stop)
+    return Record(key, main, sub, tombstone, create, version, lease, offset + value_start, offset + value_end)
 
 
 def _decode_usual(data: bytes, start: int, end: int) -> _Fields | None:
-    """Decode a put as etcd writes it, but for its lease; None for anything else."""
+    """Decode a put without a lease as etcd writes it; None for anything else."""
     if end - start < 4 or data[start] != _KEY_FIELD_TAG[0]:
         return None
     size, key_start = data[start + 1], start + 2
@@ -121,14 +115,13 @@ def _decode_usual(data: bytes, start: int, end: int) -> _Fields | None:
     value_start = fields.end(LENGTH_GROUP) if length else fields.end()
     if value_start + (VARINTS[length] if length else 0) != end:
         return None
-    key = data[key_start:key_end]
-    return key, VARINTS[create], VARINTS[mod], VARINTS[version], 0, slice(value_start, end)
+    return data[key_start:key_end], VARINTS[create], VARINTS[mod], VARINTS[version], 0, value_start, end
 
 
 def _decode_fields(data: bytes, start: int, end: int) -> _Fields:
     """Decode any encoding of the message; fields that it does not have are 0 or empty."""
     numbers = [0] * (_LEASE + 1)
-    spans = {_KEY: slice(start, start), _VALUE: slice(start, start)}
+    spans = {_KEY: (start, start), _VALUE: (start, start)}
     at = start
     for _ in range(_MAX_FIELDS):
         if at >= end:
@@ -144,7 +137,7 @@ def _decode_fields(data: bytes, start: int, end: int) -> _Fields:
         elif kind == _LENGTH:
             size, at = decode_varint(data, at, end)
             if field in _KINDS:
-                spans[field] = slice(at, at + size)
+                spans[field] = (at, at + size)
             at += size
         elif kind in (_FIXED_64, _FIXED_32):
             at += 8 if kind == _FIXED_64 else 4
@@ -152,7 +145,8 @@ def _decode_fields(data: bytes, start: int, end: int) -> _Fields:
             raise ValueError(f"field {field} of the value has wire type {kind}")
     if at != end:
         raise ValueError("the value ends inside a field")
-    return data[spans[_KEY]], numbers[_CREATE], numbers[_MOD], numbers[_VERSION], numbers[_LEASE], spans[_VALUE]
+    key = data[slice(*spans[_KEY])]
+    return key, numbers[_CREATE], numbers[_MOD], numbers[_VERSION], numbers[_LEASE], *spans[_VALUE]
 
 
 def encode_key_field(key: bytes) -> bytes:
@@ -191,8 +185,11 @@ class _Varints(dict[bytes, int]):
     def __missing__(self, encoded: bytes) -> int:
         if len(self) >= _MAX_VARINTS:
             self.clear()
-        self[encoded], _ = decode_varint(encoded, 0, len(encoded))
-        return self[encoded]
+        number = 0
+        for byte in reversed(encoded):
+            number = number << 7 | byte & 0x7F
+        self[encoded] = number
+        return number
 
 
 VARINTS = _Varints()

@@ -94,8 +94,8 @@ def check_image(
     facts, records = buckets.facts, buckets.records
     return SnapshotReport(
         hash=buckets.crc if is_whole else None,
-        revision=records.last.main if is_whole else None,
-        current_revision=max(records.last.main, facts.compacted_revision, 1) if is_whole else None,
+        revision=records.revision if is_whole else None,
+        current_revision=max(records.revision, facts.compacted_revision, 1) if is_whole else None,
         compacted_revision=facts.compacted_revision,
         total_keys=buckets.total_keys if is_whole else None,
         live_keys=records.live_keys if is_whole else None,

@@ -21,7 +21,6 @@ from etcdkeep.snapshot.record import (
     PREFIX_GROUP,
     REVISION_BYTES,
     VARINTS,
-    Revision,
     decode_record,
     encode_varint,
 )
@@ -60,11 +59,16 @@ class RecordScan:
 
     def __init__(self, *, thorough: bool) -> None:
         self.count = 0
-        self.last = Revision(0, -1)
+        self._last = (0, -1)
         self.encryption: set[EncryptionUse] = set()
         # Hashes of the keys whose last record is no tombstone: a third of the memory that the keys would take.
         self._live: set[int] = set()
         self._thorough = thorough
+
+    @property
+    def revision(self) -> int:
+        """Main revision of the last record, 0 when there is none."""
+        return self._last[0]
 
     @property
     def live_keys(self) -> int:
@@ -80,7 +84,7 @@ class RecordScan:
         thorough, add_live = self._thorough, self._live.add
         read_elements, read_head, extend_crc = LEAF_ELEMENT.iter_unpack, _HEAD.unpack_from, google_crc32c.extend
         match_after_key, is_lease = AFTER_KEY.match, LEASE.fullmatch
-        last_main, last_sub = self.last
+        last_main, last_sub = self._last
         upper, upper_bytes = 0, b""
         for page, _, count, body in leaves:
             self.count += count
@@ -132,10 +136,10 @@ class RecordScan:
                 element += ELEMENT_BYTES
                 start = end
             crc = extend_crc(crc, body[keys_start:start])
-        self.last = Revision(last_main, last_sub)
+        self._last = (last_main, last_sub)
         return crc
 
-    def _add_unusual(self, body: bytes, start: int, value: int, end: int) -> Revision:
+    def _add_unusual(self, body: bytes, start: int, value: int, end: int) -> tuple[int, int]:
         """Take in a tombstone, a revision bump, or a record encoded in another way."""
         record = decode_record(body[start:value], body, value, end)
         if record.tombstone:
@@ -144,7 +148,7 @@ class RecordScan:
             self._live.add(hash(record.key))
             if body.startswith(ENCRYPTED, record.value_start, record.value_end):
                 self._note_encryption(body, record.value_start, record.value_end)
-        return Revision(record.revision, record.sub)
+        return record.revision, record.sub
 
     def _note_encryption(self, body: bytes, start: int, end: int) -> None:
         prefix = _PROVIDER.match(body, start, end)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from etcdkeep.errors import SnapshotDamaged
 from etcdkeep.snapshot.bolt import BRANCH_PAGE, LEAF_PAGE, PAGE_HEADER
-from etcdkeep.snapshot.record import REVISION_BYTES, decode_revision, encode_key_field
+from etcdkeep.snapshot.record import REVISION_BYTES, decode_record, decode_revision, encode_key_field
 from etcdkeep.snapshot.tree import BRANCH_ELEMENT, ELEMENT_BYTES, LEAF_ELEMENT, MAX_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from etcdkeep.snapshot.bolt import Image
+    from etcdkeep.snapshot.record import Record
     from etcdkeep.snapshot.tree import Leaf
 
 _WINDOW_BYTES = 8 << 20
@@ -76,6 +77,29 @@ def leaves_backwards(image: Image, root: int) -> Iterator[Leaf]:
             ahead += [child for _, _, child in BRANCH_ELEMENT.iter_unpack(children)]
         elif count:
             yield page, elements, count, image.read(elements, end)
+
+
+def decode_leaf(leaf: Leaf) -> list[Record]:
+    """
+    Decode the records of a leaf page of bucket ``key``.
+
+    :raises SnapshotDamaged: when one is not what etcd writes.
+    """
+    page, offset, count, body = leaf
+    records: list[Record] = []
+    element, start = 0, count * ELEMENT_BYTES
+    for flags, pos, key_size, value_size in LEAF_ELEMENT.iter_unpack(body[:start]):
+        value = start + key_size
+        end = value + value_size
+        if flags or element + pos != start or end > len(body):
+            raise SnapshotDamaged(f"page {page}: a leaf element has the wrong type or place")
+        try:
+            records.append(decode_record(body[start:value], body, value, end, offset))
+        except ValueError as error:
+            raise SnapshotDamaged(f"page {page}: record {body[start:value][:18].hex()}: {error}") from error
+        element += ELEMENT_BYTES
+        start = end
+    return records
 
 
 def _find_all(image: Image, wanted: bytes) -> Iterator[int]:
