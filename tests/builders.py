@@ -14,6 +14,7 @@ from etcdkeep.config_file import parse_config
 from etcdkeep.manifest import Artifact, Identity, Manifest, Member, Plaintext, Run, Snapshot, Stored
 from etcdkeep.repository import Verification
 from etcdkeep.signature import generate_signing_key
+from tests.snapshots import Change, Delete, Put, make_records, make_snapshot
 
 if TYPE_CHECKING:
     from etcdkeep.config import Cluster
@@ -33,6 +34,13 @@ def age_pair(name: str = "ours") -> tuple[bytes, str]:
 def signing_pair(name: str = "ours") -> tuple[bytes, str]:
     """Return the private PEM and the public key of that name."""
     return generate_signing_key()
+
+
+def make_database(*more: Change) -> bytes:
+    """Return a snapshot file with live, overwritten and deleted keys, at revision 8 and one more for each of `more`."""
+    puts = [Put(b"/registry/configmaps/default/c%d" % number, b"k8s\0v%d" % number) for number in range(5)]
+    changes = [*puts, Put(puts[0].key, b"k8s\0again", create=2, version=2), Delete(puts[4].key), *more]
+    return make_snapshot(make_records(changes))
 
 
 def make_entry(**overrides: Any) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def make_discovery(*members: Member, **overrides: Any) -> Discovery:
     return Discovery.model_validate({**fields, **overrides})
 
 
-def make_snapshot(**overrides: Any) -> Snapshot:
+def make_reported(**overrides: Any) -> Snapshot:
     fields = {
         "member": "cp-0",
         "taken_at": NOW,
@@ -132,7 +140,7 @@ def make_manifest(**overrides: Any) -> Manifest:
         "identity": make_identity(),
         "versions": {"etcd": "3.5.16"},
         "members": (make_member(),),
-        "snapshot": make_snapshot(),
+        "snapshot": make_reported(),
         "artifacts": (make_artifact(),),
         "signing_key": signing_pair()[1],
     }

@@ -161,5 +161,6 @@ def write_node(folder: Path, **replaced: bytes | None) -> dict[str, str]:
             path = folder / "kubernetes" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+            path.chmod(0o600)
     root = folder / "kubernetes"
     return {"pki_dir": f"{root}/pki", "manifests_dir": f"{root}/manifests", "admin_conf": f"{root}/admin.conf"}

@@ -198,6 +198,8 @@ class _Writer:
         self._consume = consume
 
     def write(self, data: bytes) -> int:
+        if self.failure is not None:  # age tries once more what it could not write, and would hide the first failure
+            raise self.failure
         try:
             self._consume(data)
         except BaseException as err:

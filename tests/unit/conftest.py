@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.builders import make_cluster
+from tests.builders import make_cluster, make_database
 from tests.fake_site import FakeSite, write_node
 from tests.fakes import make_members
-from tests.small_snapshot import small_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +27,8 @@ def _no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def database() -> bytes:
-    """A snapshot that a real etcd made."""
-    return small_snapshot()
+    """A small snapshot at revision 8."""
+    return make_database()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etcdkeep.errors import ObjectDamaged
 from etcdkeep.manifest import Run, parse_manifest
-from tests.builders import make_artifact, make_manifest, make_snapshot
+from tests.builders import make_artifact, make_manifest, make_reported
 
 
 def test_it_comes_back_as_it_was_and_gives_the_same_bytes():
@@ -64,7 +64,7 @@ def test_bytes_that_are_no_document_are_refused(data):
     [("3.4.27", "total_keys"), ("3.5.16", "total_keys"), ("3.6.0", "live_keys"), ("3.10.1", "live_keys"), ("v4.0", "live_keys")],
 )  # fmt: skip
 def test_what_a_tool_counts_goes_by_its_version(version, rule):
-    assert make_snapshot(tool_version=version).counted == rule
+    assert make_reported(tool_version=version).counted == rule
 
 
 def test_an_artifact_is_found_by_kind():
