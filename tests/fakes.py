@@ -128,7 +128,7 @@ class FakeExec:
         data = self._answer(argv)
         return CommandResult(fault.transform(data) if fault and fault.transform else data)
 
-    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
+    def stream(self, argv: Sequence[str], limits: StreamLimits, *, hold_bytes: int = 0) -> Iterator[bytes]:
         fault = self._begin(argv)
         if fault and fault.error and not fault.after:
             raise fault.error

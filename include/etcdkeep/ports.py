@@ -144,6 +144,19 @@ class CommandRunner(Protocol):
         """
 
 
+class PodRunner(CommandRunner, Protocol):
+    """Runs programs in one container, through the API server."""
+
+    def stream(self, argv: Sequence[str], limits: StreamLimits, *, hold_bytes: int = 0) -> Iterator[bytes]:
+        """
+        Yield standard output as it comes, as :meth:`CommandRunner.stream` does.
+
+        :param hold_bytes: Keep standard input open until so many bytes came. Kubernetes may drop, and report success,
+            what is still on its way when a command exits (kubectl #1361, kubernetes #124571); ``cat FILE -`` with its
+            input held exits only when everything has arrived.
+        """
+
+
 @dataclass(frozen=True)
 class PodRef:
     """A container of a pod."""
@@ -179,5 +192,5 @@ class KubeApi(Protocol):
     def delete(self, path: str) -> None:
         """DELETE one object; no error when it is gone already."""
 
-    def exec(self, pod: PodRef) -> CommandRunner:
+    def exec(self, pod: PodRef) -> PodRunner:
         """Return a runner for commands inside that container."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from etcdkeep import naming
 from etcdkeep.backup.discover import Discovery, member_address, pod_runner
 from etcdkeep.backup.snapshot import MAY_PASS, TRAILER_BYTES, SavedSnapshot, save_snapshot
+from etcdkeep.digest import Hasher
 from etcdkeep.errors import (
     MembersUnfit,
     NotFound,
@@ -78,21 +78,21 @@ def copy_out(
         raise MembersUnfit(f"pod {again.pod}: {again.path} could not be copied out either: {err}") from err
 
 
-def checked(chunks: Iterable[bytes], size_bytes: int, where: str) -> Iterator[bytes]:
+def checked(chunks: Iterable[bytes], size_bytes: int, where: str, passed: Hasher) -> Iterator[bytes]:
     """
     Pass a snapshot through, comparing length and the SHA-256 that ends the file with the bytes themselves.
 
     :param size_bytes: Size of the database image as ``snapshot status`` gave it, without the trailer.
+    :param passed: Fed with what passes; the trailer holds its digest just before the trailer itself.
     :raises StreamCut: when fewer bytes came.
     :raises SnapshotDamaged: when more came, or other bytes than etcd wrote.
     """
     expected = size_bytes + TRAILER_BYTES
-    digest = hashlib.sha256()
     trailer = b""
     seen = 0
     for chunk in chunks:
         body = chunk[: max(0, size_bytes - seen)]
-        digest.update(body)
+        passed.update(body)
         trailer += chunk[len(body) :]
         seen += len(chunk)
         if seen > expected:
@@ -104,11 +104,13 @@ def checked(chunks: Iterable[bytes], size_bytes: int, where: str) -> Iterator[by
         raise StreamCut(
             f"{where}: {seen} of {expected} bytes came, then the stream ended with success; the copy was given up."
         )
-    if digest.digest() != trailer:
+    sha256 = passed.digest().sha256
+    if sha256 != trailer.hex():
         raise SnapshotDamaged(
-            f"{where}: SHA-256 of the copied bytes is {digest.hexdigest()}, the file's own trailer says {trailer.hex()}; "
+            f"{where}: SHA-256 of the copied bytes is {sha256}, the file's own trailer says {trailer.hex()}; "
             "bytes were altered in the pod or on the way."
         )
+    passed.update(trailer)
 
 
 def container_process_argv(runtime_id: str, crictl: Sequence[str]) -> tuple[str, ...]:
@@ -163,13 +165,15 @@ def _seal(
     where = f"pod {cluster.namespace}/{saved.pod}: {saved.path}"
 
     def sealed(chunks: Iterable[bytes]) -> CopiedSnapshot:
-        artifact = spool.seal(naming.ETCD_ARTIFACT, "etcd", checked(chunks, size, where))
+        passed = Hasher()
+        artifact = spool.seal(naming.ETCD_ARTIFACT, "etcd", checked(chunks, size, where, passed), passed=passed)
         copied = CopiedSnapshot(artifact=artifact, saved=saved)
         spool.finish(naming.ETCD_ARTIFACT, copied)
         return copied
 
     if cluster.copy_out == "exec":
-        return sealed(pod_runner(api, cluster, saved.pod).stream(("cat", saved.path), limits))
+        runner = pod_runner(api, cluster, saved.pod)
+        return sealed(runner.stream(("cat", saved.path, "-"), limits, hold_bytes=size + TRAILER_BYTES))
     member = next(member for member in discovery.members if member.pod == saved.pod)
     with open_node(member_address(member)) as node:
         root = container_root(api, cluster, node, saved.pod)

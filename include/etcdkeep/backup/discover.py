@@ -18,7 +18,7 @@ from etcdkeep.errors import (
     NotFound,
 )
 from etcdkeep.manifest import Identity, Member, Record
-from etcdkeep.ports import CommandRunner, KubeApi, PodRef, StreamLimits
+from etcdkeep.ports import KubeApi, PodRef, PodRunner, StreamLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def discover(api: KubeApi, cluster: Cluster) -> Discovery:
     )
 
 
-def pod_runner(api: KubeApi, cluster: Cluster, pod: str) -> CommandRunner:
+def pod_runner(api: KubeApi, cluster: Cluster, pod: str) -> PodRunner:
     """Return the exec of a member's etcd container."""
     return api.exec(PodRef(cluster.namespace, pod, cluster.control_plane.container))
 
