@@ -15,6 +15,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.sig"
 ETCD_ARTIFACT = "etcd.db.zst.age"
 ACCESS_ARTIFACT = "access.tar.zst.age"
+INDEX = "index.json.zst.age"
 CONTROL_PLANE = "control-plane"
 
 POD_FILE_SLOTS = 8

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from etcdkeep import naming
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists, SignatureInvalid
-from etcdkeep.manifest import Manifest, Record, parse_manifest
+from etcdkeep.manifest import Manifest, Plaintext, Record, Stored, parse_manifest
 from etcdkeep.signature import check_signature
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 """No manifest, signature or record comes near it; a larger object is not ours."""
 
 
+class Index(Record):
+    """The sealed list of what is in a set's snapshot; no artifact: the set is whole without it."""
+
+    plaintext: Plaintext
+    stored: Stored
+
+
 class Verification(Record):
     """
     What one verification found.
@@ -39,6 +46,7 @@ class Verification(Record):
     :param levels: The levels passed, in order.
     :param complete: Whether every level was tried that this set can have; False where no age identity was at hand.
     :param problems: What is wrong with the set; empty when nothing is.
+    :param index: The index that was found right or made; None where the snapshot was not opened or is not sound.
     """
 
     at: datetime
@@ -49,6 +57,7 @@ class Verification(Record):
     total_keys: int | None = None
     live_keys: int | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
+    index: Index | None = None
 
     @property
     def ok(self) -> bool:
@@ -95,6 +104,11 @@ class BackupSet:
         failed = [index for index, record in enumerate(self.verifications) if not record.ok]
         counted = self.verifications[failed[-1] if failed else 0 :]
         return tuple(dict.fromkeys(level for record in counted for level in record.levels))
+
+    @property
+    def index(self) -> Index | None:
+        """The index of the snapshot, as the last verification that opened it recorded it."""
+        return next((record.index for record in reversed(self.verifications) if record.index), None)
 
 
 class Repository:

@@ -20,11 +20,20 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 from etcdkeep.archive import read_files
 from etcdkeep.digest import Digest, Hasher
 from etcdkeep.encryption import check_encryption_keys
-from etcdkeep.errors import ArchiveRefused, IdentityMismatch, NotFound, SealError, SnapshotDamaged, SnapshotUnreadable
+from etcdkeep.errors import (
+    ArchiveRefused,
+    EtcdkeepError,
+    IdentityMismatch,
+    NotFound,
+    SealError,
+    SnapshotDamaged,
+    SnapshotUnreadable,
+)
 from etcdkeep.manifest import Artifact, Manifest, Plaintext, Snapshot, Stored
+from etcdkeep.objects.index import index_snapshot
 from etcdkeep.pki import check_pki
 from etcdkeep.private_file import private_file
-from etcdkeep.repository import BackupSet, Level, Repository, Verification
+from etcdkeep.repository import BackupSet, Index, Level, Repository, Verification
 from etcdkeep.seal import unseal
 from etcdkeep.snapshot import SnapshotReport, open_snapshot
 
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from etcdkeep.age_keys import Identity
     from etcdkeep.config import Cluster
     from etcdkeep.ports import ObjectStore
+    from etcdkeep.snapshot import Snapshot as OpenSnapshot
 
 ARCHIVE_LIMIT_BYTES = 256 * 2**20
 """A control plane's files come to a few hundred KiB; beyond this the archive is not one."""
@@ -47,12 +57,16 @@ def verify_set(
     found: BackupSet,
     identities: Sequence[Identity] | None,
     progress: Progress | None = None,
+    *,
+    write_index: bool = True,
 ) -> Verification:
     """
     Check one set, and return the record; storing it is the caller's act.
 
     :param identities: Private age keys; without them the check ends at ``stored``.
     :param progress: Called with bytes done and bytes in all.
+    :param write_index: Whether the set gets a sealed index of its snapshot, which `objects list` reads; for whoever
+        stores the record, since an index counts only with its digest there.
     :raises IdentityMismatch: when no identity opens the set: that says nothing of the set.
     :raises TransientError: when the repository could not be read.
     """
@@ -60,6 +74,7 @@ def verify_set(
     if found.manifest is None:
         return Verification(at=at, problems=(found.problem or "it has no manifest",))
     check = _Check(repository.store, cluster, found.name, found.manifest, progress)
+    check.index_identities = identities if write_index else None
     for artifact in found.manifest.artifacts:
         check.artifact(artifact, identities)
     levels = ("stored",) if identities is None else check.levels()
@@ -72,6 +87,7 @@ def verify_set(
         total_keys=check.report.total_keys if check.report else None,
         live_keys=check.report.live_keys if check.report else None,
         seconds=check.seconds,
+        index=check.index,
     )
 
 
@@ -109,6 +125,8 @@ class _Check:
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
         self.report: SnapshotReport | None = None
+        self.index: Index | None = None
+        self.index_identities: Sequence[Identity] | None = None
         self.files: dict[str, bytes] = {}
         self.read_bytes = 0
 
@@ -165,11 +183,22 @@ class _Check:
         try:
             with open_snapshot(plain.fileno()) as snapshot:
                 self.report = snapshot.check()
+                problems = [*self.report.problems, *compare_with_member(self.report, self.manifest.snapshot)]
+                self.problems["etcd"] += [f"{artifact.name}: {problem}" for problem in problems]
+                self._index(artifact, snapshot)
         except (SnapshotUnreadable, SnapshotDamaged) as err:
             self.problems["etcd"].append(f"{artifact.name}: {err}")
+
+    def _index(self, artifact: Artifact, snapshot: OpenSnapshot) -> None:
+        """Give the set its index; a set without one is as good, and only slower to look into."""
+        if self.index_identities is None or any(self.problems.values()):
             return
-        problems = [*self.report.problems, *compare_with_member(self.report, self.manifest.snapshot)]
-        self.problems["etcd"] += [f"{artifact.name}: {problem}" for problem in problems]
+        try:
+            with self._timed("index"):
+                recipients = artifact.recipients
+                self.index = index_snapshot(self.store, self.name, snapshot, recipients, self.index_identities)
+        except EtcdkeepError as err:
+            self.warnings.append(f"there is no index of {artifact.name}, lists will read all of it: {err}")
 
     def _check_control_plane(self, artifact: Artifact, plain: IO[bytes]) -> None:
         try:

@@ -70,6 +70,16 @@ def parse_key(key: bytes, prefix: str = DEFAULT_PREFIX) -> StorageKey:
     return StorageKey(group, resource, rest[0] if len(rest) == 2 else "", rest[-1])
 
 
+def object_key(group: str, resource: str, namespace: str, name: str, prefix: str = DEFAULT_PREFIX) -> bytes:
+    """
+    Return the key of an object: the inverse of :func:`parse_key`.
+
+    :param group: Of a custom resource, CRD or APIService; empty for the other built-in kinds.
+    """
+    folder = "/".join(next((parts for parts, plural in _IRREGULAR.items() if plural == resource), (resource,)))
+    return "/".join(filter(None, (prefix.rstrip("/"), group, folder, namespace, name))).encode()
+
+
 def _resource(parts: list[str]) -> tuple[str, list[str]]:
     for length in (2, 1):
         if tuple(parts[:length]) in _IRREGULAR:

@@ -1,0 +1,170 @@
+"""
+The index of a snapshot: what exists in it, sealed beside it, so that lists and comparisons need not read the snapshot.
+
+``age -d | zstd -d`` gives one JSON document: its ``objects`` are blocks of rows, whose fields ``columns`` names. A block
+is a line, so that nobody has to hold the whole document.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from itertools import islice
+from sys import intern
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from etcdkeep import naming
+from etcdkeep.digest import Hasher
+from etcdkeep.errors import IdentityMismatch, ObjectDamaged, SealError
+from etcdkeep.manifest import Plaintext, Stored
+from etcdkeep.objects.entries import Entry, entries_and_values
+from etcdkeep.repository import Index
+from etcdkeep.seal import seal, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from etcdkeep.age_keys import Identity
+    from etcdkeep.ports import ObjectStore
+    from etcdkeep.snapshot import Snapshot
+
+SCHEMA_VERSION = 1
+COLUMNS = (*Entry._fields, "value_digest")
+_ROWS_PER_BLOCK = 1000
+_END = b"]}\n"
+
+
+class IndexHeader(NamedTuple):
+    """
+    What an index says of its snapshot.
+
+    :param size_bytes: Of the database.
+    """
+
+    revision: int
+    compacted_revision: int
+    size_bytes: int
+
+
+def value_digest(value: bytes) -> str:
+    """Return what tells one stored value from another, short of reading it."""
+    return blake2b(value, digest_size=16).hexdigest()
+
+
+def index_snapshot(
+    store: ObjectStore, set_name: str, snapshot: Snapshot, recipients: Sequence[str], identities: Sequence[Identity]
+) -> Index:
+    """
+    Store the index of a set's snapshot with the set, unless the very same is there.
+
+    :param set_name: ``cluster/backup-id``.
+    :return: Its digests, for the verification record.
+    """
+    name = f"{set_name}/{naming.INDEX}"
+    if store.stat(name) is not None:
+        found = _open_stored(store, name, snapshot, identities)
+        if found is not None:
+            return found
+        store.delete(name)
+    with store.create(name) as sink:
+        sealed = seal(_blocks(snapshot), sink, recipients)
+    return Index(
+        plaintext=Plaintext(size_bytes=sealed.plain_size_bytes, sha256=sealed.plain_sha256),
+        stored=Stored(size_bytes=sealed.stored_size_bytes, sha256=sealed.stored_sha256, crc32c=sealed.stored_crc32c),
+    )
+
+
+def open_index(
+    store: ObjectStore, set_name: str, index: Index, identities: Sequence[Identity], plain: IO[bytes]
+) -> IndexReader:
+    """
+    Open the index of a set.
+
+    :param index: What the verification that made it recorded.
+    :param plain: A private file for the plaintext.
+    :raises NotFound: when it is gone.
+    :raises ObjectDamaged: when it is not what was recorded, or of a later version.
+    :raises IdentityMismatch: when none of the identities opens it.
+    """
+    name = f"{set_name}/{naming.INDEX}"
+    try:
+        with store.open(name) as stored:
+            facts = unseal(stored, plain, identities, size_limit=index.plaintext.size_bytes)
+    except SealError as err:
+        raise ObjectDamaged(f"{name}: {err}") from err
+    if facts.plain_sha256 != index.plaintext.sha256:
+        raise ObjectDamaged(f"{name}: SHA-256 is {facts.plain_sha256}, recorded is {index.plaintext.sha256}.")
+    plain.flush()
+    plain.seek(0)
+    return IndexReader(plain, name)
+
+
+class IndexReader:
+    """
+    Reads an index whose digest was right.
+
+    :raises ObjectDamaged: when it is of a version that we do not know.
+    """
+
+    def __init__(self, plain: IO[bytes], name: str) -> None:
+        self._plain = plain
+        try:
+            head = json.loads(plain.readline() + _END)
+            if head["schema_version"] != SCHEMA_VERSION or tuple(head["columns"]) != COLUMNS:
+                raise ValueError(f"schema_version is {head['schema_version']}")
+            self.header = IndexHeader(*(int(head[field]) for field in IndexHeader._fields))
+        except (ValueError, KeyError, TypeError) as err:
+            raise ObjectDamaged(
+                f"{name} is no index of schema_version {SCHEMA_VERSION} ({err}); verify the set again to have a new one."
+            ) from err
+
+    def __iter__(self) -> Iterator[tuple[Entry, str]]:
+        """Yield each entry with the digest of its value."""
+        for line in self._plain:
+            if line == _END:
+                return
+            for *texts, key, revision, created, size, other, digest in json.loads(line.rstrip(b",\n") or b"[]"):
+                group, resource, kind, api_version, namespace, name = texts
+                facts = (intern(group), intern(resource), intern(kind), intern(api_version), intern(namespace), name)
+                yield tuple.__new__(Entry, (*facts, key, revision, created, size, other)), digest
+
+
+def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the document; the same snapshot gives the same bytes."""
+    header: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **IndexHeader(snapshot.current_revision, snapshot.compacted_revision, snapshot.size_bytes)._asdict(),
+        "columns": COLUMNS,
+    }
+    rows = ((*entry, value_digest(value)) for entry, value in entries_and_values(snapshot))
+    yield json.dumps(header)[:-1].encode() + b', "objects": [\n'
+    separator = b""
+    while block := list(islice(rows, _ROWS_PER_BLOCK)):
+        yield separator + json.dumps(block, separators=(",", ":")).encode()
+        separator = b",\n"
+    yield b"\n" + _END
+
+
+def _open_stored(store: ObjectStore, name: str, snapshot: Snapshot, identities: Sequence[Identity]) -> Index | None:
+    """Return the digests of the stored index when it says what this one would."""
+    wanted = Hasher()
+    for block in _blocks(snapshot):
+        wanted.update(block)
+    digest = wanted.digest()
+    try:
+        with store.open(name) as stored:
+            facts = unseal(stored, _Nowhere(), identities, size_limit=digest.size_bytes)
+    except (SealError, IdentityMismatch):
+        return None
+    plaintext = Plaintext(size_bytes=facts.plain_size_bytes, sha256=facts.plain_sha256)
+    if plaintext != Plaintext(size_bytes=digest.size_bytes, sha256=digest.sha256):
+        return None
+    return Index(
+        plaintext=plaintext,
+        stored=Stored(size_bytes=facts.stored_size_bytes, sha256=facts.stored_sha256, crc32c=facts.stored_crc32c),
+    )
+
+
+class _Nowhere:
+    def write(self, data: bytes, /) -> int:
+        return len(data)
