@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ETCD_IMAGE = "registry.k8s.io/etcd:3.5.1-0"
+ETCD_UTIL_IMAGE = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
 QUOTA_BYTES = 8 * 2**30
 
 

@@ -21,6 +21,7 @@ FIRST_BACK_OFF_S = 0.2
 LAST_BACK_OFF_S = 5.0
 STEADY_S = 10.0
 PROBE_EVERY_S = 0.25
+PROBE_READY_EVERY_S = 1.0
 PULL_EVERY_S = 1.0
 
 
@@ -113,7 +114,7 @@ class PodWorker:
         while container.running:
             if self.kubelet.active.is_set():
                 self._set_ready(spec["name"], get is None or await self._answers(get))
-            await asyncio.sleep(PROBE_EVERY_S)
+            await asyncio.sleep(PROBE_READY_EVERY_S if self._ready.get(spec["name"]) else PROBE_EVERY_S)
 
     async def _answers(self, get: dict[str, Any]) -> bool:
         url = f"{get.get('scheme', 'HTTP').lower()}://{get['host']}:{get['port']}{get['path']}"

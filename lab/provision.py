@@ -10,9 +10,9 @@ import asyncssh
 
 from lab.hosts import HOST_KEY_KINDS
 from lab.layout import SKIFF, SKIFF_ADDRESS, SSH_USER, VIEW_FD, ClusterLayout, Layout, Node, write_atomic
-from lab.manifests import static_pods
+from lab.manifests import ETCD_UTIL_IMAGE, static_pods
 from lab.pki import ADMINS, CLIENT, SERVER, Authority, control_plane_pki, kubeconfig, rsa_ssh_key
-from lab.tools import ETCD_TOOLS, NODE_SHIMS, NODE_TOOLS, fill_bin
+from lab.tools import ETCD_TOOLS, NODE_SHIMS, NODE_TOOLS, fill_bin, image_tools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +104,9 @@ def _provision_node(cluster: ClusterLayout, node: Node) -> None:
             write_atomic(node.manifests / name, text)
         provisioned.touch()
     fill_bin(node.root / "usr/bin", (*NODE_TOOLS, *NODE_SHIMS))
+    # Images for `docker`, `nerdctl` or `ctr`, where a test gives the node one of them.
+    fill_bin(node.root / "images/etcd-util", image_tools(ETCD_UTIL_IMAGE))
+    (node.root / "images/etcd-util.ref").write_text(f"{ETCD_UTIL_IMAGE}\n")
     if not (node.root / "usr/local/bin").exists():
         fill_bin(node.root / "usr/local/bin", ETCD_TOOLS)
 

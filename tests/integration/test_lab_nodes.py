@@ -112,6 +112,44 @@ class TestShell:
         assert ssh(node.ssh, "docker ps", check=False).returncode == 127
 
 
+class TestEngines:
+    """docker, nerdctl and ctr, which a node has only when it is given them."""
+
+    @pytest.mark.parametrize(
+        ("engine", "listing", "options"),
+        [
+            pytest.param("docker", "docker image ls --format x", "docker run --rm --name probe", id="docker"),
+            pytest.param(
+                "nerdctl", "nerdctl --namespace k8s.io image ls", "nerdctl run --rm --name probe", id="nerdctl"
+            ),
+            pytest.param("ctr", "ctr --namespace k8s.io images ls -q", "ctr --namespace k8s.io run --rm", id="ctr"),
+        ],
+    )
+    def test_runs_the_vendors_image(self, ssh: Ssh, node: NodeHandle, engine: str, listing: str, options: str) -> None:
+        node.set_tools(engine)
+        try:
+            image = ssh(node.ssh, f"sudo -n {listing}").stdout.decode().strip()
+            name = "probe" if engine == "ctr" else ""
+            command = f"sudo -n {options} --env ETCDCTL_API=3 {image} {name} etcdctl version"
+            assert b"etcdctl version" in ssh(node.ssh, command).stdout
+            assert ssh(node.ssh, command.replace(":1.5.0", ":9.9.9"), check=False).returncode == 125
+        finally:
+            node.set_tools("etcdctl", "etcdutl")
+
+    def test_killed_client_leaves_a_container_behind(self, ssh: Ssh, node: NodeHandle) -> None:
+        node.set_tools("docker")
+        image = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
+        listing = "sudo -n docker ps --all --quiet --filter name=^left$"
+        try:
+            ssh(node.ssh, f"sudo -n timeout -s KILL 1 docker run --rm --name left {image} sleep 60", check=False)
+            assert ssh(node.ssh, listing).stdout == b"left\n"
+            assert ssh(node.ssh, f"sudo -n docker run --name left {image} true", check=False).returncode == 125
+            ssh(node.ssh, "sudo -n docker rm -f left")
+            assert ssh(node.ssh, listing).stdout == b""
+        finally:
+            node.set_tools("etcdctl", "etcdutl")
+
+
 class TestContainers:
     def test_crictl_needs_sudo(self, ssh: Ssh, node: NodeHandle) -> None:
         failed = ssh(node.ssh, "crictl ps", check=False)
