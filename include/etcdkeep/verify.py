@@ -160,7 +160,9 @@ class _Check:
                     facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
             except (SealError, IdentityMismatch) as err:
                 if self._compare_stored(artifact, self._digest(artifact)) and isinstance(err, IdentityMismatch):
-                    raise
+                    raise IdentityMismatch(
+                        f"{self.name}/{artifact.name}, sealed to {', '.join(artifact.recipients)}: {err}"
+                    ) from err
                 self.problems["sealed"].append(f"{artifact.name}: {err}")
                 return
             self._compare_stored(artifact, Digest(facts.stored_size_bytes, facts.stored_sha256, facts.stored_crc32c))
