@@ -7,46 +7,26 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from etcdkeep import naming
 from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import RestoreRefused
 from etcdkeep.restore import node_commands as commands
-from etcdkeep.restore.facts import NodeFacts, run_base
+from etcdkeep.restore.node_targets import TargetNode, usable_nodes
 from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, stage_keys, swap
 from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step
-from etcdkeep.restore.tools import MemberFlags, Tool, best_tool, image_version
+from etcdkeep.restore.tools import MemberFlags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etcdkeep.config import Cluster
-    from etcdkeep.manifest import Artifact, Manifest
-    from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
+    from etcdkeep.manifest import Manifest
+    from etcdkeep.restore.facts import NodeFacts
 
 STOP_S = 60.0
 PARKED_S = 150.0
 """kube-apiserver's grace of 30 seconds, and the kubelet's own time to let go."""
 SERVE_S = 240.0
 """From start to service, a back-off of a crashed container included."""
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A node of which all is known that the plan needs."""
-
-    facts: NodeFacts
-    etcd: EtcdStaticPod
-    apiserver: ApiserverStaticPod
-    tool: Tool
-    site: Site
-    keys_site: Site
-    park: str
-    archive: Artifact | None
-
-    @property
-    def name(self) -> str:
-        return self.facts.node
 
 
 def plan_nodes(cluster: Cluster, manifest: Manifest, nodes: Sequence[NodeFacts], options: Options) -> Plan:
@@ -57,7 +37,7 @@ def plan_nodes(cluster: Cluster, manifest: Manifest, nodes: Sequence[NodeFacts],
     :raises RestoreRefused: when what is known does not suffice; every reason is named.
     """
     check_options(options, manifest, cluster)
-    ready = _usable(cluster, manifest, nodes, options)
+    ready = usable_nodes(cluster, manifest, nodes, options)
     live_revision = max((node.status.revision for node in nodes if node.status), default=None)
     can_bump = all(node.tool.bumps for node in ready)
     bump = revision_bump(manifest, options, live_revision) if options.bump_revision and can_bump else 0
@@ -92,12 +72,12 @@ class _Planner:
     token: str
     bump: int
 
-    def steps(self, nodes: Sequence[_Node]) -> list[Step]:
+    def steps(self, nodes: Sequence[TargetNode]) -> list[Step]:
         phases = (self._stage, self._stop, self._restore_pki, self._restore_etcd, self._start, self._verify)
         steps = [step for phase in phases for node in nodes for step in phase(node)]
         return [*steps, *(close_run(node.site) for node in nodes)]
 
-    def words(self, nodes: Sequence[_Node]) -> list[str]:
+    def words(self, nodes: Sequence[TargetNode]) -> list[str]:
         taken = f"{self.manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         what = " and ".join({"etcd": "etcd's data", "pki": "certificates and keys"}[part] for part in self.options.what)
         way = {
@@ -123,7 +103,7 @@ class _Planner:
             lines.append("Revisions go back to the snapshot's (no bump): clients that watch must be restarted by hand.")
         return lines
 
-    def after_rollback(self, nodes: Sequence[_Node]) -> list[Step]:
+    def after_rollback(self, nodes: Sequence[TargetNode]) -> list[Step]:
         return [
             replace(step, name=f"after-rollback.{step.name}", needed_until=(), remedy=None)
             for node in nodes
@@ -133,7 +113,7 @@ class _Planner:
 
     # --- phases, per node ----------------------------------------------------------------------------------------
 
-    def _stage(self, node: _Node) -> list[Step]:
+    def _stage(self, node: TargetNode) -> list[Step]:
         facts = node.facts
         record = f"etcdkeep restore {self.options.run}\ncluster {self.cluster.name}\nbackup {self.manifest.backup_id}\nnode {node.name}\n"
         steps = open_run(node.site, record, until=node.site.named("close"))
@@ -164,7 +144,7 @@ class _Planner:
             )
         return steps
 
-    def _stop(self, node: _Node) -> list[Step]:
+    def _stop(self, node: TargetNode) -> list[Step]:
         layout, swaps = self.cluster.control_plane, self._swaps(node)
         if self.options.way == "manifests":
             return [*self._parked(node, swaps), self._gone(node, swaps)]
@@ -197,7 +177,7 @@ class _Planner:
             ),
         ]
 
-    def _restore_pki(self, node: _Node) -> list[Step]:
+    def _restore_pki(self, node: TargetNode) -> list[Step]:
         if node.archive is None:
             return []
         return swap(
@@ -210,7 +190,7 @@ class _Planner:
             self._stopped(node),
         )
 
-    def _restore_etcd(self, node: _Node) -> list[Step]:
+    def _restore_etcd(self, node: TargetNode) -> list[Step]:
         if "etcd" not in self.options.what:
             return []
         steps = []
@@ -234,7 +214,7 @@ class _Planner:
             ),
         ]
 
-    def _start(self, node: _Node) -> list[Step]:
+    def _start(self, node: TargetNode) -> list[Step]:
         layout, swaps = self.cluster.control_plane, self._swaps(node)
         if self.options.way == "manifests":
             gone = self._gone(node, ())
@@ -269,12 +249,12 @@ class _Planner:
             ),
         ]
 
-    def _verify(self, node: _Node) -> list[Step]:
+    def _verify(self, node: TargetNode) -> list[Step]:
         return self._served(node)
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
-    def _served(self, node: _Node) -> list[Step]:
+    def _served(self, node: TargetNode) -> list[Step]:
         data, owner = node.facts.member.path, self._owner(node.facts)
         denied = Remedy(
             f"etcd's log says 'permission denied': the data's owner is set to {owner} again",
@@ -316,7 +296,7 @@ class _Planner:
             site.is_there(folders[-1]),
         )
 
-    def _parked(self, node: _Node, swaps: tuple[str, ...]) -> list[Step]:
+    def _parked(self, node: TargetNode, swaps: tuple[str, ...]) -> list[Step]:
         return [
             Step(
                 f"park-{file}.{node.name}",
@@ -332,7 +312,7 @@ class _Planner:
             for file, live, parked in self._manifests(node)
         ]
 
-    def _unparked(self, node: _Node, swaps: tuple[str, ...]) -> list[Step]:
+    def _unparked(self, node: TargetNode, swaps: tuple[str, ...]) -> list[Step]:
         return [
             Step(
                 f"unpark-{file}.{node.name}",
@@ -348,7 +328,7 @@ class _Planner:
             for file, live, parked in self._manifests(node)
         ]
 
-    def _manifests(self, node: _Node) -> list[tuple[str, str, str]]:
+    def _manifests(self, node: TargetNode) -> list[tuple[str, str, str]]:
         files = [f"{name}.yaml" for name in self.cluster.control_plane.static_pods]
         folder = node.facts.manifests_dir.path
         return [
@@ -357,12 +337,12 @@ class _Planner:
             if file in node.facts.manifests
         ]
 
-    def _gone(self, node: _Node, swaps: tuple[str, ...]) -> Step:
+    def _gone(self, node: TargetNode, swaps: tuple[str, ...]) -> Step:
         done = Check(commands.gone_argv(self.cluster.control_plane), "nothing")
         words = "wait until the containers are really gone, not only the manifests"
         return Step(f"gone.{node.name}", "stop", node.name, words, done=done, wait_s=PARKED_S, needed_until=swaps)
 
-    def _stopped(self, node: _Node) -> Stopped:
+    def _stopped(self, node: TargetNode) -> Stopped:
         if self.options.way == "kubelet":
             by = (f"stop-kubelet.{node.name}", f"stop-containers.{node.name}")
             return Stopped(by, (f"start-kubelet.{node.name}", f"unstarted.{node.name}"))
@@ -373,64 +353,8 @@ class _Planner:
             (*(f"unpark-{file}.{node.name}" for file in reversed(files)), f"unstarted.{node.name}"),
         )
 
-    def _swaps(self, node: _Node) -> tuple[str, ...]:
+    def _swaps(self, node: TargetNode) -> tuple[str, ...]:
         return tuple(step.name for step in (*self._restore_pki(node), *self._restore_etcd(node)))
 
     def _owner(self, facts: NodeFacts) -> str:
         return facts.member.owner or self.cluster.control_plane.data_owner or facts.data.owner or "0:0"
-
-
-def _usable(cluster: Cluster, manifest: Manifest, nodes: Sequence[NodeFacts], options: Options) -> list[_Node]:
-    """:raises RestoreRefused: with everything that is missing on any node."""
-    problems: list[str] = []
-    usable = []
-    for facts in nodes:
-        if facts.etcd is None or facts.apiserver is None:
-            problems += [f"node {facts.node}: {problem}" for problem in facts.problems or ("no static pod manifests",)]
-            continue
-        tool = best_tool(
-            facts.tools,
-            image_version(facts.etcd.image) or manifest.versions.get("etcd", ""),
-            bump=options.bump_revision,
-        )
-        if tool is None:
-            problems.append(
-                f"node {facts.node}: no etcdutl or etcdctl that can restore, neither on the node nor in an image there"
-            )
-            continue
-        archive = _archive(manifest, facts.node) if "pki" in options.what else None
-        if "pki" in options.what and archive is None:
-            problems.append(
-                f"the backup holds no certificates and keys of node {facts.node}; restore etcd alone, or choose another set"
-            )
-        problems += unsupported_layout(facts, options)
-        site = Site(facts.node, facts.node, run_base(facts.data.path, facts.mount_points), options.run, SUDO)
-        keys_site = replace(site, base=run_base(facts.pki.path, facts.mount_points))
-        park = posixpath.join(run_base(facts.manifests_dir.path, facts.mount_points), options.run, "manifests")
-        usable.append(_Node(facts, facts.etcd, facts.apiserver, tool, site, keys_site, park, archive))
-    if problems:
-        raise RestoreRefused(f"the restore of cluster {cluster.name!r} cannot be planned:", tuple(problems))
-    return usable
-
-
-def _archive(manifest: Manifest, node: str) -> Artifact | None:
-    found = (artifact for artifact in manifest.artifacts if artifact.kind == naming.CONTROL_PLANE)
-    return next((artifact for artifact in found if artifact.node == node), None)
-
-
-def unsupported_layout(facts: NodeFacts, options: Options) -> list[str]:
-    """Say what on a node cannot be replaced by renames alone."""
-    problems = []
-    if "etcd" in options.what and facts.member.path in facts.mount_points:
-        problems.append(f"node {facts.node}: {facts.member.path} is a mount point and cannot be renamed")
-    if "etcd" in options.what and facts.etcd and facts.etcd.wal_dir:
-        problems.append(
-            f"node {facts.node}: etcd keeps its log in {facts.etcd.wal_dir} (--wal-dir), which is not supported"
-        )
-    if "pki" in options.what and facts.pki.path in facts.mount_points:
-        problems.append(
-            f"node {facts.node}: {facts.pki.path} is a mount point and cannot be renamed; restore etcd alone"
-        )
-    if options.way == "manifests" and facts.manifests_dir.path in facts.mount_points:
-        problems.append(f"node {facts.node}: {facts.manifests_dir.path} is a mount point; choose the way `kubelet`")
-    return problems

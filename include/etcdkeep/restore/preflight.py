@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from etcdkeep.restore.facts import ACTIVE
-from etcdkeep.restore.node_plan import unsupported_layout
+from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
 
 if TYPE_CHECKING:

@@ -28,8 +28,14 @@ FLAGS = [
 class Claim(Machine):
     """A volume that keeps its files, whichever pod runs commands on it; the member runs when its StatefulSet's pod does."""
 
+    used: bool = True
+
     def live(self) -> None:
         """The API decides what runs."""
+
+    def in_use(self) -> bool:
+        """Say whether the member's pod is there."""
+        return self.used
 
 
 def make_claim(name: str) -> Claim:
@@ -120,7 +126,8 @@ class AdminApi:
                 workload["status"] = {"replicas": wanted, "readyReplicas": wanted}
         for index in range(self.members):
             name = f"kube-etcd-{index}"
-            if index < self.objects[ETCD]["spec"]["replicas"]:
+            self.claims[f"data-{name}"].used = index < self.objects[ETCD]["spec"]["replicas"]
+            if self.claims[f"data-{name}"].used:
                 self.objects.setdefault(
                     f"{PODS}/{name}", {"metadata": {"name": name}, "spec": {"nodeName": f"node-{index}"}}
                 )

@@ -158,6 +158,7 @@ def make_machine(name: str = "cp-0", *, wiped: bool = False) -> Machine:
     for path, content in OLD_KEYS.items():
         machine.put(f"/etc/kubernetes{path}", content)
     machine.live()
+    machine.put("/var/lib/etcd")
     if not wiped:
         machine.put("/var/lib/etcd/member/snap/db", f"live data of {name}@1500")
     return machine

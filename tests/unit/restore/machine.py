@@ -64,8 +64,12 @@ class Machine:
         wanted = {posixpath.basename(path)[:-5] for path in self.children(self.manifests) if path.endswith(".yaml")}
         self.running = wanted
         member = f"{self.data_dir}/member"
-        if "etcd" in self.running and member not in self.files:
+        if "etcd" in self.running and self.data_dir in self.files and member not in self.files:
             self.put(f"{member}/snap/db", "an empty etcd's")
+
+    def in_use(self) -> bool:
+        """Say whether something works on the live files."""
+        return bool(self.running)
 
     def reboot(self) -> None:
         """All processes end; the kubelet starts by itself."""
@@ -168,6 +172,8 @@ class Machine:
         del stdin
         assert args[:2] == ["-T", "--backup=numbered"], args
         source, target = args[2:]
+        for live in (f"{self.data_dir}/member", "/etc/kubernetes/pki"):
+            assert live not in (source, target) or not self.in_use(), f"{live} is renamed under a running control plane"
         if source not in self.files:
             raise CommandFailed(f"mv: cannot stat {source}", exit_code=1)
         if target in self.files:

@@ -237,6 +237,7 @@ def test_a_node_without_any_data_folder_gets_one() -> None:
     for path in [path for path in machine.files if path.startswith("/var/lib/etcd")]:
         del machine.files[path]
     make_engine(plan, world).walk()
+    make_engine(plan, world).walk()
     end_state(plan, world)
 
 
