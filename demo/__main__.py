@@ -38,7 +38,9 @@ def down() -> None:
     """Stop what `up` started; what they keep stays."""
     Airflow(HOME, LAB / "clusters.yaml").stop()
     Lab(LAB).down()
-    click.echo("Airflow and the lab are down; `make up` starts them again with what they keep, `make clean` removes it.")
+    click.echo(
+        "Airflow and the lab are down; `make up` starts them again with what they keep, `make clean` removes it."
+    )
 
 
 @cli.command()

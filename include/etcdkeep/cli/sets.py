@@ -110,9 +110,7 @@ def verify(name: str, no_record: bool, as_json: bool) -> None:
     """Read a backup back from the repository and check it, as far as the age identity allows. Without ID: the newest one."""
     site, found = find_set(name, ANY)
     with progress(found.name) as tick:
-        record = verify_set(
-            site.repository, site.cluster, found, identities(site), tick, write_index=not no_record
-        )
+        record = verify_set(site.repository, site.cluster, found, identities(site), tick, write_index=not no_record)
     if not no_record:
         try:
             site.repository.record(found, record)
