@@ -1,0 +1,132 @@
+"""A configured cluster's keys and addresses, each read when it is first asked for."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+import pytest
+
+from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
+from etcdkeep.config import KubeconfigRef, SecretRef
+from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable
+from tests.builders import age_pair, make_cluster, signing_pair
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"
+
+
+class Credentials:
+    """Keys by their reference."""
+
+    def __init__(self, **keys):
+        self.keys = keys
+
+    def secret(self, ref):
+        return self.keys[ref.connection]
+
+    def kubeconfig(self, ref):
+        return None if ref.in_cluster else b"kubeconfig"
+
+
+class Api:
+    def __init__(self, data):
+        self.data = data
+
+    def get(self, path):
+        assert path == "/api/v1/namespaces/kube-system/secrets/sshkeys"
+        return {"data": self.data} if self.data is not None else {}
+
+
+def make_site(api_data=None, credentials=None, **overrides):
+    site = Site(make_cluster(**overrides), credentials or Credentials())
+    site.__dict__["api"] = Api(api_data)
+    return site
+
+
+def test_the_ssh_key_comes_from_the_cluster_s_secret():
+    site = make_site({"vsphere_tmp": b64encode(b"PEM").decode()})
+    assert site.ssh_key == b"PEM"
+
+
+@pytest.mark.parametrize("data", [None, {}, {"other": ""}], ids=["no-data", "empty", "another-field"])
+def test_a_secret_without_the_field_says_which(data):
+    with pytest.raises(
+        NotFound, match=r"Secret kube-system/sshkeys has no field 'vsphere_tmp'; set ssh\.key of cluster 'harbor'"
+    ):
+        _ = make_site(data).ssh_key
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("10.0.0.1", "10.0.0.1", 2200), ("10.0.0.1:22", "10.0.0.1", 22), ("fd00::1", "fd00::1", 2200), ("[fd00::1]:22", "fd00::1", 22)],
+)  # fmt: skip
+def test_a_node_is_reached_where_the_address_says(address, host, port):
+    target, jump = make_site(ssh={"port": 2200, "user": "core", "host_keys": [HOST_KEY]}).node_target(address)
+    assert (target.host, target.port, target.user) == (host, port, "core")
+    assert jump is None
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, b"node"), ({"connection": "jump"}, b"jump")])
+def test_the_jump_host_has_its_own_key_or_the_node_s(own, expected):
+    ssh = {"key": {"connection": "node"}, "jump": {"host": "bastion", "user": "hop", **({"key": own} if own else {})}}
+    site = make_site(credentials=Credentials(node=b"node", jump=b"jump"), ssh=ssh)
+    _, jump = site.node_target("10.0.0.1")
+    assert jump is not None
+    assert (jump[0].host, jump[0].user, jump[1]) == ("bastion", "hop", expected)
+
+
+def test_everything_that_is_needed_to_reach_the_cluster_is_kept():
+    ssh = {
+        "key": {"connection": "node"},
+        "host_keys": [f"10.0.0.1 {HOST_KEY}"],
+        "jump": {"host": "bastion", "key": {"connection": "jump"}, "host_keys": [f"bastion {HOST_KEY}"]},
+    }
+    site = make_site(credentials=Credentials(node=b"node", jump=b"jump"), ssh=ssh)
+    assert site.access_files() == {
+        "ssh_key": b"node",
+        "jump_ssh_key": b"jump",
+        "known_hosts": f"10.0.0.1 {HOST_KEY}\nbastion {HOST_KEY}\n".encode(),
+        "kubeconfig": b"kubeconfig",
+    }
+
+
+def test_without_a_kubeconfig_none_is_kept():
+    site = make_site(credentials=Credentials(node=b"node"), ssh={"key": {"connection": "node"}}, kubeconfig={"in_cluster": True})  # fmt: skip
+    assert set(site.access_files()) == {"ssh_key", "known_hosts"}
+
+
+def test_signing_needs_a_configured_and_trusted_key():
+    pem, public = signing_pair()
+    credentials = Credentials(etcdkeep_signing=pem)
+    assert make_site(credentials=credentials).signer().sign(b"x")
+    with pytest.raises(ConfigError, match=r"cluster 'harbor': signing\.key is not set"):
+        make_site(credentials=credentials, signing={"public_keys": [public]}).signer()
+    other = {"key": {"connection": "etcdkeep_signing"}, "public_keys": [signing_pair("other")[1]]}
+    with pytest.raises(ConfigError, match=r"is not among signing\.public_keys"):
+        make_site(credentials=credentials, signing=other).signer()
+
+
+def test_the_age_identity_is_there_or_not_configured():
+    assert make_site().identities() is None
+    site = make_site(credentials=Credentials(age=age_pair()[0]), age_identity={"connection": "age"})
+    assert len(site.identities() or ()) == 1
+
+
+def test_repository_and_spool_are_where_the_configuration_says(tmp_path):
+    site = make_site(repository=f"file://{tmp_path}/r")
+    assert site.repository.store.url == f"file://{tmp_path}/r"
+    assert site.spool("id").store.url == f"file://{tmp_path}/r/.spool"
+
+
+def test_on_the_command_line_keys_are_files(tmp_path):
+    file = tmp_path / "key"
+    file.write_bytes(b"PEM")
+    files = FileCredentials()
+    assert files.secret(SecretRef(path=str(file))) == b"PEM"
+    assert files.kubeconfig(KubeconfigRef(path=str(file))) == b"PEM"
+    assert files.kubeconfig(KubeconfigRef(in_cluster=True)) is None
+    with pytest.raises(SecretUnavailable, match="cannot be read outside Airflow"):
+        files.secret(SecretRef(connection="c"))
+    with pytest.raises(SecretUnavailable, match="works only in a pod"):
+        files.api_client(KubeconfigRef(in_cluster=True))
+    with pytest.raises(SecretUnavailable, match=r"key file .*/none cannot be read: No such file"):
+        read_secret_file(str(tmp_path / "none"))
