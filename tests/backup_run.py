@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 DAG_FILE = Path(__file__).parents[1] / "dags/backup.py"
 LOGICAL_DATE = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
+ONE_DAG_AT_A_TIME = Lock()
 IMPATIENT = {"connect_s": 3, "command_s": 20, "stall_s": 1.5}
 NODE_FOLDERS = ("etc", "home", "mnt", "opt/data/etc", "tmp", "usr/local")
 
@@ -87,7 +89,8 @@ class _Events:
 
 def load_dag(cluster: str) -> Any:
     """Return the cluster's DAG, parsed anew as every task process does."""
-    return runpy.run_path(str(DAG_FILE))[f"backup__{cluster}"]
+    with ONE_DAG_AT_A_TIME:
+        return runpy.run_path(str(DAG_FILE))[f"backup__{cluster}"]
 
 
 def execute(cluster: str, task: str, outputs: Mapping[str, Any], moment: Moment) -> Any:
@@ -117,6 +120,7 @@ class BackupRun:
         self.assets: dict[str, SimpleNamespace] = {}
         self.tries: Counter[str] = Counter()
         self.tasks = [task.task_id for task in load_dag(cluster).topological_sort() if task.task_id != "cleanup"]
+        self._repository = self.cluster.repository
         self.note_nodes()
 
     @property
@@ -133,7 +137,7 @@ class BackupRun:
 
     def reconfigure(self, **changes: Any) -> None:
         """Correct the configuration, as a person does after an error."""
-        write_config(config_path(), self.site, {"repository": self.cluster.repository, **changes})
+        write_config(config_path(), self.site, {"repository": self._repository, **changes})
 
     def moment(self, task: str) -> Moment:
         """Begin the next try of a task."""
