@@ -1,0 +1,119 @@
+"""Keys and clients from Airflow's connections."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import yaml
+
+from etcdkeep.config import KubeconfigRef, SecretRef
+from etcdkeep.config_file import CONFIG_VARIABLE
+from etcdkeep.errors import ConfigError, SecretUnavailable
+from etcdkeep_airflow import hooks
+from tests.builders import make_entry, make_file
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n"
+CREDENTIALS = hooks.ConnectionCredentials()
+
+
+def cluster_entry(name: str, server: str) -> dict[str, object]:
+    return {"name": name, "cluster": {"server": server}}
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "current-context": "first",
+    "clusters": [cluster_entry("first", "https://first:6443"), cluster_entry("second", "https://second:6443")],
+    "contexts": [{"name": name, "context": {"cluster": name, "user": "u"}} for name in ("first", "second")],
+    "users": [{"name": "u", "user": {"token": "canary-token"}}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _configuration(tmp_path, monkeypatch):
+    config = tmp_path / "clusters.yaml"
+    config.write_text(make_file(make_entry()))
+    monkeypatch.setenv(CONFIG_VARIABLE, str(config))
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Give Airflow a connection of that id."""
+
+    def add(connection_id="c", conn_type="ssh", **fields):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", json.dumps({"conn_type": conn_type, **fields}))
+        return connection_id
+
+    return add
+
+
+def test_a_key_is_the_private_key_then_the_key_file_then_the_password(connect, tmp_path):
+    file = tmp_path / "key"
+    file.write_text("from a file, long enough to be masked")
+    extra = {"private_key": KEY, "key_file": str(file)}
+    for fields, expected in (
+        ({"extra": extra, "password": "from the password field"}, KEY),
+        ({"extra": {"key_file": str(file)}, "password": "from the password field"}, file.read_text()),
+        ({"password": "from the password field"}, "from the password field"),
+    ):
+        assert CREDENTIALS.secret(SecretRef(connection=connect(**fields))) == expected.encode()
+    assert CREDENTIALS.secret(SecretRef(path=str(file))) == file.read_bytes()
+
+
+def test_a_connection_without_a_key_says_what_is_expected(connect):
+    with pytest.raises(SecretUnavailable, match="connection 'c' holds no key: expected extra `private_key`"):
+        CREDENTIALS.secret(SecretRef(connection=connect(extra={})))
+
+
+def test_a_connection_that_is_not_there_says_who_refers_to_it():
+    with pytest.raises(
+        SecretUnavailable, match=r"Airflow has no connection 'nobody', which .*clusters\.yaml refers to"
+    ):
+        CREDENTIALS.secret(SecretRef(connection="nobody"))
+
+
+def test_every_line_of_a_key_is_masked(monkeypatch):
+    masked = []
+    monkeypatch.setattr(hooks, "mask_secret", masked.extend)
+    hooks.mask_key(KEY.encode() + b"\xff")
+    assert "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" in masked
+
+
+@pytest.mark.parametrize("field", ["kube_config", "extra__kubernetes__kube_config"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_kubeconfig_stands_in_the_connection(connect, field, as_text):
+    extra = {field: yaml.safe_dump(KUBECONFIG) if as_text else KUBECONFIG}
+    ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra=extra))
+    assert yaml.safe_load(CREDENTIALS.kubeconfig(ref)) == KUBECONFIG
+    assert CREDENTIALS.api_client(ref).configuration.host == "https://first:6443"
+
+
+def test_or_in_a_file_and_the_connection_names_the_context(connect, tmp_path):
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(KUBECONFIG))
+    extra = {"kube_config_path": str(file), "cluster_context": "second"}
+    ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra=extra))
+    assert CREDENTIALS.api_client(ref).configuration.host == "https://second:6443"
+    assert CREDENTIALS.api_client(KubeconfigRef(path=str(file))).configuration.host == "https://first:6443"
+    assert CREDENTIALS.kubeconfig(KubeconfigRef(path=str(file))) == file.read_bytes()
+
+
+def test_the_worker_s_own_service_account_has_no_kubeconfig(connect):
+    assert CREDENTIALS.kubeconfig(KubeconfigRef(in_cluster=True)) is None
+    ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra={"in_cluster": True}))
+    assert CREDENTIALS.kubeconfig(ref) is None
+
+
+def test_no_token_is_logged(connect, caplog):
+    caplog.set_level(logging.DEBUG)
+    CREDENTIALS.api_client(KubeconfigRef(connection=connect(conn_type="kubernetes", extra={"kube_config": KUBECONFIG})))
+    assert "canary-token" not in caplog.text
+
+
+def test_a_site_is_opened_for_a_configured_cluster_only():
+    assert hooks.open_site("harbor").cluster.name == "harbor"
+    with pytest.raises(ConfigError, match="cluster 'nobody' is not usable"):
+        hooks.open_site("nobody")
