@@ -121,7 +121,8 @@ def write_argv(path: str, size_bytes: int, block: int, prefix: tuple[str, ...]) 
     """
     Return the call that writes `size_bytes` of its input to a file, from the given MiB on.
 
-    It reads no further than that. The first piece makes the file anew, readable by its owner only.
+    It reads no further than that. The first piece makes the file anew, readable by its owner only. The shell's own
+    standard output stays open (no ``> file``): when it closes early, containerd cuts standard input off, silently.
     """
     keep = " conv=notrunc" if block else ""
     script = f'umask 077; head -c "$1" | dd of="$2" bs={WRITE_BLOCK_BYTES} seek="$3" iflag=fullblock{keep}'

@@ -11,7 +11,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, assert_never
 
-from etcdkeep.restore.actions import exists_argv, rename_argv
+from etcdkeep.restore.actions import exists_argv, rename_argv, write_argv
 from etcdkeep.restore.preflight import LIMITS
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
 
@@ -77,7 +77,7 @@ def _node_functions(plan: Plan, ssh_user: str, jump: str | None) -> Iterator[str
     for place in plan.places:
         host, _, port = place.address.partition(":")
         target = " ".join([*(["-p", port] if port else []), f"{ssh_user}@{host}"])
-        yield f'{_function(place.name)}() {{ "${{SSH[@]}}" {target} "$1"; }}  # node {place.name}'
+        yield from _functions(place.name, f'"${{SSH[@]}}" {target} "$1"')
 
 
 def _pod_functions(plan: Plan) -> Iterator[str]:
@@ -85,15 +85,21 @@ def _pod_functions(plan: Plan) -> Iterator[str]:
     for place in plan.places:
         if place.kind == "pod":
             namespace, pod, container = place.address.split("/")
-            yield (
-                f'{_function(place.name)}() {{ "${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"; }}'
+            yield from _functions(
+                place.name, f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
             )
     yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
-    yield 'shows() { local value=$1 path=$2; shift 2; [ "$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@" | sed "s/^$/0/")" = "$value" ]; }'
+    yield 'shows() { local value=$1 path=$2 found; shift 2; found=$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
 
 
-def _function(place: str) -> str:
-    return f"on_{place.replace('-', '_').replace('.', '_')}"
+def _functions(place: str, call: str) -> Iterator[str]:
+    """Two ways to run a command at a place; the one without input must not read the lines that are still to be pasted."""
+    yield f"{_function(place)}() {{ {call} </dev/null; }}"
+    yield f"{_function(place, 'into')}() {{ {call}; }}"
+
+
+def _function(place: str, how: str = "on") -> str:
+    return f"{how}_{place.replace('-', '_').replace('.', '_')}"
 
 
 def _forward(plan: Plan) -> Iterator[str]:
@@ -167,14 +173,14 @@ def _api_question(check: ApiCheck) -> str:
 
 
 def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
-    on = _function(place)
+    on, into = _function(place), _function(place, "into")
     match action:
         case Run():
             yield f"{on} {shlex.quote(shlex.join(action.argv))}"
         case Put():
-            yield f"{on} {shlex.quote(_write_command(action))} < {shlex.quote(action.artifact)}"
+            yield f"{into} {shlex.quote(_write_command(action))} < {shlex.quote(action.artifact)}"
         case Write():
-            yield f"printf %s {shlex.quote(action.text)} | {on} {shlex.quote(_write_command(action))}"
+            yield f"printf %s {shlex.quote(action.text)} | {into} {shlex.quote(_write_command(action))}"
         case Move():
             there = shlex.join(exists_argv(action.target, action.prefix))
             away = shlex.join(rename_argv(action.target, action.displaced, action.prefix))
@@ -188,8 +194,8 @@ def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
 
 
 def _write_command(action: Put | Write) -> str:
-    """The whole input at once: ssh signals its end."""
-    return shlex.join((*action.prefix, "sh", "-c", 'umask 077; cat > "$1"', "sh", action.path))
+    size = action.size_bytes if isinstance(action, Put) else len(action.text.encode())
+    return shlex.join(write_argv(action.path, size, 0, action.prefix))
 
 
 def _call_line(call: Call) -> str:
