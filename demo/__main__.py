@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from demo.airflow import PROJECT, Airflow
+from etcdkeep.errors import EtcdkeepError
 from lab.site import Lab, kubectl_path
 
 if TYPE_CHECKING:
@@ -66,6 +68,25 @@ def run() -> None:
         f"Stop      make down"
     )
     sys.exit(0 if set(states.values()) == {"success"} else 1)
+
+
+@cli.command()
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The site's clusters.yaml.",
+)
+@click.option("--cluster", required=True, help="The cluster to back up.")
+def acceptance(config: Path, cluster: str) -> None:
+    """Back up one real cluster, verify it, open every artifact with stock tools, and look for leftovers."""
+    from demo.acceptance import accept  # without it, the demo does not wait for the clients' imports
+
+    try:
+        accepted = accept(config.resolve(), cluster)
+    except EtcdkeepError as err:
+        raise click.ClickException(str(err)) from err
+    sys.exit(0 if accepted else 1)
 
 
 def _start() -> tuple[Airflow, Site]:
