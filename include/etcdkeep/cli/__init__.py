@@ -21,6 +21,7 @@ COMMANDS = {
     "config": "etcdkeep.cli.configuration:config",
     "keygen": "etcdkeep.cli.keys:keygen",
     "list": "etcdkeep.cli.sets:list_sets",
+    "objects": "etcdkeep.cli.objects:objects",
     "show": "etcdkeep.cli.sets:show",
     "status": "etcdkeep.cli.status:status",
     "trust": "etcdkeep.cli.keys:trust",

@@ -133,14 +133,19 @@ def entries(snapshot: Snapshot, revision: int | None = None) -> Iterator[Entry]:
 
     :raises RevisionUnavailable: when the snapshot does not reach there.
     """
-    return (entry for entry, _ in entries_and_values(snapshot, revision))
+    return (entry for entry, _, _ in stored_entries(snapshot, revision))
 
 
-def entries_and_values(snapshot: Snapshot, revision: int | None = None) -> Iterator[tuple[Entry, bytes]]:
-    """Yield what :func:`entries` does, each with its value as stored."""
+def stored_entries(snapshot: Snapshot, revision: int | None = None) -> Iterator[tuple[Entry, Record, bytes]]:
+    """Yield what :func:`entries` does, each with its record and its value as stored."""
     make_entry = _Reader().entry
     for record, value in snapshot.live_values(revision=revision):
-        yield make_entry(record, value), value
+        yield make_entry(record, value), record, value
+
+
+def entry_of(record: Record, value: bytes) -> Entry:
+    """Say what one record holds."""
+    return _Reader().entry(record, value)
 
 
 def type_of(value: bytes) -> tuple[str, str]:

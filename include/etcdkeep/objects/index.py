@@ -8,7 +8,6 @@ is a line, so that nobody has to hold the whole document.
 from __future__ import annotations
 
 import json
-from hashlib import blake2b
 from itertools import islice
 from sys import intern
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,8 @@ from etcdkeep import naming
 from etcdkeep.digest import Hasher
 from etcdkeep.errors import IdentityMismatch, ObjectDamaged, SealError
 from etcdkeep.manifest import Plaintext, Stored
-from etcdkeep.objects.entries import Entry, entries_and_values
+from etcdkeep.objects.compare import value_digest
+from etcdkeep.objects.entries import Entry, stored_entries
 from etcdkeep.repository import Index
 from etcdkeep.seal import seal, unseal
 
@@ -44,11 +44,6 @@ class IndexHeader(NamedTuple):
     revision: int
     compacted_revision: int
     size_bytes: int
-
-
-def value_digest(value: bytes) -> str:
-    """Return what tells one stored value from another, short of reading it."""
-    return blake2b(value, digest_size=16).hexdigest()
 
 
 def index_snapshot(
@@ -136,7 +131,7 @@ def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
         **IndexHeader(snapshot.current_revision, snapshot.compacted_revision, snapshot.size_bytes)._asdict(),
         "columns": COLUMNS,
     }
-    rows = ((*entry, value_digest(value)) for entry, value in entries_and_values(snapshot))
+    rows = ((*entry, value_digest(value)) for entry, _, value in stored_entries(snapshot))
     yield json.dumps(header)[:-1].encode() + b', "objects": [\n'
     separator = b""
     while block := list(islice(rows, _ROWS_PER_BLOCK)):

@@ -106,6 +106,11 @@ class Resource:
     kind: str
 
     @property
+    def names(self) -> tuple[str, str, str]:
+        """Group, plural and kind."""
+        return self.group, self.plural, self.kind
+
+    @property
     def full_name(self) -> str:
         """``deployments.apps``, ``pods``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -149,7 +154,7 @@ def resolve(term: str, known: Iterable[Resource]) -> tuple[Resource, ...]:
     if not matches:
         near = get_close_matches(wanted, {name for resource in every for name in _names(resource)}, 3)
         raise NotFound(f"there is no kind {term!r} in it" + (f"; near: {', '.join(near)}" if near else ""))
-    if len({_identity(resource) for resource in matches}) > 1:
+    if len({same_objects(resource) for resource in matches}) > 1:
         names = ", ".join(sorted(resource.full_name for resource in matches))
         raise NotFound(f"kind {term!r} is ambiguous; give one of {names}")
     return tuple(sorted(matches))
@@ -176,5 +181,6 @@ def _is_built_in(resource: Resource) -> bool:
     )
 
 
-def _identity(resource: Resource) -> str:
+def same_objects(resource: Resource) -> str:
+    """Return one name for resources that show the same stored objects: ``events`` and ``events.events.k8s.io``."""
     return resource.plural if _is_built_in(resource) else resource.full_name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from etcdkeep.objects.resources import Resource, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.labels import Requirement
@@ -38,7 +38,7 @@ class Selection:
         """Whether an object of some kind at this place is meant."""
         return (not self.namespaces or namespace in self.namespaces) and (not self.name or fnmatchcase(name, self.name))
 
-    def takes_labels(self, labels: dict[str, str]) -> bool:
+    def takes_labels(self, labels: Mapping[str, str]) -> bool:
         """Whether an object with these labels is meant."""
         return all(requirement.holds(labels) for requirement in self.labels)
 
@@ -49,6 +49,17 @@ def select(found: Iterable[tuple[Entry, T]], selection: Selection) -> list[tuple
 
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
+    chosen, types = gather(found, selection)
+    if selection.kinds:
+        chosen = of_types(chosen, choose_types(types, selection.kinds))
+    chosen.sort(key=_order)
+    return chosen
+
+
+def gather(
+    found: Iterable[tuple[Entry, T]], selection: Selection
+) -> tuple[list[tuple[Entry, T]], set[tuple[str, str, str]]]:
+    """Return what is meant, of all kinds, and what kinds there are: group, plural and kind."""
     types: set[tuple[str, str, str]] = set()
     chosen: list[tuple[Entry, T]] = []
     for pair in found:
@@ -60,11 +71,12 @@ def select(found: Iterable[tuple[Entry, T]], selection: Selection) -> list[tuple
         types.add(entry[:3])
         if selection.takes_place(entry.namespace, entry.name):
             chosen.append(pair)
-    if selection.kinds:
-        wanted = choose_types(types, selection.kinds)
-        chosen = [pair for pair in chosen if pair[0][:3] in wanted]
-    chosen.sort(key=_order)
-    return chosen
+    return chosen, types
+
+
+def of_types(found: Iterable[tuple[Entry, T]], types: Container[tuple[str, str, str]]) -> list[tuple[Entry, T]]:
+    """Return what is of one of the kinds."""
+    return [pair for pair in found if pair[0][:3] in types]
 
 
 def choose_types(types: Iterable[tuple[str, str, str]], kinds: Iterable[str]) -> set[tuple[str, str, str]]:

@@ -66,7 +66,8 @@ def live_records(leaves: Iterable[Leaf], prefix: bytes, revision: int) -> Iterat
                     name_size += (body[name] - 1) << 7
                     name += 1
                 name_end = name + name_size
-                if tag == _KEY_TAG and separator == _SEPARATOR and name < name_end <= end:
+                # A longer key has a longer length in front of it, which the general decoder reads.
+                if tag == _KEY_TAG and separator == _SEPARATOR and 0 < name_size < 1 << 14 and name_end <= end:
                     key = body[name:name_end]
                     known = hash(key)
                     is_before = main < later_main or (main == later_main and sub < later_sub)

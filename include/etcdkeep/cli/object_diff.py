@@ -1,0 +1,204 @@
+"""``objects diff``: what changed between two backups, or since one of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
+from etcdkeep.cli.object_output import (
+    print_columns,
+    print_lines,
+    print_object,
+    printable,
+    printable_lines,
+    resource_name,
+)
+from etcdkeep.cli.object_source import Failures, Source, open_source
+from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.objects.compare import SIGNS, Side, compare, unified
+from etcdkeep.objects.keys import object_key
+from etcdkeep.objects.labels import labels_of
+from etcdkeep.objects.live_cluster import LiveCluster
+from etcdkeep.objects.resources import Resource, same_objects
+from etcdkeep.objects.selection import choose_types, gather, of_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from etcdkeep.adapters.site import Site
+    from etcdkeep.objects.selection import Selection
+    from etcdkeep.snapshot import Record
+
+Contents = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
+LIVE = "live"
+
+
+class Shown(NamedTuple):
+    """
+    One difference, ready to print.
+
+    :param revisions: Of both states; 0 where the object did not exist.
+    :param contents: Gives the object in both states, None where it did not exist.
+    """
+
+    what: str
+    resource: Resource
+    namespace: str
+    name: str
+    revisions: tuple[int, ...]
+    contents: Callable[[], Contents]
+
+
+@click.command()
+@click.argument("before", metavar="SET")
+@click.argument("after", metavar="SET", required=False)
+@click.option("--live", is_flag=True, help="Compare with the running cluster, which is only read.")
+@click.option("--cluster", metavar="NAME", help="With --live and a plain file: the configured cluster that is meant.")
+@selection_options
+@click.option("-o", "--output", type=click.Choice(["name", "diff", "json"]), help="Instead of a table; diff: as YAML.")
+@source_options
+def diff(
+    before: str,
+    after: str | None,
+    live: bool,
+    cluster: str | None,
+    output: str | None,
+    encryption_file: Path | None,
+    kubernetes: str | None,
+    **chosen: Any,
+) -> None:
+    """Show what was added, removed, changed or recreated from one SET to another, or since SET (--live)."""
+    if live == bool(after):
+        raise click.UsageError("give a second SET to compare with, or --live.")
+    if cluster and not live:
+        raise click.UsageError("--cluster goes with --live.")
+    selection, failures = parse_selection(**chosen), Failures()
+    with open_source(before, encryption_file, kubernetes) as source:
+        if after is None:
+            _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
+        else:
+            with open_source(after, encryption_file, kubernetes) as other:
+                found = _between(source, other, selection, with_values=output == "diff")
+                _show(found, output, (source.name, other.name), failures)
+    failures.report()
+
+
+def _between(before: Source, after: Source, selection: Selection, *, with_values: bool) -> Iterator[Shown]:
+    """Yield what differs between two snapshots."""
+    with_values = with_values or bool(selection.labels)
+    (old, old_types), (new, new_types) = (
+        gather(((side.entry, side) for side in source.sides(with_values=with_values)), selection)
+        for source in (before, after)
+    )
+    if selection.kinds:
+        types = choose_types(old_types | new_types, selection.kinds)
+        old, new = of_types(old, types), of_types(new, types)
+    for change in compare((side for _, side in old), (side for _, side in new)):
+        pairs = ((before, change.before), (after, change.after))
+        if not selection.labels or any(_has_labels(source, side, selection) for source, side in pairs):
+            entry = change.entry
+            revisions = tuple(side.entry.revision if side else 0 for _, side in pairs)
+            yield Shown(change.what, entry.type, entry.namespace, entry.name, revisions, partial(_contents, *pairs))
+
+
+def _since(source: Source, cluster: str | None, selection: Selection, failures: Failures) -> Iterator[Shown]:
+    """Yield what differs between a snapshot and the running cluster."""
+    api = _live_site(source, cluster).api
+    live: LiveCluster[Record] = LiveCluster(api, lambda _, record: source.decode(record).json)
+    _tell_other_cluster(source, live.uid())
+    stored, types = gather(source.stored(), selection)
+    served = live.served()
+    if selection.kinds:
+        types = choose_types(types | {each.resource.names for each in served}, selection.kinds)
+        stored = of_types(stored, types)
+        kinds = {same_objects(Resource(*each)) for each in types}
+        served = [each for each in served if same_objects(each.resource) in kinds]
+    stored = list(failures.labelled(source, stored, selection))
+    for change in live.compare(served, stored, selection):
+        contents: Contents = change.before, change.after
+        revisions = tuple(int(each["metadata"]["resourceVersion"]) if each else 0 for each in contents)
+        yield Shown(*change[:4], revisions, partial(_same, contents))
+    failures.add(live.failures)
+    for notice in live.notices:
+        click.echo(f"note: {notice}", err=True)
+
+
+def _live_site(source: Source, cluster: str | None) -> Site:
+    from etcdkeep.cli.common import open_cluster
+
+    if cluster:
+        return open_cluster(cluster)
+    if source.site is None:
+        raise click.UsageError(f"{source.name} is a plain file: name the configured cluster with --cluster.")
+    return source.site
+
+
+def _tell_other_cluster(source: Source, live_uid: str) -> None:
+    record = source.snapshot.get(object_key("", "namespaces", "", "kube-system"))
+    if record is None:
+        return
+    uid = source.decode(record).json["metadata"].get("uid")
+    if uid != live_uid:
+        click.echo(
+            f"warning: namespace kube-system has uid {uid} in {source.name} and {live_uid} in the running cluster: "
+            "that is another cluster, or one that was set up anew",
+            err=True,
+        )
+
+
+def _has_labels(source: Source, side: Side | None, selection: Selection) -> bool:
+    if side is None or side.entry.other:
+        return False
+    return selection.takes_labels(labels_of(source.clear_value(side.record)))
+
+
+def _contents(before: tuple[Source, Side | None], after: tuple[Source, Side | None]) -> Contents:
+    old, new = (source.decode(side.record).json if side else None for source, side in (before, after))
+    return old, new
+
+
+def _same(contents: Contents) -> Contents:
+    return contents
+
+
+def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], failures: Failures) -> None:
+    if output == "diff":
+        for each in found:
+            try:
+                text = unified(*each.contents(), _title(each), labels)
+            except (ValueDamaged, SecretUnavailable) as err:
+                failures.add([err])
+                continue
+            click.echo(printable_lines(text), nl=False)
+    elif output == "name":
+        print_lines(_title(each) for each in found)
+    elif output == "json":
+        print_object([_json(each) for each in found], "json")
+    else:
+        rows = [_row(each) for each in found]
+        if rows:
+            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), rows)
+        else:
+            click.echo("nothing differs", err=True)
+
+
+def _title(shown: Shown) -> str:
+    name = printable(resource_name(shown.resource, shown.name))
+    return f"{SIGNS[shown.what]} {name}" + (f" -n {printable(shown.namespace)}" if shown.namespace else "")
+
+
+def _json(shown: Shown) -> dict[str, Any]:
+    before, after = shown.revisions
+    names = {"group": shown.resource.group, "resource": shown.resource.plural, "kind": shown.resource.kind}
+    place = {"namespace": shown.namespace, "name": shown.name}
+    return {"change": shown.what, **names, **place, "before": before or None, "after": after or None}
+
+
+def _row(shown: Shown) -> tuple[str, ...]:
+    kind = shown.resource.kind or shown.resource.full_name
+    revisions = (str(revision or "-") for revision in shown.revisions)
+    return SIGNS[shown.what], shown.what, printable(shown.namespace) or "-", kind, printable(shown.name), *revisions

@@ -1,0 +1,110 @@
+"""How objects are printed: columns, names, JSON and YAML, a piece at a time however many there are."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etcdkeep.objects import exact_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.resources import Resource
+
+NUMBERS = ("size", "revision", "created", "objects", "before", "after")
+"""Columns that are set flush right."""
+_LINES_AT_ONCE = 1000
+_JSON_INDENT = 4
+
+
+def print_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; nothing in it is wrapped or cut."""
+    head = [column.upper() for column in columns]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    cells = [f"{{:{'>' if column in NUMBERS else '<'}{width}}}" for column, width in zip(columns, widths, strict=True)]
+    line = "  ".join(cells).format
+    print_lines(line(*row).rstrip() for row in (head, *rows))
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey."""
+    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines that a terminal shows and does not obey."""
+    return "".join(printable(line) + "\n" for line in text.splitlines())
+
+
+def entry_name(entry: Entry) -> str:
+    """``pod/web``, ``deployment.apps/web``: what kubectl takes."""
+    return printable(entry.key if entry.other else resource_name(entry.type, entry.name))
+
+
+def resource_name(resource: Resource, name: str) -> str:
+    """Name one object as kubectl does."""
+    kind = (resource.kind or resource.plural).lower()
+    return f"{kind}.{resource.group}/{name}" if resource.group else f"{kind}/{name}"
+
+
+def print_names(entries: Iterable[Entry]) -> None:
+    """Print one name per line."""
+    print_lines(map(entry_name, entries))
+
+
+def print_list(objects: Iterable[dict[str, Any]], output: str) -> None:
+    """
+    Print a ``v1`` ``List``, as kubectl does.
+
+    :param output: ``json`` or ``yaml``.
+    """
+    if output == "json":
+        _print_json_list(objects)
+    else:
+        _print_yaml_list(objects)
+
+
+def print_object(content: Any, output: str) -> None:
+    """Print one object; `output` is ``json`` or ``yaml``."""
+    if output == "json":
+        click.echo(exact_json.dumps(content, indent=_JSON_INDENT))
+    else:
+        click.echo(yaml_of(content), nl=False)
+
+
+def yaml_of(content: Any) -> str:
+    """Return one YAML document."""
+    from etcdkeep.objects import yaml_text
+
+    return yaml_text.dumps(content)
+
+
+def _print_json_list(objects: Iterable[dict[str, Any]]) -> None:
+    inner = "\n" + " " * 2 * _JSON_INDENT
+    click.echo('{\n    "apiVersion": "v1",\n    "items": [', nl=False)
+    separator = inner
+    for content in objects:
+        click.echo(separator + exact_json.dumps(content, indent=_JSON_INDENT).replace("\n", inner), nl=False)
+        separator = "," + inner
+    end = "]" if separator == inner else "\n    ]"
+    click.echo(end + ',\n    "kind": "List",\n    "metadata": {\n        "resourceVersion": ""\n    }\n}')
+
+
+def _print_yaml_list(objects: Iterable[dict[str, Any]]) -> None:
+    start = "apiVersion: v1\nitems:"
+    for content in objects:
+        click.echo(f"{start}\n- " + yaml_of(content).rstrip("\n").replace("\n", "\n  "), nl=False)
+        start = ""
+    click.echo(f"{start} []" if start else "")
+    click.echo('kind: List\nmetadata:\n  resourceVersion: ""')
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they come."""
+    waiting: Iterator[str] = iter(lines)
+    while block := list(islice(waiting, _LINES_AT_ONCE)):
+        click.echo("\n".join(block))
