@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etcdkeep.naming import ETCD_ARTIFACT, MANIFEST, SIGNATURE
@@ -14,6 +13,7 @@ from lab.tools import etcd_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.ports import ObjectStore
