@@ -355,6 +355,19 @@ def test_a_retry_keeps_off_the_remains_of_longer_names(directory: DirectoryStore
     assert get(directory, "manifest.json.sig") == b"signature"
 
 
+def test_the_next_object_in_a_folder_takes_the_remains_of_killed_writers_along(directory: DirectoryStore) -> None:
+    """A verification's name holds its time: nothing of that very name is ever begun again."""
+    put(directory, "set/verification/first.json")
+    (directory.root / "set/verification/.second.json.0123abcd.part").write_bytes(b"half")
+    (directory.root / "set/verification/.link.0123abcd.part").symlink_to("/etc/passwd")
+    with directory.create("set/verification/third.json") as living:
+        living.write(b"half")
+        put(directory, "set/verification/fourth.json")
+        assert len(list((directory.root / "set/verification").glob(".third.json.*.part"))) == 1
+    assert not (directory.root / "set/verification/.second.json.0123abcd.part").exists()
+    assert get(directory, "set/verification/third.json") == b"half"
+
+
 def test_a_writer_thought_dead_cannot_publish_its_successors_half(directory: DirectoryStore) -> None:
     successor = directory.create("etcd.db")
 

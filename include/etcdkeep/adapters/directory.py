@@ -8,6 +8,7 @@ what is there. Every path is walked one folder at a time from the root, without 
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import secrets
@@ -41,9 +42,9 @@ class DirectoryStore:
     """
     An :class:`~etcdkeep.ports.ObjectStore` in one directory, made when it is not there: files 0600, folders 0700.
 
-    A killed writer leaves a hidden ``.NAME.TOKEN.part`` file, which no method shows; the next `create` of that name
-    removes it, and so does `purge`. The token keeps a writer that was only thought dead from publishing its
-    successor's half-written file: it finds its own gone.
+    A killed writer leaves a hidden ``.NAME.TOKEN.part`` file, which no method shows; the next `create` in its folder
+    removes it, and so does `purge`. Living writers hold a lock on theirs, which keeps it, unless the same name is begun
+    anew: then the token keeps the earlier writer from publishing its successor's half-written file, it finds its own gone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,6 +61,7 @@ class DirectoryStore:
                 _sweep(leaf, directory)
                 part = f".{leaf}.{secrets.token_hex(TOKEN_BYTES)}{PART_SUFFIX}"
                 descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+                _lock(descriptor)
             try:
                 with _File(descriptor, "wb", lambda: self._translated(name)) as file:
                     yield cast("BinaryIO", file)
@@ -245,12 +247,38 @@ def _stored(name: str, found: os.stat_result) -> StoredObject:
 
 
 def _sweep(leaf: str, directory: int) -> None:
-    """Remove what earlier writers of this name left; one that still lives loses its file, and fails."""
+    """
+    Remove what killed writers left in a folder.
+
+    Of the same name, living writers' files as well: the one whose file is gone fails, and cannot publish.
+    """
     length = len(f".{leaf}.{PART_SUFFIX}") + 2 * TOKEN_BYTES
-    for found in os.listdir(directory):
-        if len(found) == length and found.startswith(f".{leaf}.") and found.endswith(PART_SUFFIX):
-            with suppress(FileNotFoundError):
+    for found in filter(is_part, os.listdir(directory)):
+        same_name = len(found) == length and found.startswith(f".{leaf}.")
+        with suppress(FileNotFoundError):
+            if same_name or _writer_is_gone(found, directory):
                 os.unlink(found, dir_fd=directory)
+
+
+def _writer_is_gone(part: str, directory: int) -> bool:
+    """Tell whether nobody holds a part's lock; False where that cannot be told, as on a file system without locks."""
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:
+        return False
+    try:
+        return _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, however that happens; False when it is locked already, or cannot be."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _entries(directory: int) -> list[os.DirEntry[str]]:
