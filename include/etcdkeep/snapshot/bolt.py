@@ -23,7 +23,7 @@ _META = Struct("<IIIIQQQQQQ")
 _META_AT = PAGE_HEADER.size
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _PAGE_SIZES = tuple(1024 << shift for shift in range(7))
-_WINDOW_BYTES = 16 << 20
+_WINDOW_BYTES = 8 << 20
 _FAULT_AROUND_BYTES = 64 << 10
 """What Linux maps at once around the page that is touched."""
 _DROP = getattr(mmap, "MADV_DONTNEED", None)

@@ -20,7 +20,7 @@ from etcdkeep.snapshot.scan import EncryptionUse, RecordScan
 from etcdkeep.snapshot.tree import Leaf, Problems, TreeWalk, read_entries, shown
 
 _PROBLEM_LIMIT = 100
-_HASH_WINDOW_BYTES = 16 << 20
+_HASH_WINDOW_BYTES = 8 << 20
 
 Progress = Callable[[int, int], None]
 """Called now and then with bytes done and bytes in all."""

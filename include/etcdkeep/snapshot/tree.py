@@ -30,7 +30,7 @@ _BUCKET_FLAG = 1
 MAX_DEPTH = 64
 _MAX_KEY_BYTES = 32768
 _MAX_LEAF_BYTES = 128 << 20
-_WINDOW_BYTES = 16 << 20
+_WINDOW_BYTES = 8 << 20
 
 Leaf: TypeAlias = tuple[int, int, int, bytes]
 """
@@ -94,7 +94,7 @@ class TreeWalk:
     Visits the pages of the buckets of one file, each at most once.
 
     :param problems: Takes what is wrong; a damaged page is left out of the walk.
-    :param progress: Called with the bytes walked so far, about every 16 MiB.
+    :param progress: Called with the bytes walked so far, about every 8 MiB.
     """
 
     def __init__(self, image: Image, problems: Problems, progress: Callable[[int], None] | None = None) -> None:

@@ -14,8 +14,11 @@ from tests.damaged_snapshots import sample
 from tests.snapshots import Edit, Put, make_records, make_snapshot, seal
 
 SOUND = sample()
-INLINE = make_snapshot(make_records([Put(b"/a", b"1"), Put(b"/b", b"2")]), page_size=1024)
-LIMIT_S = 10.0
+FILES = {
+    "deep": SOUND,
+    "inline": make_snapshot(make_records([Put(b"/a", b"1"), Put(b"/b", b"2")]), page_size=1024),
+}
+LIMIT_CPU_S = 10.0
 
 edges = st.sampled_from([0, 1, 2, 3, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
 numbers = st.one_of(edges, st.integers(0, 2**64 - 1))
@@ -23,7 +26,7 @@ numbers = st.one_of(edges, st.integers(0, 2**64 - 1))
 
 def read_everything(data):
     """Use the whole interface; return the report of the check, or None when the file was refused."""
-    started = time.monotonic()
+    started = time.process_time()
     report = None
     with tempfile.TemporaryFile() as file:
         file.write(data)
@@ -45,35 +48,45 @@ def read_everything(data):
                         continue
         except EtcdkeepError:
             pass
-    assert time.monotonic() - started < LIMIT_S
+    assert time.process_time() - started < LIMIT_CPU_S
     return report
 
 
-@st.composite
-def overwritten(draw):
-    """A sound file with some bytes overwritten, mostly where the structure is; and whether it was sealed again."""
-    image = bytearray(draw(st.sampled_from([SOUND, INLINE]))[:-32])
-    for _ in range(draw(st.integers(1, 6))):
-        page = draw(st.integers(0, len(image) // 1024 - 1))
-        offset = page * 1024 + draw(st.one_of(st.integers(0, 80), st.integers(0, 1016)))
-        width = draw(st.sampled_from([1, 2, 4, 8]))
-        image[offset : offset + width] = (draw(numbers) % 2 ** (8 * width)).to_bytes(width, "little")
+overwrites = st.lists(
+    st.tuples(
+        st.integers(0, 2**20),
+        st.one_of(st.integers(0, 80), st.integers(0, 1016)),
+        st.sampled_from([1, 2, 4, 8]),
+        numbers,
+    ),
+    min_size=1,
+    max_size=6,
+)
+"""Page, offset in it, width and number: mostly where the structure is."""
+
+
+def overwritten(sound, changes):
+    """The image of a file with numbers written over its bytes."""
+    image = bytearray(sound[:-32])
+    for page, offset, width, number in changes:
+        start = page * 1024 % len(image) + offset
+        image[start : start + width] = (number % 2 ** (8 * width)).to_bytes(width, "little")
     return bytes(image)
 
 
-@settings(deadline=None, max_examples=400)
-@given(overwritten())
-def test_overwritten_bytes_under_a_new_trailer(image):
-    read_everything(seal(image))
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(FILES)), overwrites)
+def test_overwritten_bytes_under_a_new_trailer(name, changes):
+    read_everything(seal(overwritten(FILES[name], changes)))
 
 
 @settings(deadline=None, max_examples=100)
-@given(overwritten())
-def test_no_changed_byte_passes_under_the_old_trailer(image):
-    for sound in (SOUND, INLINE):
-        if len(image) == len(sound) - 32 and image != sound[:-32]:
-            report = read_everything(image + sound[-32:])
-            assert report is None or not report.ok
+@given(st.sampled_from(sorted(FILES)), overwrites)
+def test_no_changed_byte_passes_under_the_old_trailer(name, changes):
+    sound = FILES[name]
+    image = overwritten(sound, changes)
+    report = read_everything(image + sound[-32:])
+    assert report is None or report.ok == (image == sound[:-32])
 
 
 @settings(deadline=None, max_examples=100)
