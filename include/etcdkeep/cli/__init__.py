@@ -34,6 +34,7 @@ EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (
     (
         (
             errors.SnapshotDamaged,
+            errors.ValueDamaged,
             errors.SealError,
             errors.ObjectDamaged,
             errors.SignatureInvalid,

@@ -128,9 +128,9 @@ def _since(source: Source, cluster: str | None, selection: Selection, failures: 
 
 
 def _live_site(source: Source, cluster: str | None) -> Site:
-    from etcdkeep.cli.common import open_cluster
-
     if cluster:
+        from etcdkeep.cli.common import open_cluster
+
         return open_cluster(cluster)
     if source.site is None:
         raise click.UsageError(f"{source.name} is a plain file: name the configured cluster with --cluster.")
