@@ -29,14 +29,17 @@ class Kube:
     One API server, one client certificate.
 
     :param stem: ``<stem>.crt`` and ``<stem>.key`` are the client's.
+    :param agent: The program that it plays; owner of the fields that it sets.
     """
 
-    def __init__(self, server: str, ca: Path, stem: Path) -> None:
+    def __init__(self, server: str, ca: Path, stem: Path, agent: str) -> None:
         self.server = server
         context = ssl.create_default_context(cafile=str(ca))
         context.load_cert_chain(stem.with_suffix(".crt"), stem.with_suffix(".key"))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0), timeout=aiohttp.ClientTimeout(total=REQUEST_S)
+            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+            headers={"User-Agent": agent},
         )
 
     async def close(self) -> None:

@@ -40,13 +40,14 @@ class Kubelet:
         self.changed = asyncio.Event()
         self.environment = python_env() | {"LAB_DIR": lab_dir, "LAB_CLUSTER": cluster.name, "LAB_NODE": node.name}
         server = f"https://{node.address}:{cluster.api_port}"
-        self.kube = Kube(server, node.pki / "ca.crt", node.root / "var/lib/kubelet/pki/kubelet-client")
+        self.kube = Kube(server, node.pki / "ca.crt", node.root / "var/lib/kubelet/pki/kubelet-client", "kubelet")
         self.probes = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         self.informer = Informer(self.kube, "/api/v1/pods", self.changed, fieldSelector=f"spec.nodeName={node.name}")
         self.workers: dict[str, PodWorker] = {}
         self._manifests: dict[str, tuple[int, dict[str, Any] | None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._node_uid = ""
+        self._state = ""
 
     def start(self) -> None:
         self.node.run.mkdir(parents=True, exist_ok=True)
@@ -80,10 +81,12 @@ class Kubelet:
     def _obey(self) -> None:
         """Follow ``systemctl``, which writes run/kubelet.want and waits for run/kubelet.state."""
         wanted = (self.node.run / "kubelet.want").read_text().strip()
-        if (wanted == "active") != self.active.is_set() or not (self.node.run / "kubelet.state").exists():
-            self.active.set() if wanted == "active" else self.active.clear()
-            write_atomic(self.node.run / "kubelet.state", f"{wanted}\n")
-            self.changed.set()
+        if wanted == self._state or wanted not in ("active", "inactive"):
+            return
+        self._state = wanted
+        self.active.set() if wanted == "active" else self.active.clear()
+        write_atomic(self.node.run / "kubelet.state", f"{wanted}\n")
+        self.changed.set()
 
     def _reconcile(self) -> None:
         wanted = dict((*self._static_pods(), *self._bound_pods()))

@@ -120,6 +120,7 @@ def _user_etcd(layout: Layout, root: Path) -> dict[str, Any]:
         f"--listen-client-urls={client},https://127.0.0.1:{ports['skiff_etcd']}", f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=kube-etcd-0={peer}",
         "--initial-cluster-token=etcd-cluster-1", f"--quota-backend-bytes={QUOTA_BYTES}",
+        "--log-level=error",
         f"--listen-metrics-urls=http://{SKIFF_ADDRESS}:{ports['skiff_metrics']}",
     ]  # fmt: skip
     container = {

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import uvloop
@@ -25,6 +25,9 @@ from lab.hosts import HOST_KEY_KINDS
 from lab.layout import JUMP_ADDRESS, SSH_USER, Layout, Node
 from lab.runtime import exit_code, reserve_view, spawn
 from lab.tools import python_env
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 CHUNK_BYTES = 256 * 1024
 WATCH_EVERY_S = 0.05
@@ -105,9 +108,7 @@ class Listener:
             listening.setblocking(False)
             while True:
                 connection, _ = await loop.sock_accept(listening)
-                task = asyncio.create_task(self._serve(connection))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(self._serve(connection))
 
     async def _serve(self, connection: socket.socket) -> None:
         name = self.host.name
@@ -135,13 +136,19 @@ class Listener:
         await server.wait_closed()
         self._connections.discard(server)
 
-    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         if process.command is None or self.host.node is None:
             process.stderr.write(b"This account runs single commands only.\n")
             process.exit(1)
             return
         fault = self._faults.take("ssh", self.host.name, process.command, *STREAM_ACTIONS, "sudo")
-        await Command(process, self.host.node, process.command, Tap(fault)).run()
+        self._begin(Command(process, self.host.node, process.command, Tap(fault)).run())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task that outlives the connection it came from, as a command does."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class Command:

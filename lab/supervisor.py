@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -74,7 +75,7 @@ class Supervisor:
         for relay in self._cluster_relays(cluster):
             await relay.start()
             self._relays.append(relay)
-        kube = Kube(cluster.server, cluster.nodes[0].pki / "ca.crt", cluster.root / "admin")
+        kube = Kube(cluster.server, cluster.nodes[0].pki / "ca.crt", cluster.root / "admin", "kube-controller-manager")
         self._clients.append(kube)
         await _until_ready(kube)
         first = cluster.nodes[0]
@@ -90,7 +91,7 @@ class Supervisor:
 
     async def _start_skiff(self) -> None:
         server = f"https://{SKIFF_ADDRESS}:{self.layout.ports['skiff_api']}"
-        kube = Kube(server, self.layout.skiff / "api/ca.crt", self.layout.skiff / "admin")
+        kube = Kube(server, self.layout.skiff / "api/ca.crt", self.layout.skiff / "admin", "kubectl-create")
         self._clients.append(kube)
         await _until_ready(kube)
         root_ca = (self.layout.skiff / "api/ca.crt").read_text()
@@ -158,6 +159,15 @@ def main(root: Path) -> None:
     reserve_view()
     layout = Layout.load_or_create(root)
     (layout.root / "run").mkdir(exist_ok=True)
+    with open(layout.root / "run/lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another supervisor runs {layout.root}")
+        _run_locked(layout)
+
+
+def _run_locked(layout: Layout) -> None:
     write_atomic(layout.root / "run/state", "starting")
     end_leftovers(layout)
     Faults(layout.root).clear()

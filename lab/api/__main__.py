@@ -99,7 +99,7 @@ async def make_namespaces(registry: Registry) -> None:
     namespaces = next(resource for resource in BUILT_IN if resource.kind == "Namespace")
     for name in NAMESPACES:
         if await registry.store.get(namespaces.key("", name)) is None:
-            await registry.create(namespaces, "", {"metadata": {"name": name}}, dry=False)
+            await registry.create(namespaces, "", {"metadata": {"name": name}}, manager="kube-apiserver")
 
 
 async def renew_master_lease(store: Store, address: str) -> None:

@@ -14,6 +14,7 @@ import os
 import subprocess
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ class _Process:
             stdin=pipe if wanted.stdin else subprocess.DEVNULL, stdout=pipe, stderr=pipe, pipesize=BUFFER_BYTES,
         )  # fmt: skip
         for channel, file in ((STDOUT, child.stdout), (STDERR, child.stderr)):
-            transport, _ = await loop.connect_read_pipe(lambda channel=channel: _Output(self, channel), file)
+            transport, _ = await loop.connect_read_pipe(partial(_Output, self, channel), file)
             self._outputs.append(transport)
         if child.stdin is not None:
             self.stdin, _ = await loop.connect_write_pipe(lambda: self.input, child.stdin)

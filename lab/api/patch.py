@@ -1,4 +1,4 @@
-"""The four kinds of PATCH: JSON patch, merge patch, strategic merge patch and (simplified) server-side apply."""
+"""The kinds of PATCH: JSON patch, merge patch and strategic merge patch; server-side apply is in ``managed``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def apply_patch(content_type: str, body: bytes, current: dict[str, Any]) -> dict
     target = copy.deepcopy(current)
     kind = content_type.partition(";")[0].strip()
     try:
-        patch = yaml.safe_load(body) if kind == APPLY else json.loads(body)
-    except (ValueError, yaml.YAMLError) as err:
+        patch = json.loads(body)
+    except ValueError as err:
         raise bad_request(f"error decoding patch: {err}") from err
     if kind == "application/json-patch+json":
         for operation in patch:
@@ -36,9 +36,20 @@ def apply_patch(content_type: str, body: bytes, current: dict[str, Any]) -> dict
         return target
     if kind == "application/merge-patch+json":
         return merge(target, patch)
-    if kind in ("application/strategic-merge-patch+json", APPLY):
+    if kind == "application/strategic-merge-patch+json":
         return strategic(target, patch)
     raise bad_request(f"the body of the request was in an unknown format: {kind}")
+
+
+def read_applied(body: bytes) -> dict[str, Any]:
+    """Return the object of a server-side apply, which may be YAML."""
+    try:
+        wanted = yaml.safe_load(body)
+    except yaml.YAMLError as err:
+        raise bad_request(f"error decoding YAML: {err}") from err
+    if not isinstance(wanted, dict) or "apiVersion" not in wanted or "kind" not in wanted:
+        raise bad_request("invalid object type: apiVersion and kind are required")
+    return wanted
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -79,13 +90,19 @@ def strategic(target: Any, patch: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def merge_key(field: str, items: list[Any]) -> str | None:
+    """Return the key by which the items of a list field are told apart; None where the list is one value."""
+    key = MERGE_KEYS.get(field)
+    if field == "ports":
+        key = "containerPort" if any("containerPort" in item for item in items if isinstance(item, dict)) else "port"
+    return key if items and all(isinstance(item, dict) and key in item for item in items) else None
+
+
 def _merge_list(field: str, target: list[Any], patch: list[Any]) -> list[Any]:
     if field in SETS:
         return [*target, *(item for item in patch if item not in target)]
-    key = MERGE_KEYS.get(field) or ("port" if field == "ports" and any("port" in item for item in patch) else None)
-    if field == "ports" and key is None:
-        key = "containerPort"
-    if key is None or not all(isinstance(item, dict) for item in (*target, *patch)):
+    key = merge_key(field, [*target, *(item for item in patch if item != {"$patch": "replace"})])
+    if key is None:
         return [item for item in patch if item != {"$patch": "replace"}]
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if item.get("$patch") != "replace"]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.api.defaults import now, prepare_create, prepare_update
-from lab.api.patch import APPLY, apply_patch
+from lab.api.managed import apply, track_update
+from lab.api.patch import apply_patch, read_applied
 from lab.api.resources import BUILT_IN, CRDS, Resource, custom_resources
 from lab.api.selectors import matches_fields, matches_labels
-from lab.api.status import ApiError, bad_request, conflict, exists, gone, not_found, plain
+from lab.api.status import ApiError, bad_request, conflict, exists, gone, not_found, plain, too_large
 from lab.api.store import Compacted, Conflict, Store, Stored
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Listing:
     limit: int = 0
     token: str = ""
     revision: int = 0
+    not_older_than: int = 0
 
     def selects(self, obj: dict[str, Any]) -> bool:
         return matches_labels(self.labels, obj) and matches_fields(self.fields, obj)
@@ -64,6 +66,8 @@ class Registry:
         prefix, revision, after = resource.key(namespace), listing.revision, ""
         if listing.token:
             revision, after = _token(listing.token)
+        if listing.not_older_than and listing.not_older_than > (newest := await self.store.revision()):
+            raise too_large(listing.not_older_than, newest)
         items: list[dict[str, Any]] = []
         try:
             while True:
@@ -81,8 +85,17 @@ class Registry:
         kind = resource.list_kind or f"{resource.kind}List"
         return {"kind": kind, "apiVersion": resource.api_version, "metadata": meta, "items": items}
 
-    async def create(self, resource: Resource, namespace: str, obj: dict[str, Any], *, dry: bool) -> dict[str, Any]:
+    async def create(
+        self, resource: Resource, namespace: str, obj: dict[str, Any], *, dry: bool = False, manager: str = ""
+    ) -> dict[str, Any]:
+        """
+        Store a new object.
+
+        :param manager: Who sets its fields; empty where its ``managedFields`` are right already.
+        """
         stored = prepare_create(resource, namespace, obj)
+        if manager:
+            track_update(None, stored, manager, "")
         name = stored["metadata"]["name"]
         if namespace:
             await self._check_namespace(namespace, name, resource)
@@ -99,7 +112,7 @@ class Registry:
 
     async def update(
         self, resource: Resource, namespace: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]],
-        *, subresource: str = "", dry: bool = False,
+        *, subresource: str = "", dry: bool = False, manager: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """
         Write what `change` makes of the object; when it carries no resourceVersion, over concurrent changes too.
@@ -114,6 +127,8 @@ class Registry:
             if claimed not in (None, "", str(item.revision)):
                 raise conflict(resource, name)
             stored = prepare_update(resource, _without_revision(old), new, subresource)
+            if manager and _unmanaged(stored) != _unmanaged(old):
+                track_update(old, stored, manager, subresource)
             if stored == _without_revision(old) or dry:
                 return _with_revision(stored, item.revision)
             try:
@@ -127,19 +142,29 @@ class Registry:
         raise conflict(resource, name)
 
     async def patch(
-        self, resource: Resource, namespace: str, name: str, content_type: str, body: bytes, *, subresource: str, dry: bool
-    ) -> tuple[dict[str, Any], bool]:  # fmt: skip
-        """Apply a PATCH; server-side apply may create. Returns the object and whether it is new."""
-        applies = content_type.startswith(APPLY) and not subresource
-        if applies and await self.store.get(resource.key(namespace, name)) is None:
-            obj = apply_patch(content_type, body, {})
-            return await self.create(resource, namespace, obj, dry=dry), True
+        self, resource: Resource, namespace: str, name: str, content_type: str, body: bytes,
+        *, subresource: str = "", dry: bool = False, manager: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Apply a JSON, merge or strategic merge patch."""
 
         def change(old: dict[str, Any]) -> dict[str, Any]:
             base = old if b"resourceVersion" in body else _without_revision(old)
             return apply_patch(content_type, body, base)
 
-        return await self.update(resource, namespace, name, change, subresource=subresource, dry=dry), False
+        return await self.update(resource, namespace, name, change, subresource=subresource, dry=dry, manager=manager)
+
+    async def apply(
+        self, resource: Resource, namespace: str, name: str, body: bytes, *, manager: str, force: bool, dry: bool
+    ) -> tuple[dict[str, Any], bool]:
+        """Server-side apply; returns the object and whether it is new."""
+        wanted = read_applied(body)
+        if await self.store.get(resource.key(namespace, name)) is None:
+            return await self.create(resource, namespace, apply(None, wanted, manager, force=force), dry=dry), True
+
+        def change(old: dict[str, Any]) -> dict[str, Any]:
+            return apply(_without_revision(old), wanted, manager, force=force)
+
+        return await self.update(resource, namespace, name, change, dry=dry), False
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, options: dict[str, Any]
@@ -227,6 +252,11 @@ def _with_revision(obj: dict[str, Any], revision: int) -> dict[str, Any]:
 
 def _without_revision(obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}}
+
+
+def _unmanaged(obj: dict[str, Any]) -> dict[str, Any]:
+    hidden = ("resourceVersion", "managedFields")
+    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key not in hidden}}
 
 
 def _holds(obj: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from aiohttp import web
 from lab.api import discovery
 from lab.api.body import read_body
 from lab.api.exec import choose_container, exec_request, serve_exec
+from lab.api.patch import APPLY
 from lab.api.registry import Listing, Registry, decode
 from lab.api.resources import SCALABLE, Resource
 from lab.api.status import ApiError, bad_request, gone, internal, plain
@@ -74,10 +75,8 @@ class ApiServer:
             self._authenticate(request)
             return await handler(request)
         except ApiError as err:
-            status, headers = err.status(), {}
-            if (seconds := getattr(err, "retry_after_s", None)) is not None:
-                headers["Retry-After"] = str(seconds)
-            return web.json_response(status, status=err.code, headers=headers)
+            headers = {"Retry-After": str(err.retry_after_s)} if err.retry_after_s is not None else {}
+            return web.json_response(err.status(), status=err.code, headers=headers)
         except StoreError as err:
             status = ApiError(500, "", str(err)).status()
             return web.json_response(status, status=500)
@@ -94,7 +93,7 @@ class ApiServer:
         if code == 0 and request.transport is not None:
             request.transport.abort()
         error = plain(code)
-        error.retry_after_s = retry_after_s  # type: ignore[attr-defined]
+        error.retry_after_s = retry_after_s
         raise error
 
     def _authenticate(self, request: web.Request) -> None:
@@ -164,7 +163,7 @@ class ApiServer:
         query = request.query
         listing = Listing(
             query.get("labelSelector", ""), query.get("fieldSelector", ""), int(query.get("limit", 0)),
-            query.get("continue", ""), _exact_revision(query),
+            query.get("continue", ""), *_revisions(query),
         )  # fmt: skip
         if request.method == "GET" and query.get("watch") in ("true", "1"):
             return await self._watch(request, target, listing)
@@ -173,7 +172,9 @@ class ApiServer:
             return self._answer(request, target.resource, found)
         if request.method == "POST":
             body = read_body(await request.read())
-            created = await self.registry.create(target.resource, target.namespace, body, dry="dryRun" in query)
+            created = await self.registry.create(
+                target.resource, target.namespace, body, dry="dryRun" in query, manager=_manager(request)
+            )
             return self._answer(request, target.resource, created, 201)
         if request.method == "DELETE":
             found = await self.registry.list(target.resource, target.namespace, listing)
@@ -192,12 +193,12 @@ class ApiServer:
             return self._answer(request, resource, await self.registry.get(resource, namespace, name))
         if request.method == "PUT":
             body = read_body(await request.read())
-            updated = await self.registry.update(resource, namespace, name, lambda _: body, dry=dry)
+            updated = await self.registry.update(
+                resource, namespace, name, lambda _: body, dry=dry, manager=_manager(request)
+            )
             return self._answer(request, resource, updated)
         if request.method == "PATCH":
-            patched, new = await self.registry.patch(
-                resource, namespace, name, request.content_type, await request.read(), subresource="", dry=dry
-            )
+            patched, new = await self._patched(request, target, dry=dry)
             return self._answer(request, resource, patched, 201 if new else 200)
         if request.method == "DELETE":
             options = read_body(await request.read())
@@ -211,6 +212,13 @@ class ApiServer:
                 {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
             )
         raise plain(405)
+
+    async def _patched(self, request: web.Request, target: Target, *, dry: bool) -> tuple[dict[str, Any], bool]:
+        where, body, manager = (target.resource, target.namespace, target.name), await request.read(), _manager(request)
+        if request.content_type == APPLY:
+            force = request.query.get("force") == "true"
+            return await self.registry.apply(*where, body, manager=manager, force=force, dry=dry)
+        return await self.registry.patch(*where, request.content_type, body, dry=dry, manager=manager), False
 
     async def _delete(
         self, resource: Resource, namespace: str, name: str, options: dict[str, Any]
@@ -233,7 +241,9 @@ class ApiServer:
                 content = request.content_type if request.method == "PATCH" else "application/merge-patch+json"
                 wanted = read_body(await request.read()) if content != "application/json-patch+json" else {}
                 replicas = wanted.get("spec", {}).get("replicas", 0)
-                await self.registry.update(resource, namespace, name, lambda old: _scaled(old, replicas))
+                await self.registry.update(
+                    resource, namespace, name, lambda old: _scaled(old, replicas), manager=_manager(request)
+                )
             return web.json_response(_scale(await self.registry.get(resource, namespace, name)))
         raise plain(404)
 
@@ -243,10 +253,12 @@ class ApiServer:
             return self._answer(request, target.resource, await self.registry.get(*where))
         if request.method == "PATCH":
             body = await request.read()
-            result, _ = await self.registry.patch(*where, request.content_type, body, subresource=sub, dry=False)
+            result = await self.registry.patch(
+                *where, request.content_type, body, subresource=sub, manager=_manager(request)
+            )
         else:
             new = read_body(await request.read())
-            result = await self.registry.update(*where, lambda _: new, subresource=sub)
+            result = await self.registry.update(*where, lambda _: new, subresource=sub, manager=_manager(request))
         return self._answer(request, target.resource, result)
 
     async def _pod_stream(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -327,9 +339,16 @@ def _wants_table(request: web.Request) -> bool:
     return "as=Table" in request.headers.get("Accept", "").split(",")[0]
 
 
-def _exact_revision(query: Any) -> int:
-    exact = query.get("resourceVersionMatch") == "Exact"
-    return int(query.get("resourceVersion") or 0) if exact else 0
+def _revisions(query: Any) -> tuple[int, int]:
+    """Return the revision that a list is wanted at exactly, and the one that it may not be older than; 0 for none."""
+    revision = int(query.get("resourceVersion") or 0)
+    return (revision, 0) if query.get("resourceVersionMatch") == "Exact" else (0, revision)
+
+
+def _manager(request: web.Request) -> str:
+    """Return who sets fields: as the client says, else its program's name."""
+    program = request.headers.get("User-Agent", "unknown").partition("/")[0]
+    return request.query.get("fieldManager") or program
 
 
 def _visible(change: Change, listing: Listing) -> tuple[str, dict[str, Any]]:

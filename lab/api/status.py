@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 class ApiError(Exception):
     """A request that ends in a Status object."""
 
+    retry_after_s: int | None = None
+
     def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
@@ -61,6 +63,13 @@ def internal(message: str) -> ApiError:
 
 def gone(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
+
+
+def too_large(wanted: int, current: int) -> ApiError:
+    """Say that a client has seen a later state than etcd holds: it was restored."""
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    message = f"Timeout: Too large resource version: {wanted}, current: {current}"
+    return ApiError(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})
 
 
 REASONS = {

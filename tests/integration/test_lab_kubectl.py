@@ -147,6 +147,35 @@ class TestWriting:
         harbor.kubectl(*server_side, stdin=DEPLOYMENT.encode())
         assert len(get(harbor, "deployments", "-n", namespace)["items"]) == 1
 
+    def test_server_side_apply_knows_owners(self, harbor: ClusterHandle, namespace: str) -> None:
+        apply = ("-n", namespace, "apply", "--server-side", "--field-manager=etcdkeep", "-f", "-")
+        harbor.kubectl(*apply, stdin=DEPLOYMENT.encode())
+        harbor.kubectl("-n", namespace, "scale", "deployment", "api", "--replicas=3")
+        refused = harbor.kubectl(*apply, stdin=DEPLOYMENT.encode(), check=False)
+        assert b"conflict" in refused.stderr
+        assert b".spec.replicas" in refused.stderr
+        without = DEPLOYMENT.replace("  replicas: 1\n", "").replace('{name: A, value: "1"}, ', "")
+        harbor.kubectl(*apply, stdin=without.encode())
+        spec = get(harbor, "deployment", "api", "-n", namespace)["spec"]
+        assert spec["replicas"] == 3
+        assert spec["template"]["spec"]["containers"][0]["env"] == [{"name": "B", "value": "2"}]
+        harbor.kubectl(*apply, "--force-conflicts", stdin=DEPLOYMENT.encode())
+        assert get(harbor, "deployment", "api", "-n", namespace)["spec"]["replicas"] == 1
+
+    def test_fields_have_managers(self, harbor: ClusterHandle, namespace: str) -> None:
+        harbor.kubectl("-n", namespace, "create", "configmap", "c", "--from-literal=a=1")
+        harbor.kubectl("-n", namespace, "label", "configmap", "c", "x=y")
+        managed = get(harbor, "configmap", "c", "-n", namespace, "--show-managed-fields")["metadata"]["managedFields"]
+        owned = {entry["manager"]: entry["fieldsV1"] for entry in managed}
+        assert owned == {
+            "kubectl-create": {"f:data": {"f:a": {}}},
+            "kubectl-label": {"f:metadata": {"f:labels": {"f:x": {}}}},
+        }
+
+    def test_later_than_now_is_too_large(self, harbor: ClusterHandle) -> None:
+        failed = harbor.kubectl("get", "--raw", "/api/v1/nodes?resourceVersion=99999999", check=False)
+        assert b"Too large resource version" in failed.stderr
+
     def test_create_twice_conflicts(self, harbor: ClusterHandle, namespace: str) -> None:
         harbor.kubectl("-n", namespace, "create", "-f", "-", stdin=DEPLOYMENT.encode())
         failed = harbor.kubectl("-n", namespace, "create", "-f", "-", stdin=DEPLOYMENT.encode(), check=False)
