@@ -62,4 +62,7 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """Return a result as a table of the page."""
     lines = ["| figure | measured | target | reached |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {row.what} | {row.value} | {row.target} | {row.verdict} |" for row in rows)])
+    for row in rows:
+        cells = (cell.replace("|", "\\|") for cell in (row.what, row.value, row.target, row.verdict))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""
+Backups through Airflow: one run of harbor, and fifty clusters at once.
+
+A task's own work is the time inside ``execute``: in its log, from the end of Airflow's group ``Pre Execute`` to the begin of
+``Post Execute``. What else a run takes is Airflow's: scheduling, starting processes, parsing the DAG file, keeping state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from bench.report import Row
+from bench.site import filled_lab
+from demo.airflow import Airflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.site import Site as LabSite
+
+ORCHESTRATION_MAX_S = 10
+MEMORY_MAX_MIB = 4096
+RUNS = 3
+CLUSTERS = 50
+PARALLELISM = 4
+"""Two tasks a core."""
+
+SAMPLE_S = 0.5
+PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+FIFTY_TIMEOUT_S = 3600
+
+
+def one_run(folder: Path) -> list[Row]:
+    """Back up harbor a few times, one run after the other, and return the rows of the median."""
+    with filled_lab(folder) as lab, _running_airflow(folder, lab, ["harbor"]) as airflow:
+        runs = [_run(airflow, "backup__harbor") for _ in range(RUNS + 1)][1:]  # the first warms caches
+    wall_s, work_s = sorted(runs, key=lambda run: run[0] - run[1])[RUNS // 2]
+    rest_s = wall_s - work_s
+    return [
+        Row("one backup of harbor, from start to end of the run", f"{wall_s:.1f} s"),
+        Row("its tasks' own work", f"{work_s:.1f} s"),
+        Row("the rest: orchestration", f"{rest_s:.1f} s", f"< {ORCHESTRATION_MAX_S} s", rest_s < ORCHESTRATION_MAX_S),
+    ]
+
+
+def fifty(folder: Path) -> list[Row]:
+    """Trigger fifty clusters' backups together and return the rows."""
+    names = [f"harbor-{number:02d}" for number in range(CLUSTERS)]
+    with filled_lab(folder) as lab, _running_airflow(folder, lab, names) as airflow:
+        dags = [f"backup__{name}" for name in names]
+        _wait_until_known(airflow, dags)
+        with _watched_memory(int((airflow.home / "airflow.pid").read_text())) as peaks:
+            began = time.monotonic()
+            runs = {dag: airflow.trigger(dag) for dag in dags}
+            states = [airflow.wait(dag, run_id, FIFTY_TIMEOUT_S)["state"] for dag, run_id in runs.items()]
+            took_s = time.monotonic() - began
+        tasks = [task for dag, run_id in runs.items() for task in airflow.tasks(dag, run_id).values()]
+    good = states.count("success")
+    failed = sum(task["state"] != "success" for task in tasks)
+    again = sum(task["try_number"] > 1 for task in tasks)
+    return [
+        Row(f"{CLUSTERS} clusters triggered together: runs that succeed", f"{good}", f"{CLUSTERS}", good == CLUSTERS),
+        Row(f"tasks that failed, of {len(tasks)}", f"{failed}, {again} needed another try", "0", failed == 0),
+        Row(f"from the first trigger to the last end, {PARALLELISM} tasks at a time", f"{took_s:.0f} s"),
+        Row(
+            "peak memory of task processes, in sum",
+            f"{peaks['tasks']:.0f} MiB",
+            f"< {MEMORY_MAX_MIB} MiB",
+            peaks["tasks"] < MEMORY_MAX_MIB,
+        ),
+        Row("the same with the executor's workers, scheduler, DAG processor and API", f"{peaks['all']:.0f} MiB"),
+    ]
+
+
+@contextmanager
+def _running_airflow(folder: Path, lab: LabSite, names: list[str]) -> Iterator[Airflow]:
+    """Run an Airflow of its own on a configuration of so many clusters, all of them harbor."""
+    document = yaml.safe_load(lab.config.read_text())
+    harbor = next(entry for entry in document["clusters"] if entry["name"] == "harbor")
+    changed = {"repository": (folder / "airflow-repository").as_uri(), "schedule": None}
+    document["clusters"] = [{**harbor, **changed, "name": name} for name in names]
+    home = folder / f"airflow-{len(names)}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    config = home / "clusters.yaml"
+    config.write_text(yaml.safe_dump(document))
+    airflow = Airflow(home, config, parallelism=PARALLELISM)
+    try:
+        airflow.start()
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def _wait_until_known(airflow: Airflow, dags: list[str]) -> None:
+    deadline = time.monotonic() + 300
+    while any(known := [dag for dag in dags if not _is_known(airflow, dag)]):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Airflow does not know {known[0]} and {len(known) - 1} more")
+        time.sleep(1)
+
+
+def _is_known(airflow: Airflow, dag: str) -> bool:
+    return bool(airflow.call("GET", f"/dags?dag_id_pattern={dag}")["total_entries"])
+
+
+@contextmanager
+def _watched_memory(standalone: int) -> Iterator[dict[str, float]]:
+    """Sample the resident sets of Airflow's processes, and give the peaks of their sums in MiB."""
+    peaks = {"tasks": 0.0, "all": 0.0}
+    stop = Event()
+
+    def watch() -> None:
+        while not stop.wait(SAMPLE_S):
+            for kind, now in _resident_mib(standalone).items():
+                peaks[kind] = max(peaks[kind], now)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _resident_mib(standalone: int) -> dict[str, float]:
+    """Return the resident sets' sum of all below `standalone`, and of those that run a task: pages they share count for each."""
+    parents, sizes, leaders = {}, {}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * PAGE_MIB
+        except (OSError, IndexError):  # it has ended meanwhile
+            continue
+        parents[int(folder.name)] = int(fields[1])
+        if int(fields[2]) == int(folder.name):
+            leaders.add(int(folder.name))
+    ours = {pid for pid in parents if standalone in _ancestors(pid, parents)}
+    # Airflow makes the process that runs a task leader of a group of its own.
+    tasks = {pid for pid in ours if leaders & ({pid} | _ancestors(pid, parents)) & ours}
+    return {"tasks": sum(sizes[pid] for pid in tasks), "all": sum(sizes[pid] for pid in ours)}
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> set[int]:
+    found: set[int] = set()
+    while (pid := parents.get(pid, 0)) and pid not in found:
+        found.add(pid)
+    return found
+
+
+def _run(airflow: Airflow, dag: str) -> tuple[float, float]:
+    """Return the run's wall time and its tasks' own work, in seconds."""
+    run_id = airflow.trigger(dag)
+    run = airflow.wait(dag, run_id)
+    if run["state"] != "success":
+        raise RuntimeError(f"{dag} {run_id} ended as {run['state']}")
+    work_s = sum(execute_s(airflow.log_text(dag, run_id, task)) for task in airflow.tasks(dag, run_id))
+    return (_time(run["end_date"]) - _time(run["start_date"])).total_seconds(), work_s
+
+
+def execute_s(log: str) -> float:
+    """Return the seconds inside ``execute`` by one task's log."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    begins = next(line for line in lines if line["event"] == "::endgroup::")
+    ends = next(line for line in lines if line["event"] == "::group::Post Execute")
+    return (_time(ends["timestamp"]) - _time(begins["timestamp"])).total_seconds()
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
