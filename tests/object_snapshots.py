@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.kubernetes_values import Recorded, control_plane, envelope, message
+from tests.kubernetes_values import control_plane, envelope, message
 from tests.snapshots import Put, make_snapshot, record_value, revision_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def recorded_snapshot() -> bytes:
-    """Return a snapshot of the recorded values of a real control plane, each at its own revision."""
-    return make_snapshot(sorted((revision_key(each.mod_revision), _record(each)) for each in control_plane()))
+def recorded_snapshot(*more: tuple[int, Put]) -> bytes:
+    """Return a snapshot of the recorded values of a real control plane, each at its own revision, and of more puts."""
+    puts = [*((each.mod_revision, Put(each.key, each.stored)) for each in control_plane()), *more]
+    return make_snapshot(sorted((revision_key(main), record_value(put, main)) for main, put in puts))
 
 
 def config_map(name: str, namespace: str = "shop", *, uid: str = "", labels: Mapping[str, str] | None = None) -> bytes:
@@ -42,7 +43,3 @@ def _named(filled: Any, name: str, namespace: str, uid: str, labels: Mapping[str
     for label, value in (labels or {}).items():
         filled.f1.f11[label] = value
     return bytes(filled.SerializeToString())
-
-
-def _record(each: Recorded) -> bytes:
-    return record_value(Put(each.key, each.stored), each.mod_revision)

@@ -222,8 +222,8 @@ class Failures:
         :raises EtcdkeepError: of the first one's kind, but of a damaged value's where there is one.
         """
         for err in self._errors[:_SHOWN_FAILURES]:
-            click.echo(f"left out: {err}", err=True)
+            click.echo(f"not read: {err}", err=True)
         if self._errors:
             kinds = [type(err) for err in self._errors]
             kind = ValueDamaged if ValueDamaged in kinds else kinds[0]
-            raise kind(f"{len(self._errors)} time(s) something is left out; the first are told above.")
+            raise kind(f"the answer is not whole: {len(self._errors)} thing(s) could not be read, the first are named above.")

@@ -7,74 +7,17 @@ import tempfile
 
 import pytest
 
-from etcdkeep.errors import AccessDenied, NotFound
+from etcdkeep.errors import AccessDenied
 from etcdkeep.objects.decode import decode
 from etcdkeep.objects.entries import stored_entries
 from etcdkeep.objects.labels import parse_selector
 from etcdkeep.objects.live_cluster import LiveCluster
 from etcdkeep.objects.selection import Selection, gather
 from etcdkeep.snapshot import open_snapshot
-from tests.kubernetes_values import control_plane
 from tests.object_snapshots import recorded_snapshot
+from tests.objects_api import AGGREGATED, ObjectsApi, recorded_objects
 
 EVERYTHING = Selection()
-AGGREGATED = "v1.metrics"
-
-
-class Api:
-    """An API server that serves objects; whatever is asked beyond is not there."""
-
-    def __init__(self, objects):
-        self.collections = {
-            "/api/v1/configmaps": [],
-            "/apis/apiregistration.k8s.io/v1/apiservices": [
-                {
-                    "metadata": {"name": AGGREGATED},
-                    "spec": {"group": "metrics.k8s.io", "service": {"name": "metrics"}},
-                }
-            ],
-        }
-        resources = {}
-        for key, each in objects:
-            version, place = each["apiVersion"], key.resource
-            root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-            self.collections.setdefault(f"{root}/{place}", []).append(each)
-            resources.setdefault(version, {})[place] = (each["kind"], bool(key.namespace))
-        resources.setdefault("v1", {})["componentstatuses"] = ("ComponentStatus", False)
-        resources["events.k8s.io/v1"] = {"events": ("Event", True)}
-        resources["metrics.k8s.io/v1"] = {"pods": ("PodMetrics", True)}
-        self.documents = {"/apis": {"groups": []}}
-        for version, listed in resources.items():
-            rows = [
-                {"name": name, "kind": kind, "namespaced": namespaced, "verbs": ["list", "get"]}
-                for name, (kind, namespaced) in listed.items()
-            ]
-            rows.append({"name": "pods/log", "kind": "Pod", "namespaced": True, "verbs": ["get"]})
-            path = f"/apis/{version}" if "/" in version else f"/api/{version}"
-            self.documents[path] = {"resources": rows}
-            if "/" in version:
-                named = {"groupVersion": version}
-                group = {"name": version.split("/")[0], "versions": [named], "preferredVersion": named}
-                self.documents["/apis"]["groups"].append(group)
-        self.refused = set()
-
-    def get(self, path):
-        return self.documents[path]
-
-    def list(self, path, *, label_selector=""):
-        assert "metrics" not in path
-        assert "componentstatuses" not in path
-        if path in self.refused:
-            raise AccessDenied(f"GET {path}: 403")
-        if path not in self.collections:
-            raise NotFound(path)
-        return self.collections[path]
-
-
-def served_objects():
-    from etcdkeep.objects.keys import parse_key
-
-    return [(parse_key(each.key), copy.deepcopy(each.json)) for each in control_plane() if each.json]
 
 
 def changes(api, selection=EVERYTHING):
@@ -97,7 +40,7 @@ def changes(api, selection=EVERYTHING):
 
 
 def test_cluster_that_is_as_it_was_has_no_change():
-    found, live = changes(Api(served_objects()))
+    found, live = changes(ObjectsApi(recorded_objects()))
     assert (found, live.notices, live.failures) == ([], [], [])
 
 
@@ -106,7 +49,7 @@ def named(objects, kind):
 
 
 def test_every_kind_of_change():
-    objects = served_objects()
+    objects = recorded_objects()
     changed, recreated, removed, rewritten = (
         named(objects, kind) for kind in ("Node", "Deployment", "Ingress", "CronJob")
     )
@@ -117,7 +60,7 @@ def test_every_kind_of_change():
     added = copy.deepcopy(named(objects, "ServiceAccount"))
     added["metadata"] |= {"name": "new", "namespace": "shop"}
     key = next(key for key, each in objects if each["kind"] == "ServiceAccount")
-    found, _ = changes(Api([*((k, each) for k, each in objects if each is not removed), (key, added)]))
+    found, _ = changes(ObjectsApi([*((k, each) for k, each in objects if each is not removed), (key, added)]))
     assert sorted(found) == sorted([
         ("changed", "nodes", "", changed["metadata"]["name"]),
         ("recreated", "deployments.apps", "shop", recreated["metadata"]["name"]),
@@ -127,16 +70,16 @@ def test_every_kind_of_change():
 
 
 def test_same_revision_of_another_timeline_is_a_change():
-    objects = served_objects()
+    objects = recorded_objects()
     node = named(objects, "Node")
     node["spec"]["unschedulable"] = True
     node["metadata"]["managedFields"][0]["time"] = "2027-01-01T00:00:00Z"
-    found, _ = changes(Api(objects))
+    found, _ = changes(ObjectsApi(objects))
     assert found == [("changed", "nodes", "", node["metadata"]["name"])]
 
 
 def test_kind_that_may_not_be_listed_is_told_and_not_taken_for_removed():
-    api = Api(served_objects())
+    api = ObjectsApi(recorded_objects())
     api.refused.add("/api/v1/pods")
     found, live = changes(api)
     assert found == []
@@ -144,18 +87,18 @@ def test_kind_that_may_not_be_listed_is_told_and_not_taken_for_removed():
 
 
 def test_kind_that_is_served_no_more_is_removed():
-    objects = [(key, each) for key, each in served_objects() if each["kind"] != "Cluster"]
-    found, live = changes(Api(objects))
+    objects = [(key, each) for key, each in recorded_objects() if each["kind"] != "Cluster"]
+    found, live = changes(ObjectsApi(objects))
     assert {(what, kind) for what, kind, _, _ in found} == {("removed", "clusters.cluster.k8s.io")}
     assert live.notices == ["clusters.cluster.k8s.io: the cluster does not serve this kind"]
 
 
 @pytest.mark.parametrize(("label", "expected"), [("new=yes", 1), ("new=no", 0)])
 def test_added_objects_are_chosen_by_their_labels(label, expected):
-    objects = served_objects()
+    objects = recorded_objects()
     key, account = next((key, each) for key, each in objects if each["kind"] == "ServiceAccount")
     added = copy.deepcopy(account)
     added["metadata"] |= {"name": "new", "labels": {"new": "yes"}}
     selection = Selection(labels=parse_selector(label))
-    found, _ = changes(Api([*objects, (key, added)]), selection)
+    found, _ = changes(ObjectsApi([*objects, (key, added)]), selection)
     assert len(found) == expected
