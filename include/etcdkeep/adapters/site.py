@@ -1,5 +1,6 @@
 """
-One configured cluster with its clients: API, nodes, repository, spool and keys, each opened when first used.
+One configured cluster with its clients: API, nodes, repository, spool and keys, each opened when first used. What speaks
+to an API or a node is imported then too: that takes a second, which a list of backups need not wait for.
 
 Where the keys come from differs (Airflow connections or files); :class:`Credentials` is that difference.
 """
@@ -12,9 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from etcdkeep.adapters.kube import KubeApiClient
-from etcdkeep.adapters.kube_config import open_kubeconfig
-from etcdkeep.adapters.node import NodeTarget, open_node
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from kubernetes.client import ApiClient
 
+    from etcdkeep.adapters.kube import KubeApiClient
+    from etcdkeep.adapters.node import NodeTarget
     from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
     from etcdkeep.ports import CommandRunner
 
@@ -69,6 +69,8 @@ class FileCredentials:
             raise SecretUnavailable(
                 "kubeconfig: in_cluster works only in a pod of the cluster; give a path for the command line."
             )
+        from etcdkeep.adapters.kube_config import open_kubeconfig
+
         return open_kubeconfig(self.secret(ref))
 
 
@@ -84,6 +86,8 @@ class Site:
         """The Kubernetes API."""
         if self.cluster.kubeconfig is None:
             raise ConfigError(f"cluster {self.cluster.name!r} has no kubeconfig.")
+        from etcdkeep.adapters.kube import KubeApiClient
+
         return KubeApiClient(self.credentials.api_client(self.cluster.kubeconfig))
 
     @cached_property
@@ -98,12 +102,16 @@ class Site:
     @contextmanager
     def open_node(self, address: str) -> Iterator[CommandRunner]:
         """Open a shell on a node, through the jump host where one is configured; `address` is host or host:port."""
+        from etcdkeep.adapters.node import open_node
+
         target, jump = self.node_target(address)
         with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
             yield shell
 
     def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
         """Return where a node's SSH is, and the jump host with its key where one is configured."""
+        from etcdkeep.adapters.node import NodeTarget
+
         ssh = self.cluster.ssh
         target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys)
         if ssh.jump is None:
