@@ -34,10 +34,10 @@ def test_the_pure_core_loads_no_client():
 
 
 def test_the_command_line_starts_without_a_client():
-    assert loaded_clients(["etcdkeep.cli", "etcdkeep.__main__"]) == set()
+    assert loaded_clients(["etcdkeep.cli", "etcdkeep.__main__", "etcdkeep.cli.object_set"]) == set()
 
 
-@pytest.mark.parametrize("name", ["etcdkeep.adapters.kube", "etcdkeep.adapters.node", "etcdkeep.adapters.site"])
+@pytest.mark.parametrize("name", ["etcdkeep.adapters.kube", "etcdkeep.adapters.node"])
 def test_the_adapters_load_their_own_and_never_airflow(name):
     found = loaded_clients([name])
     assert found

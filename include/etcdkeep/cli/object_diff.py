@@ -12,26 +12,23 @@ from etcdkeep.cli.object_output import (
     print_columns,
     print_lines,
     print_object,
-    printable,
-    printable_lines,
     resource_name,
 )
 from etcdkeep.cli.object_source import Failures, Source, open_source
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
-from etcdkeep.objects.compare import SIGNS, Side, compare, unified
-from etcdkeep.objects.keys import object_key
-from etcdkeep.objects.labels import labels_of
+from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.objects.compare import SIGNS, compare, unified
+from etcdkeep.objects.find import find_object
 from etcdkeep.objects.live_cluster import LiveCluster
 from etcdkeep.objects.resources import Resource, same_objects
-from etcdkeep.objects.selection import choose_types, gather, of_types
+from etcdkeep.objects.selection import choose_types, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from etcdkeep.adapters.site import Site
+    from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.selection import Selection
-    from etcdkeep.snapshot import Record
 
 Contents = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
 LIVE = "live"
@@ -82,41 +79,43 @@ def diff(
             _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
         else:
             with open_source(after, encryption_file, kubernetes) as other:
-                found = _between(source, other, selection, with_values=output == "diff")
+                found = _between(source, other, selection, failures, with_values=output == "diff")
                 _show(found, output, (source.name, other.name), failures)
     failures.report()
 
 
-def _between(before: Source, after: Source, selection: Selection, *, with_values: bool) -> Iterator[Shown]:
+def _between(
+    before: Source, after: Source, selection: Selection, failures: Failures, *, with_values: bool
+) -> Iterator[Shown]:
     """Yield what differs between two snapshots."""
     with_values = with_values or bool(selection.labels)
-    (old, old_types), (new, new_types) = (
-        gather(((side.entry, side) for side in source.sides(with_values=with_values)), selection)
-        for source in (before, after)
-    )
+    takes = selection.takes
     if selection.kinds:
-        types = choose_types(old_types | new_types, selection.kinds)
-        old, new = of_types(old, types), of_types(new, types)
-    for change in compare((side for _, side in old), (side for _, side in new)):
-        pairs = ((before, change.before), (after, change.after))
-        if not selection.labels or any(_has_labels(source, side, selection) for source, side in pairs):
+        types = {entry[:3] for source in (before, after) for entry in source.entries(with_values=with_values)}
+        wanted = choose_types(types, selection.kinds)
+
+        def takes(entry: Entry) -> bool:
+            return entry[:3] in wanted and selection.takes(entry)
+
+    old, new = partial(before.digests, with_values=with_values), after.digests(with_values=with_values)
+    for change in compare(old, new, takes):
+        sides = (before, change.before), (after, change.after)
+        if any(list(failures.labelled(source, [entry], selection)) for source, entry in sides if entry):
             entry = change.entry
-            revisions = tuple(side.entry.revision if side else 0 for _, side in pairs)
-            yield Shown(change.what, entry.type, entry.namespace, entry.name, revisions, partial(_contents, *pairs))
+            revisions = tuple(each.revision if each else 0 for _, each in sides)
+            yield Shown(change.what, entry.type, entry.namespace, entry.name, revisions, partial(_contents, *sides))
 
 
 def _since(source: Source, cluster: str | None, selection: Selection, failures: Failures) -> Iterator[Shown]:
     """Yield what differs between a snapshot and the running cluster."""
-    api = _live_site(source, cluster).api
-    live: LiveCluster[Record] = LiveCluster(api, lambda _, record: source.decode(record).json)
+    live = LiveCluster(_live_site(source, cluster).api, lambda entry: source.decode(entry).json)
     _tell_other_cluster(source, live.uid())
-    stored, types = gather(source.stored(), selection)
     served = live.served()
     if selection.kinds:
-        types = choose_types(types | {each.resource.names for each in served}, selection.kinds)
-        stored = of_types(stored, types)
-        kinds = {same_objects(Resource(*each)) for each in types}
+        types = {entry[:3] for entry in source.entries(with_values=True)} | {each.resource.names for each in served}
+        kinds = {same_objects(Resource(*each)) for each in choose_types(types, selection.kinds)}
         served = [each for each in served if same_objects(each.resource) in kinds]
+    stored = select(source.entries(with_values=True), selection)
     stored = list(failures.labelled(source, stored, selection))
     for change in live.compare(served, stored, selection):
         contents: Contents = change.before, change.after
@@ -138,10 +137,10 @@ def _live_site(source: Source, cluster: str | None) -> Site:
 
 
 def _tell_other_cluster(source: Source, live_uid: str) -> None:
-    record = source.snapshot.get(object_key("", "namespaces", "", "kube-system"))
-    if record is None:
+    try:
+        uid = source.decode(find_object(source.snapshot, "namespace", "", "kube-system")).json["metadata"].get("uid")
+    except NotFound:
         return
-    uid = source.decode(record).json["metadata"].get("uid")
     if uid != live_uid:
         click.echo(
             f"warning: namespace kube-system has uid {uid} in {source.name} and {live_uid} in the running cluster: "
@@ -150,14 +149,8 @@ def _tell_other_cluster(source: Source, live_uid: str) -> None:
         )
 
 
-def _has_labels(source: Source, side: Side | None, selection: Selection) -> bool:
-    if side is None or side.entry.other:
-        return False
-    return selection.takes_labels(labels_of(source.clear_value(side.record)))
-
-
-def _contents(before: tuple[Source, Side | None], after: tuple[Source, Side | None]) -> Contents:
-    old, new = (source.decode(side.record).json if side else None for source, side in (before, after))
+def _contents(before: tuple[Source, Entry | None], after: tuple[Source, Entry | None]) -> Contents:
+    old, new = (source.decode(entry).json if entry else None for source, entry in (before, after))
     return old, new
 
 
@@ -173,22 +166,22 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
             except (ValueDamaged, SecretUnavailable) as err:
                 failures.add([err])
                 continue
-            click.echo(printable_lines(text), nl=False)
+            print_lines(text.splitlines())
     elif output == "name":
         print_lines(_title(each) for each in found)
     elif output == "json":
         print_object([_json(each) for each in found], "json")
     else:
-        rows = [_row(each) for each in found]
-        if rows:
-            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), rows)
+        every = list(found)
+        if every:
+            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _cells)
         else:
             click.echo("nothing differs", err=True)
 
 
 def _title(shown: Shown) -> str:
-    name = printable(resource_name(shown.resource, shown.name))
-    return f"{SIGNS[shown.what]} {name}" + (f" -n {printable(shown.namespace)}" if shown.namespace else "")
+    name = resource_name(shown.resource, shown.name)
+    return f"{SIGNS[shown.what]} {name}" + (f" -n {shown.namespace}" if shown.namespace else "")
 
 
 def _json(shown: Shown) -> dict[str, Any]:
@@ -198,7 +191,7 @@ def _json(shown: Shown) -> dict[str, Any]:
     return {"change": shown.what, **names, **place, "before": before or None, "after": after or None}
 
 
-def _row(shown: Shown) -> tuple[str, ...]:
+def _cells(shown: Shown) -> tuple[str | int, ...]:
     kind = shown.resource.kind or shown.resource.full_name
-    revisions = (str(revision or "-") for revision in shown.revisions)
-    return SIGNS[shown.what], shown.what, printable(shown.namespace) or "-", kind, printable(shown.name), *revisions
+    revisions = (revision or "-" for revision in shown.revisions)
+    return SIGNS[shown.what], shown.what, shown.namespace or "-", kind, shown.name, *revisions

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from etcdkeep.objects import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.resources import Resource
 
+Item = TypeVar("Item")
 NUMBERS = ("size", "revision", "created", "objects", "before", "after")
 """Columns that are set flush right."""
 _LINES_AT_ONCE = 1000
 _JSON_INDENT = 4
 
 
-def print_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; nothing in it is wrapped or cut."""
-    head = [column.upper() for column in columns]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    cells = [f"{{:{'>' if column in NUMBERS else '<'}{width}}}" for column, width in zip(columns, widths, strict=True)]
-    line = "  ".join(cells).format
-    print_lines(line(*row).rstrip() for row in (head, *rows))
+def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable[[Item], Sequence[str | int]]) -> None:
+    """
+    Print a table; nothing in it is wrapped or cut, and no row is kept.
+
+    :param cells: Gives the cells of a row; asked twice.
+    """
+    widths = [len(column) for column in columns]
+    for item in found:
+        for column, cell in enumerate(cells(item)):
+            width = len(cell) if isinstance(cell, str) else len(str(cell))
+            if width > widths[column]:
+                widths[column] = width
+    line = "  ".join(
+        f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
+    )
+    print_lines([line % tuple(column.upper() for column in columns)])
+    print_lines(line % cells(item) for item in found)
 
 
 def printable(text: str) -> str:
@@ -35,14 +46,9 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
 
 
-def printable_lines(text: str) -> str:
-    """Return a text of several lines that a terminal shows and does not obey."""
-    return "".join(printable(line) + "\n" for line in text.splitlines())
-
-
 def entry_name(entry: Entry) -> str:
     """``pod/web``, ``deployment.apps/web``: what kubectl takes."""
-    return printable(entry.key if entry.other else resource_name(entry.type, entry.name))
+    return entry.key if entry.other else resource_name(entry.type, entry.name)
 
 
 def resource_name(resource: Resource, name: str) -> str:
@@ -104,7 +110,7 @@ def _print_yaml_list(objects: Iterable[dict[str, Any]]) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines as they come."""
+    """Print lines as they come, so that a terminal shows them and does not obey them."""
     waiting: Iterator[str] = iter(lines)
     while block := list(islice(waiting, _LINES_AT_ONCE)):
-        click.echo("\n".join(block))
+        click.echo("\n".join(map(printable, map(str.rstrip, block))))

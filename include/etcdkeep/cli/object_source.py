@@ -14,15 +14,15 @@ import click
 from etcdkeep import naming
 from etcdkeep.cli.object_output import printable
 from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable, ValueDamaged
-from etcdkeep.objects.compare import Side, value_digest
+from etcdkeep.objects.compare import value_digest
 from etcdkeep.objects.decode import NEWEST_KUBERNETES_MINOR, KubernetesObject, decode
 from etcdkeep.objects.decrypt import ENCRYPTED_MARK, AtRestDecrypter
-from etcdkeep.objects.entries import Entry, entries, stored_entries
+from etcdkeep.objects.entries import Entry, entries, entries_and_values
 from etcdkeep.objects.labels import labels_of
-from etcdkeep.snapshot import Record, Snapshot, open_snapshot
+from etcdkeep.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from etcdkeep.adapters.site import Site
     from etcdkeep.encryption import EncryptionConfiguration
@@ -60,48 +60,50 @@ class Source(ABC):
     def configurations(self) -> tuple[EncryptionConfiguration, ...]:
         """The EncryptionConfigurations at hand, read when a value needs them."""
 
-    def entries(self, revision: int | None = None) -> Iterator[tuple[Entry, None]]:
-        """Yield what exists at a revision, out of the index where that will do."""
-        index = self.index
+    def entries(self, revision: int | None = None, *, with_values: bool = False) -> Iterator[Entry]:
+        """
+        Yield what exists at a revision.
+
+        :param with_values: Whether the values will be read too; else the index will do where it can.
+        """
+        index = None if with_values else self.index
         if index is not None and revision in (None, index.header.revision):
-            return ((entry, None) for entry, _ in index)
-        return ((entry, None) for entry in entries(self.snapshot, revision))
+            return (entry for entry, _ in index)
+        return entries(self.snapshot, revision)
 
-    def stored(self, revision: int | None = None) -> Iterator[tuple[Entry, Record]]:
-        """Yield what exists at a revision with the place of its value."""
-        return ((entry, record) for entry, record, _ in stored_entries(self.snapshot, revision))
-
-    def sides(self, *, with_values: bool) -> Iterator[Side]:
-        """Yield what to compare with another state, with the places of the values where they are wanted."""
+    def digests(self, *, with_values: bool = False) -> Iterator[tuple[Entry, str]]:
+        """Yield what exists at the snapshot's revision, each with the digest of its value."""
         index = None if with_values else self.index
         if index is not None:
-            return (Side(entry, digest) for entry, digest in index)
-        found = stored_entries(self.snapshot)
-        return (Side(entry, value_digest(value), record) for entry, record, value in found)
+            return iter(index)
+        return ((entry, value_digest(value)) for entry, value in entries_and_values(self.snapshot))
 
-    def decode(self, record: Record) -> KubernetesObject:
+    def decode(self, entry: Entry) -> KubernetesObject:
         """
-        Return the object of a record.
+        Return an object.
 
+        :param entry: Read with its value.
         :raises ValueDamaged: when it is none.
         :raises SecretUnavailable: when it is encrypted and its key is not at hand.
         """
-        value = self.snapshot.value(record)
-        decrypter = self._decrypter if value.startswith(ENCRYPTED_MARK) else None
+        value = self._value(entry)
         return decode(
-            record.key,
+            entry.key_bytes,
             value,
-            mod_revision=record.revision,
+            mod_revision=entry.revision,
             kubernetes_minor=self.kubernetes_minor,
-            decrypter=decrypter,
+            decrypter=self._decrypter if value.startswith(ENCRYPTED_MARK) else None,
         )
 
-    def clear_value(self, record: Record) -> bytes:
-        """Return the stored value, decrypted where it is encrypted; raises as :meth:`decode`."""
-        value = self.snapshot.value(record)
-        if not value.startswith(ENCRYPTED_MARK):
-            return value
-        return self._decrypter.decrypt(record.key, value)
+    def labels(self, entry: Entry) -> Mapping[str, str]:
+        """Return an object's labels, without decoding the rest of it; otherwise as :meth:`decode`."""
+        value = self._value(entry)
+        if value.startswith(ENCRYPTED_MARK):
+            value = self._decrypter.decrypt(entry.key_bytes, value)
+        return labels_of(value)
+
+    def _value(self, entry: Entry) -> bytes:
+        return self.snapshot.value_at(entry.value_start, entry.size_bytes)
 
     @cached_property
     def _decrypter(self) -> AtRestDecrypter:
@@ -188,13 +190,13 @@ class Failures:
         """Take in what went wrong elsewhere."""
         self._errors += errors
 
-    def decoded(self, source: Source, found: Iterable[tuple[Entry, Record]]) -> Iterator[dict[str, Any]]:
+    def decoded(self, source: Source, found: Iterable[Entry]) -> Iterator[dict[str, Any]]:
         """Yield the objects that can be decoded."""
-        for entry, record in found:
+        for entry in found:
             if entry.other:
                 continue
             try:
-                content = source.decode(record)
+                content = source.decode(entry)
             except (ValueDamaged, SecretUnavailable) as err:
                 self._errors.append(err)
                 continue
@@ -202,16 +204,12 @@ class Failures:
                 click.echo(f"note: {printable(entry.key)}: {notice}", err=True)
             yield content.json
 
-    def labelled(
-        self, source: Source, found: Sequence[tuple[Entry, Record]], selection: Selection
-    ) -> Iterator[tuple[Entry, Record]]:
-        """Yield those whose labels are meant."""
-        for entry, record in found:
+    def labelled(self, source: Source, found: Iterable[Entry], selection: Selection) -> Iterator[Entry]:
+        """Yield what has labels that are meant."""
+        for entry in found:
             try:
-                if not selection.labels or (
-                    not entry.other and selection.takes_labels(labels_of(source.clear_value(record)))
-                ):
-                    yield entry, record
+                if not selection.labels or (not entry.other and selection.takes_labels(source.labels(entry))):
+                    yield entry
             except (ValueDamaged, SecretUnavailable) as err:
                 self._errors.append(err)
 
@@ -226,4 +224,6 @@ class Failures:
         if self._errors:
             kinds = [type(err) for err in self._errors]
             kind = ValueDamaged if ValueDamaged in kinds else kinds[0]
-            raise kind(f"the answer is not whole: {len(self._errors)} thing(s) could not be read, the first are named above.")
+            raise kind(
+                f"the answer is not whole: {len(self._errors)} thing(s) could not be read, the first are named above."
+            )

@@ -14,11 +14,11 @@ from etcdkeep.cli.object_output import (
     print_list,
     print_names,
     print_object,
-    printable,
 )
 from etcdkeep.cli.object_source import Failures, open_source
+from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.find import find_history, find_object
-from etcdkeep.objects.history import versions
+from etcdkeep.objects.history import Version, versions
 from etcdkeep.objects.selection import select
 from etcdkeep.objects.stats import Share, count
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.snapshot import Record
 
+COLUMNS = ("namespace", "kind", "name", "size", "revision")
 _SHOWN_PATHS = 6
 
 
@@ -63,14 +65,15 @@ def list_objects(
     selection = parse_selection(other=other, **chosen)
     with open_source(name, encryption_file, kubernetes) as source:
         if output not in ("json", "yaml") and not selection.labels:
-            _print_entries([entry for entry, _ in select(source.entries(revision), selection)], output)
+            _print_entries(select(source.entries(revision), selection), output)
             return
         failures = Failures()
-        found = list(failures.labelled(source, select(source.stored(revision), selection), selection))
+        meant = select(source.entries(revision, with_values=True), selection)
+        found = list(failures.labelled(source, meant, selection))
         if output in ("json", "yaml"):
             print_list(failures.decoded(source, found), output)
         else:
-            _print_entries([entry for entry, _ in found], output)
+            _print_entries(found, output)
     failures.report()
 
 
@@ -94,11 +97,11 @@ def get(
 ) -> None:
     """Print one object of SET as the API server gave it, in the stored version."""
     with open_source(name, encryption_file, kubernetes) as source:
-        entry, record = find_object(source.snapshot, kind, namespace, object_name, revision)
+        entry = find_object(source.snapshot, kind, namespace, object_name, revision)
         if output == "name":
             click.echo(entry_name(entry))
             return
-        found = source.decode(record)
+        found = source.decode(entry)
     print_object(found.json, output)
     for notice in found.notices:
         click.echo(f"note: {notice}", err=True)
@@ -123,7 +126,11 @@ def history(
     """Show what happened to one object, as far back as SET reaches; its earlier incarnations included."""
     with open_source(name, encryption_file, kubernetes) as source:
         records = find_history(source.snapshot, kind, namespace, object_name)
-        found = list(versions(records, lambda record: source.decode(record).json))
+
+        def decode(record: Record) -> dict[str, Any]:
+            return source.decode(entry_of(record, source.snapshot.value(record))).json
+
+        found = list(versions(records, decode))
         reach = source.snapshot.compacted_revision
     if output:
         print_object(
@@ -134,11 +141,7 @@ def history(
             output,
         )
         return
-    rows = [
-        (str(each.revision), each.event, each.uid or "-", str(each.size_bytes or "-"), _shown_paths(each.paths))
-        for each in found
-    ]
-    print_columns(("revision", "event", "uid", "size", "changed"), rows)
+    print_columns(("revision", "event", "uid", "size", "changed"), found, _event)
     if reach:
         click.echo(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
 
@@ -149,7 +152,7 @@ def history(
 def stats(name: str, output: str | None) -> None:
     """Show what fills the etcd of SET: objects and bytes by kind and namespace, and the largest objects."""
     with open_source(name) as source:
-        found = count(entry for entry, _ in source.entries())
+        found = count(source.entries())
     largest = [
         {"kind": entry.kind, "namespace": entry.namespace, "name": entry.name, "size_bytes": entry.size_bytes}
         for entry in found.largest
@@ -159,38 +162,39 @@ def stats(name: str, output: str | None) -> None:
         print_object({**tables, "largest": largest, "total": found.total._asdict()}, "json")
         return
     for what, shares in (("kind", found.kinds), ("namespace", found.namespaces)):
-        print_columns((what, "objects", "size"), [_share(share) for share in (*shares, found.total)])
+        print_columns((what, "objects", "size"), (*shares, found.total), _share)
         click.echo()
-    rows = [
-        (entry.kind or "-", entry.namespace or "-", printable(entry.name), str(entry.size_bytes))
-        for entry in found.largest
-    ]
-    print_columns(("largest", "namespace", "name", "size"), rows)
+    print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _cells)
 
 
 def _print_entries(entries: Sequence[Entry], output: str | None) -> None:
     if output == "name":
         print_names(entries)
         return
-    is_wide = output == "wide"
-    columns = ("namespace", "kind", "name", "size", "revision", *(("created", "api version", "key") if is_wide else ()))
-    print_columns(columns, [_cells(entry, is_wide=is_wide) for entry in entries])
+    if output == "wide":
+        print_columns((*COLUMNS, "created", "api version", "key"), entries, _wide_cells)
+    else:
+        print_columns(COLUMNS, entries, _cells)
 
 
-def _cells(entry: Entry, *, is_wide: bool) -> tuple[str, ...]:
+def _cells(entry: Entry) -> tuple[str | int, ...]:
     kind = entry.kind or (entry.type.full_name if entry.resource else "-")
-    name, size, revision = printable(entry.name), str(entry.size_bytes), str(entry.revision)
-    cells = (printable(entry.namespace) or "-", printable(kind), name, size, revision)
-    if not is_wide:
-        return cells
-    purpose = f" ({entry.other})" if entry.other else ""
-    return *cells, str(entry.create_revision), printable(entry.api_version) or "-", printable(entry.key) + purpose
+    return entry.namespace or "-", kind, entry.name, entry.size_bytes, entry.revision
 
 
-def _share(share: Share) -> tuple[str, str, str]:
-    return printable(share.name) or "-", str(share.objects), str(share.size_bytes)
+def _wide_cells(entry: Entry) -> tuple[str | int, ...]:
+    key = f"{entry.key} ({entry.other})" if entry.other else entry.key
+    return *_cells(entry), entry.create_revision, entry.api_version or "-", key
+
+
+def _share(share: Share) -> tuple[str | int, ...]:
+    return share.name or "-", share.objects, share.size_bytes
+
+
+def _event(version: Version) -> tuple[str | int, ...]:
+    return version.revision, version.event, version.uid or "-", version.size_bytes or "-", _shown_paths(version.paths)
 
 
 def _shown_paths(paths: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, paths[:_SHOWN_PATHS]))
+    shown = ", ".join(paths[:_SHOWN_PATHS])
     return shown + (f" and {len(paths) - _SHOWN_PATHS} more" if len(paths) > _SHOWN_PATHS else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from etcdkeep.objects.history import without_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from etcdkeep.objects.entries import Entry
 
@@ -17,37 +17,25 @@ ADDED, REMOVED, CHANGED, RECREATED = "added", "removed", "changed", "recreated"
 SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~", RECREATED: "!"}
 
 
-class Side(NamedTuple):
-    """
-    One key in one of the two states.
-
-    :param digest: Of the stored value.
-    :param record: Where the value is, for whoever reads it; None where only an index was read.
-    """
-
-    entry: Entry
-    digest: str
-    record: Any = None
-
-
 class Change(NamedTuple):
     """
     What became of one object.
 
     :param what: ``recreated``: deleted and made anew under the same name.
+    :param before: None where it did not exist, as is `after`.
     """
 
     what: str
-    before: Side | None
-    after: Side | None
+    before: Entry | None
+    after: Entry | None
 
     @property
     def entry(self) -> Entry:
-        """The object, as it is in the later state that has it."""
-        side = self.after or self.before
-        if side is None:
+        """The object in the later state, or the earlier one where only that has it."""
+        entry = self.after or self.before
+        if entry is None:
             raise ValueError("a change has a side")
-        return side.entry
+        return entry
 
 
 def value_digest(value: bytes) -> str:
@@ -55,23 +43,42 @@ def value_digest(value: bytes) -> str:
     return blake2b(value, digest_size=16).hexdigest()
 
 
-def compare(before: Iterable[Side], after: Iterable[Side]) -> Iterator[Change]:
+def compare(
+    before: Callable[[], Iterable[tuple[Entry, str]]],
+    after: Iterable[tuple[Entry, str]],
+    takes: Callable[[Entry], bool],
+) -> list[Change]:
     """
-    Yield what differs, in the order of the keys.
+    Return what differs, in the order of the keys.
 
-    Objects whose stored bytes are equal count as the same, whoever wrote them and when.
+    Objects whose stored bytes are equal count as the same, whoever wrote them and when. In memory are a digest for each
+    object of `before`, and what differs.
+
+    :param before: Read twice: entries with the digest of their values.
+    :param takes: What to compare.
     """
-    old = {side.entry.key: side for side in before}
-    new = {side.entry.key: side for side in after}
-    for key in sorted(old.keys() | new.keys()):
-        left, right = old.get(key), new.get(key)
-        if left is None:
-            yield Change(ADDED, None, right)
-        elif right is None:
-            yield Change(REMOVED, left, None)
-        elif left.digest != right.digest:
-            same_life = left.entry.create_revision == right.entry.create_revision
-            yield Change(CHANGED if same_life else RECREATED, left, right)
+    digests = {entry.key: bytes.fromhex(digest) for entry, digest in before() if takes(entry)}
+    changed: dict[str, Entry] = {}
+    added: list[Entry] = []
+    for entry, digest in after:
+        if takes(entry):
+            old = digests.pop(entry.key, None)
+            if old is None:
+                added.append(entry)
+            elif old != bytes.fromhex(digest):
+                changed[entry.key] = entry
+    found = [Change(ADDED, None, entry) for entry in added]
+    if changed or digests:
+        for entry, _ in before():
+            if takes(entry) and (entry.key in changed or entry.key in digests):
+                found.append(_difference(entry, changed.get(entry.key)))
+    return sorted(found, key=lambda change: change.entry.key)
+
+
+def _difference(old: Entry, new: Entry | None) -> Change:
+    if new is None:
+        return Change(REMOVED, old, None)
+    return Change(CHANGED if old.create_revision == new.create_revision else RECREATED, old, new)
 
 
 def unified(before: dict[str, Any] | None, after: dict[str, Any] | None, name: str, labels: tuple[str, str]) -> str:

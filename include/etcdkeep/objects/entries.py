@@ -45,6 +45,7 @@ class Entry(NamedTuple):
     :param revision: When it was last written; the object's resourceVersion.
     :param create_revision: When it was made: another one tells that it was deleted in between.
     :param other: What the key is for when it holds no object of the API; else empty.
+    :param value_start: Where the value stands in the snapshot file; 0 where only an index was read.
     """
 
     group: str
@@ -58,6 +59,7 @@ class Entry(NamedTuple):
     create_revision: int
     size_bytes: int
     other: str = ""
+    value_start: int = 0
 
     @property
     def type(self) -> Resource:
@@ -84,7 +86,7 @@ class _Reader:
 
     def entry(self, record: Record, value: bytes) -> Entry:
         """Say what a record holds; odd keys and values make an entry too."""
-        key_bytes, revision, _, _, created, _, _, _, _ = record
+        key_bytes, revision, _, _, created, _, _, value_start, _ = record
         folder, _, name_bytes = key_bytes.rpartition(b"/")
         key = key_bytes.decode(errors="surrogateescape")
         place = self._places.get(folder)
@@ -110,7 +112,7 @@ class _Reader:
                 return _other(record, key, str(err))
         group, kind, api_version = types
         name = name_bytes.decode(errors="replace")
-        facts = group, resource, kind, api_version, namespace, name, key, revision, created, len(value), ""
+        facts = group, resource, kind, api_version, namespace, name, key, revision, created, len(value), "", value_start
         return tuple.__new__(Entry, facts)
 
     def _type(self, value: bytes, key_group: str, resource: str) -> tuple[str, str, str]:
@@ -133,14 +135,16 @@ def entries(snapshot: Snapshot, revision: int | None = None) -> Iterator[Entry]:
 
     :raises RevisionUnavailable: when the snapshot does not reach there.
     """
-    return (entry for entry, _, _ in stored_entries(snapshot, revision))
-
-
-def stored_entries(snapshot: Snapshot, revision: int | None = None) -> Iterator[tuple[Entry, Record, bytes]]:
-    """Yield what :func:`entries` does, each with its record and its value as stored."""
     make_entry = _Reader().entry
     for record, value in snapshot.live_values(revision=revision):
-        yield make_entry(record, value), record, value
+        yield make_entry(record, value)
+
+
+def entries_and_values(snapshot: Snapshot) -> Iterator[tuple[Entry, bytes]]:
+    """Yield what exists at the snapshot's revision with its value as stored."""
+    make_entry = _Reader().entry
+    for record, value in snapshot.live_values():
+        yield make_entry(record, value), value
 
 
 def entry_of(record: Record, value: bytes) -> Entry:
@@ -195,5 +199,5 @@ def _json_type(value: bytes) -> tuple[str, str]:
 
 
 def _other(record: Record, key: str, purpose: str) -> Entry:
-    size = record.value_end - record.value_start
-    return Entry("", "", "", "", "", key, key, record.revision, record.create_revision, size, purpose)
+    start, size = record.value_start, record.value_end - record.value_start
+    return Entry("", "", "", "", "", key, key, record.revision, record.create_revision, size, purpose, start)

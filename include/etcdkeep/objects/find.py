@@ -36,9 +36,7 @@ def find_history(snapshot: Snapshot, kind: str, namespace: str, name: str) -> li
     return _search(snapshot, kind, namespace, name)
 
 
-def find_object(
-    snapshot: Snapshot, kind: str, namespace: str, name: str, revision: int | None = None
-) -> tuple[Entry, Record]:
+def find_object(snapshot: Snapshot, kind: str, namespace: str, name: str, revision: int | None = None) -> Entry:
     """
     Return one object as it was at a revision, the snapshot's when None.
 
@@ -49,7 +47,7 @@ def find_object(
     record = snapshot.get(records[0].key, revision) if revision else records[-1]
     if record is None or record.tombstone:
         raise NotFound(f"{kind} {name!r} did not exist {_when(revision)}; {_lives(records)}")
-    return entry_of(record, snapshot.value(record)), record
+    return entry_of(record, snapshot.value(record))
 
 
 def _likely_keys(kind: str, namespace: str, name: str) -> Iterator[bytes]:

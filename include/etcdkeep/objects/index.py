@@ -17,7 +17,7 @@ from etcdkeep.digest import Hasher
 from etcdkeep.errors import IdentityMismatch, ObjectDamaged, SealError
 from etcdkeep.manifest import Plaintext, Stored
 from etcdkeep.objects.compare import value_digest
-from etcdkeep.objects.entries import Entry, stored_entries
+from etcdkeep.objects.entries import Entry, entries_and_values
 from etcdkeep.repository import Index
 from etcdkeep.seal import seal, unseal
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from etcdkeep.snapshot import Snapshot
 
 SCHEMA_VERSION = 1
-COLUMNS = (*Entry._fields, "value_digest")
+COLUMNS = (*Entry._fields[:-1], "value_digest")
 _ROWS_PER_BLOCK = 1000
 _END = b"]}\n"
 
@@ -121,7 +121,7 @@ class IndexReader:
             for *texts, key, revision, created, size, other, digest in json.loads(line.rstrip(b",\n") or b"[]"):
                 group, resource, kind, api_version, namespace, name = texts
                 facts = (intern(group), intern(resource), intern(kind), intern(api_version), intern(namespace), name)
-                yield tuple.__new__(Entry, (*facts, key, revision, created, size, other)), digest
+                yield tuple.__new__(Entry, (*facts, key, revision, created, size, other, 0)), digest
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
@@ -131,7 +131,7 @@ def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
         **IndexHeader(snapshot.current_revision, snapshot.compacted_revision, snapshot.size_bytes)._asdict(),
         "columns": COLUMNS,
     }
-    rows = ((*entry, value_digest(value)) for entry, _, value in stored_entries(snapshot))
+    rows = ((*entry[:-1], value_digest(value)) for entry, value in entries_and_values(snapshot))
     yield json.dumps(header)[:-1].encode() + b', "objects": [\n'
     separator = b""
     while block := list(islice(rows, _ROWS_PER_BLOCK)):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import AccessDenied, NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED
 from etcdkeep.objects.resources import Resource, same_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from etcdkeep.errors import EtcdkeepError
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.selection import Selection
     from etcdkeep.ports import KubeApi
 
-T = TypeVar("T")
 _NOT_STORED = ("componentstatuses",)
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 _AGGREGATED = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -46,7 +45,7 @@ class LiveChange(NamedTuple):
     after: dict[str, Any] | None
 
 
-class LiveCluster(Generic[T]):
+class LiveCluster:
     """
     Compares a cluster's objects with stored ones; reads only.
 
@@ -55,7 +54,7 @@ class LiveCluster(Generic[T]):
     :ivar failures: Why some objects could not be compared.
     """
 
-    def __init__(self, api: KubeApi, decode: Callable[[Entry, T], dict[str, Any]]) -> None:
+    def __init__(self, api: KubeApi, decode: Callable[[Entry], dict[str, Any]]) -> None:
         self.notices: list[str] = []
         self.failures: list[EtcdkeepError] = []
         self._api = api
@@ -79,9 +78,7 @@ class LiveCluster(Generic[T]):
                 found[same_objects(resource)] = known._replace(versions=(*known.versions, version))
         return [found[kind] for kind in sorted(found)]
 
-    def compare(
-        self, served: Sequence[Served], stored: Sequence[tuple[Entry, T]], selection: Selection
-    ) -> Iterator[LiveChange]:
+    def compare(self, served: Sequence[Served], stored: Sequence[Entry], selection: Selection) -> Iterator[LiveChange]:
         """
         Yield what differs, one kind after the other.
 
@@ -89,17 +86,17 @@ class LiveCluster(Generic[T]):
         :param stored: What is meant of the snapshot.
         :param selection: Which places and labels are meant of the cluster.
         """
-        old: dict[str, dict[tuple[str, str], tuple[Entry, T]]] = {}
-        for entry, where in stored:
-            old.setdefault(same_objects(entry.type), {})[entry.namespace, entry.name] = entry, where
+        old: dict[str, dict[tuple[str, str], Entry]] = {}
+        for entry in stored:
+            old.setdefault(same_objects(entry.type), {})[entry.namespace, entry.name] = entry
         for each in served:
             before = old.pop(same_objects(each.resource), {})
-            after = self._list(each, [entry for entry, _ in before.values()], selection)
+            after = self._list(each, before.values(), selection)
             if after is not None:
                 yield from self._compare(each.resource, before, after, selection)
         for kind, before in sorted(old.items()):
             self.notices.append(f"{kind}: the cluster does not serve this kind")
-            yield from self._compare(next(iter(before.values()))[0].type, before, {}, selection)
+            yield from self._compare(next(iter(before.values())).type, before, {}, selection)
 
     def _resource_lists(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         aggregated = {
@@ -117,7 +114,7 @@ class LiveCluster(Generic[T]):
                 yield version, self._api.get(f"/apis/{version}")["resources"]
 
     def _list(
-        self, served: Served, before: Sequence[Entry], selection: Selection
+        self, served: Served, before: Collection[Entry], selection: Selection
     ) -> Mapping[tuple[str, str], dict[str, Any]] | None:
         """Return the live objects of a kind in the version that most of the stored ones have, where it is served."""
         stored = Counter(entry.api_version for entry in before if entry.api_version in served.versions)
@@ -137,13 +134,13 @@ class LiveCluster(Generic[T]):
     def _compare(
         self,
         resource: Resource,
-        before: Mapping[tuple[str, str], tuple[Entry, T]],
+        before: Mapping[tuple[str, str], Entry],
         after: Mapping[tuple[str, str], dict[str, Any]],
         selection: Selection,
     ) -> Iterator[LiveChange]:
         for place in sorted(before.keys() | after.keys()):
             try:
-                old = self._decode(*before[place]) if place in before else None
+                old = self._decode(before[place]) if place in before else None
             except (ValueDamaged, SecretUnavailable) as err:
                 self.failures.append(err)
                 continue

@@ -118,7 +118,11 @@ class Snapshot:
 
     def value(self, record: Record) -> bytes:
         """Copy the value of a record out of the file."""
-        return self._image.read(record.value_start, record.value_end)
+        return self.value_at(record.value_start, record.value_end - record.value_start)
+
+    def value_at(self, start: int, size_bytes: int) -> bytes:
+        """Copy the value that a record has there out of the file."""
+        return self._image.read(start, start + size_bytes)
 
     @cached_property
     def _facts(self) -> Facts:

@@ -9,10 +9,10 @@ import pytest
 
 from etcdkeep.errors import AccessDenied
 from etcdkeep.objects.decode import decode
-from etcdkeep.objects.entries import stored_entries
+from etcdkeep.objects.entries import entries
 from etcdkeep.objects.labels import parse_selector
 from etcdkeep.objects.live_cluster import LiveCluster
-from etcdkeep.objects.selection import Selection, gather
+from etcdkeep.objects.selection import Selection, select
 from etcdkeep.snapshot import open_snapshot
 from tests.object_snapshots import recorded_snapshot
 from tests.objects_api import AGGREGATED, ObjectsApi, recorded_objects
@@ -26,11 +26,12 @@ def changes(api, selection=EVERYTHING):
         file.flush()
         with open_snapshot(file.fileno()) as snapshot:
 
-            def decoded(entry, record):
-                return decode(entry.key_bytes, snapshot.value(record), mod_revision=entry.revision).json
+            def decoded(entry):
+                value = snapshot.value_at(entry.value_start, entry.size_bytes)
+                return decode(entry.key_bytes, value, mod_revision=entry.revision).json
 
             live = LiveCluster(api, decoded)
-            stored, _ = gather(((entry, record) for entry, record, _ in stored_entries(snapshot)), selection)
+            stored = select(entries(snapshot), selection)
             found = [
                 (each.what, each.resource.full_name, each.namespace, each.name)
                 for each in live.compare(live.served(), stored, selection)
