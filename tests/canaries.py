@@ -10,6 +10,8 @@ import base64
 import os
 import re
 import threading
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.*?)-----END", re.DOTALL)
 KUBECONFIG = re.compile(rb"""kind"?: "?Config\b""")
 LONG_ENOUGH = 24
-SAMPLE_EVERY_S = 0.01
+SAMPLE_EVERY_S = 0.02
+LOOKS = 10
+"""A process that has just been forked still shows its parent's command line."""
 
 
 def canaries(site: Site) -> frozenset[bytes]:
@@ -90,9 +94,12 @@ class ArgvWatch:
             self._thread.join()
 
     def _watch(self) -> None:
+        looks: Counter[str] = Counter()
         while not self._ended.wait(SAMPLE_EVERY_S):
-            for entry in filter(str.isdigit, os.listdir("/proc")):
-                try:
+            running = set(filter(str.isdigit, os.listdir("/proc")))
+            for entry in (pid for pid in running if looks[pid] < LOOKS):
+                looks[entry] += 1
+                with suppress(OSError):
                     self.seen.add(Path("/proc", entry, "cmdline").read_bytes())
-                except OSError:
-                    continue
+            for gone in looks.keys() - running:
+                del looks[gone]
