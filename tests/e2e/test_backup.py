@@ -128,8 +128,9 @@ def test_a_task_killed_mid_way_is_retried_and_ends_in_one_good_set(site, disturb
     assert run.state == "success"
     assert run.tasks["copy_out"]["try_number"] == 2
     assert [found["state"] for found in catalogue.sets("skiff")] == ["good", "good"]
-    nodes = site.clusters["skiff"].nodes
-    assert [path for node in nodes for path in node.root.glob("containers/skiff*/*/tmp/etcdkeep-*")] == []
+    pods = [node.root / "containers" for node in site.clusters["skiff"].nodes]
+    identifiers = [found["backup_id"] for found in catalogue.sets("skiff")]
+    assert [path for pod in pods for each in identifiers for path in pod.glob(f"*/*/tmp/*{each}*")] == []
 
 
 def test_a_cleared_run_makes_no_second_set(disturbed, catalogue):
