@@ -95,7 +95,10 @@ def _publish(folder: Path, file: Path) -> dict[str, str]:
     repository.record(repository.get(CLUSTER, BACKUP_ID), make_verification(index=index))
     (folder / "identity.txt").write_bytes(identity)
     (folder / "clusters.yaml").write_text(make_file(make_entry(repository=store.url)))
-    return os.environ | {
+    # As an installed program runs: with its modules compiled.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | {
+        "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
         "ETCDKEEP_CONFIG": str(folder / "clusters.yaml"),
         "ETCDKEEP_AGE_IDENTITY": str(folder / "identity.txt"),
         "PYTHONPATH": str(_REPOSITORY / "include"),

@@ -29,11 +29,10 @@ def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable
     :param cells: Gives the cells of a row; asked twice.
     """
     widths = [len(column) for column in columns]
-    for item in found:
-        for column, cell in enumerate(cells(item)):
-            width = len(cell) if isinstance(cell, str) else len(str(cell))
-            if width > widths[column]:
-                widths[column] = width
+    for block in _blocks(found):
+        cells_of_columns = zip(*map(cells, block), strict=True)
+        widest = (max(map(len, map(str, column))) for column in cells_of_columns)
+        widths = list(map(max, widths, widest))
     line = "  ".join(
         f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
     )
@@ -111,6 +110,13 @@ def _print_yaml_list(objects: Iterable[dict[str, Any]]) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines as they come, so that a terminal shows them and does not obey them."""
-    waiting: Iterator[str] = iter(lines)
+    for block in _blocks(lines):
+        if not "".join(block).isprintable():
+            block = [printable(line) for line in block]
+        click.echo("\n".join(map(str.rstrip, block)))
+
+
+def _blocks(found: Iterable[Item]) -> Iterator[list[Item]]:
+    waiting = iter(found)
     while block := list(islice(waiting, _LINES_AT_ONCE)):
-        click.echo("\n".join(map(printable, map(str.rstrip, block))))
+        yield block

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 COLUMNS = (*Entry._fields[:-1], "value_digest")
+_REPEATING = COLUMNS.index("name")
 _ROWS_PER_BLOCK = 1000
 _END = b"]}\n"
 
@@ -118,10 +119,12 @@ class IndexReader:
         for line in self._plain:
             if line == _END:
                 return
-            for *texts, key, revision, created, size, other, digest in json.loads(line.rstrip(b",\n") or b"[]"):
-                group, resource, kind, api_version, namespace, name = texts
-                facts = (intern(group), intern(resource), intern(kind), intern(api_version), intern(namespace), name)
-                yield tuple.__new__(Entry, (*facts, key, revision, created, size, other, 0)), digest
+            for row in json.loads(line.rstrip(b",\n") or b"[]"):
+                digest = row.pop()
+                # Most of these repeat: one string for all of a kind or namespace keeps the memory of a list small.
+                row[:_REPEATING] = map(intern, row[:_REPEATING])
+                row.append(0)
+                yield tuple.__new__(Entry, row), digest
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[bytes]:

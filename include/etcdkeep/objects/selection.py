@@ -53,17 +53,16 @@ def select(found: Iterable[Entry], selection: Selection) -> list[Entry]:
 
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
+    if not selection.kinds:
+        return sorted(filter(selection.takes, found), key=_order)
     types: set[tuple[str, str, str]] = set()
     chosen: list[Entry] = []
     for entry in found:
         types.add(entry[:3])
         if selection.takes(entry):
             chosen.append(entry)
-    if selection.kinds:
-        wanted = choose_types(types, selection.kinds)
-        chosen = [entry for entry in chosen if entry[:3] in wanted]
-    chosen.sort(key=_order)
-    return chosen
+    wanted = choose_types(types, selection.kinds)
+    return sorted((entry for entry in chosen if entry[:3] in wanted), key=_order)
 
 
 def choose_types(types: Iterable[tuple[str, str, str]], kinds: Iterable[str]) -> set[tuple[str, str, str]]:
