@@ -22,6 +22,7 @@ from etcdkeep.backup.discover import Discovery
 from etcdkeep.backup.snapshot import TRAILER_BYTES, SavedSnapshot
 from etcdkeep.backup.spool import Spool
 from etcdkeep.config_file import parse_config
+from etcdkeep.exec_protocol import CLOSE, STDIN
 from etcdkeep.manifest import Identity, Manifest, Member, Run, Snapshot
 from etcdkeep.naming import ETCD_ARTIFACT
 from etcdkeep.repository import BackupSet, Repository
@@ -39,6 +40,7 @@ TITLE = "Peak memory, from 64 MiB to 4 GiB of snapshot"
 SIZES_MIB = (64, 4096)
 GROWTH_MAX_MIB = 20
 FRAME_BYTES = 32 * 1024
+END_OF_STDIN = bytes((CLOSE, STDIN))
 VALUE_BYTES = 64 * 1024
 VALUES_PER_TRANSACTION = 16
 BLOCK = os.urandom(2**19) + bytes(2**19)
@@ -134,17 +136,20 @@ clusters:
 
 @contextmanager
 def _exec_server(scratch: Path) -> Iterator[dict[str, Any]]:
-    """Serve ``cat /SIZE_MIB`` as a file of that size with its SHA-256 behind it, and give the kubeconfig."""
+    """Serve ``cat /SIZE_MIB -`` as a file of that size with its SHA-256 behind it, and give the kubeconfig."""
     certificates = Certificates(scratch)
     frames = b"".join(frame(STDOUT + BLOCK[at : at + FRAME_BYTES]) for at in range(0, len(BLOCK), FRAME_BYTES))
 
     def cat(peer: Peer) -> None:
-        size_mib = int([value for name, value in peer.query if name == "command"][-1].removeprefix("/"))
+        size_mib = next(int(value[1:]) for name, value in peer.query if name == "command" and value.startswith("/"))
         digest = hashlib.sha256()
         for _ in range(size_mib):
             digest.update(BLOCK)
             peer.send(frames)
-        peer.send(frame(STDOUT + digest.digest()[:TRAILER_BYTES]), status(SUCCESS), close())
+        peer.send(frame(STDOUT + digest.digest()[:TRAILER_BYTES]))
+        while peer.receive()[1] != END_OF_STDIN:
+            pass
+        peer.send(status(SUCCESS), close())
         peer.until_gone()
 
     with running(ExecServer(certificates, cat)) as server:

@@ -220,6 +220,6 @@ def _last_words(log: str) -> str:
     words = [
         f"      {line['event']}{''.join(' ' + error['exc_value'] for error in line.get('error_detail') or ())}"
         for line in lines
-        if line["level"] in ("error", "critical", "warning")
+        if line["level"] in ("error", "critical")
     ]
-    return "\n".join(words[-5:])
+    return "\n".join(words[-2:])
