@@ -30,9 +30,7 @@ def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable
     """
     widths = [len(column) for column in columns]
     for block in _blocks(found):
-        cells_of_columns = zip(*map(cells, block), strict=True)
-        widest = (max(map(len, map(str, column))) for column in cells_of_columns)
-        widths = list(map(max, widths, widest))
+        widths = list(map(max, widths, map(_width, zip(*map(cells, block), strict=True))))
     line = "  ".join(
         f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
     )
@@ -114,6 +112,12 @@ def print_lines(lines: Iterable[str]) -> None:
         if not "".join(block).isprintable():
             block = [printable(line) for line in block]
         click.echo("\n".join(map(str.rstrip, block)))
+
+
+def _width(column: tuple[str | int, ...]) -> int:
+    if {type(cell) for cell in column} == {int}:
+        return len(str(max(column)))
+    return max(len(str(cell)) for cell in column)
 
 
 def _blocks(found: Iterable[Item]) -> Iterator[list[Item]]:
