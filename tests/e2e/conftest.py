@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A running site; LAB_DIR names one that runs already and is left running."""
     folder = os.environ.get("LAB_DIR") or tmp_path_factory.mktemp("lab")
@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.faults.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def config(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lab's clusters, with repositories of this session: a bucket for `harbor`, a directory for the others."""
     folder = tmp_path_factory.mktemp("e2e")
@@ -44,7 +44,7 @@ def config(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(site: Site, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """A running Airflow."""
     extra = {
@@ -73,6 +73,6 @@ class Catalogue:
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def catalogue(site: Site, config: Path) -> Catalogue:
     return Catalogue(site, config)
