@@ -53,14 +53,16 @@ class FaultFile:
     def __init__(self, root: Path) -> None:
         self._path = root / "run/faults.json"
         self._hits = root / "run/faults"
-        self._seen = -1
+        self._seen: tuple[int, ...] = ()
         self._faults: tuple[Fault, ...] = ()
 
     def all(self) -> tuple[Fault, ...]:
         try:
-            stamp = self._path.stat().st_mtime_ns
+            status = self._path.stat()
         except FileNotFoundError:
             return ()
+        # two writes may fall into one tick of the file system's clock; a renamed file never has its predecessor's inode
+        stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         if stamp != self._seen:
             self._seen = stamp
             self._faults = tuple(Fault(**entry) for entry in json.loads(self._path.read_text()))
@@ -195,7 +197,7 @@ class Faults(FaultFile):
 
     def _write(self, faults: tuple[Fault, ...]) -> None:
         write_atomic(self._path, json.dumps([asdict(fault) for fault in faults]))
-        self._seen = -1
+        self._seen: tuple[int, ...] = ()
 
 
 class Tap:

@@ -196,7 +196,7 @@ class TestExecStream:
 class TestApi:
     @pytest.mark.parametrize("code", [401, 403, 404, 429, 500, 503])
     def test_answers_with_a_code(self, site: Site, harbor: ClusterHandle, code: int) -> None:
-        with site.faults.api(code, match="GET /api/v1/nodes", times=1, retry_after_s=1):
+        with site.faults.api(code, match="GET /api/v1/nodes$", times=1, retry_after_s=1):
             answers = [api_get(harbor, "/api/v1/nodes")[0] for _ in range(2)]
         assert answers == [code, 200]
 
