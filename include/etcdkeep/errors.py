@@ -184,6 +184,10 @@ class VerificationFailed(PermanentError):
 # --- restore ---------------------------------------------------------------------------------------------------
 
 
+class NotApproved(PermanentError):
+    """Nobody who may do so approved what is to be done."""
+
+
 class PlanChanged(PermanentError):
     """The plan to be carried out is not the one that was approved."""
 
