@@ -14,7 +14,7 @@ from etcdkeep.cli.object_output import (
     print_object,
     resource_name,
 )
-from etcdkeep.cli.object_source import Failures, Source, open_source
+from etcdkeep.cli.object_source import Failures, FileSource, open_source
 from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.compare import SIGNS, compare, unified
 from etcdkeep.objects.find import find_object
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdkeep.adapters.site import Site
+    from etcdkeep.cli.object_set import SetSource
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.selection import Selection
+    from etcdkeep.objects.source import Source
 
 Contents = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
 LIVE = "live"
@@ -106,7 +108,9 @@ def _between(
             yield Shown(change.what, entry.type, entry.namespace, entry.name, revisions, partial(_contents, *sides))
 
 
-def _since(source: Source, cluster: str | None, selection: Selection, failures: Failures) -> Iterator[Shown]:
+def _since(
+    source: FileSource | SetSource, cluster: str | None, selection: Selection, failures: Failures
+) -> Iterator[Shown]:
     """Yield what differs between a snapshot and the running cluster."""
     live = LiveCluster(_live_site(source, cluster).api, lambda entry: source.decode(entry).json)
     _tell_other_cluster(source, live.uid())
@@ -126,7 +130,7 @@ def _since(source: Source, cluster: str | None, selection: Selection, failures: 
         click.echo(f"note: {notice}", err=True)
 
 
-def _live_site(source: Source, cluster: str | None) -> Site:
+def _live_site(source: FileSource | SetSource, cluster: str | None) -> Site:
     if cluster:
         from etcdkeep.cli.common import open_cluster
 

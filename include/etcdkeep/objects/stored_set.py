@@ -1,0 +1,120 @@
+"""
+A backup set as a source of objects.
+
+What only a snapshot or encrypted values need is imported when they are read: a list from the index takes a second.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from functools import cached_property
+from typing import IO, TYPE_CHECKING
+
+from etcdkeep.errors import NotFound, ObjectDamaged, VerificationFailed
+from etcdkeep.objects.index import IndexReader, open_index
+from etcdkeep.objects.source import Source, kubernetes_minor
+from etcdkeep.private_file import private_file
+from etcdkeep.seal import unseal
+from etcdkeep.snapshot import Snapshot, open_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager, ExitStack
+
+    from etcdkeep.age_keys import Identity
+    from etcdkeep.encryption import EncryptionConfiguration
+    from etcdkeep.manifest import Artifact
+    from etcdkeep.ports import ObjectStore
+    from etcdkeep.repository import BackupSet
+
+log = logging.getLogger(__name__)
+
+
+class StoredSet(Source):
+    """
+    Reads the objects of a set; its plaintext lies in private files that are gone with `stack`.
+
+    :param identities: Gives the age identities; asked when something sealed is read.
+    :param configurations: EncryptionConfigurations besides those in the set.
+    :param kubernetes: Version of the API server, where it is not to be the set's own.
+    :param progress: Shows that an artifact is being opened.
+    :raises VerificationFailed: when its manifest is unreadable or not signed by a trusted key.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        store: ObjectStore,
+        found: BackupSet,
+        identities: Callable[[], Sequence[Identity]],
+        *,
+        configurations: tuple[EncryptionConfiguration, ...] = (),
+        kubernetes: str | None = None,
+        progress: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        if found.manifest is None:
+            raise VerificationFailed(
+                f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
+            )
+        self.name = found.name
+        self._stack = stack
+        self._store = store
+        self._found = found
+        self._manifest = found.manifest
+        self._identities = identities
+        self._given = configurations
+        self._progress = progress
+        self.kubernetes_minor = kubernetes_minor(kubernetes or self._manifest.versions.get("kubernetes"))
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        artifact = self._manifest.artifact("etcd")
+        if artifact is None:
+            raise VerificationFailed(f"backup {self.name} cannot be used; choose another set.", ("it has no snapshot",))
+        return self._stack.enter_context(open_snapshot(self._plain(artifact).fileno()))
+
+    @cached_property
+    def index(self) -> IndexReader | None:
+        index = self._found.index
+        if index is None:
+            log.info("backup %s has no index: reading its snapshot", self.name)
+            return None
+        plain = self._stack.enter_context(private_file(index.plaintext.size_bytes))
+        try:
+            return open_index(self._store, self.name, index, self._identities(), plain)
+        except (NotFound, ObjectDamaged) as err:
+            log.warning("the index cannot be used, reading the snapshot: %s", err)
+            return None
+
+    @cached_property
+    def configurations(self) -> tuple[EncryptionConfiguration, ...]:
+        from etcdkeep.archive import read_files
+        from etcdkeep.encryption import EncryptionConfiguration, find_encryption_configurations
+        from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
+
+        files: dict[str, bytes] = {}
+        for artifact in self._manifest.artifacts:
+            if artifact.kind == "control-plane":
+                archived = read_files(self._plain(artifact), ARCHIVE_LIMIT_BYTES)
+                files |= {f"{artifact.name}/{file.path}": file.data for file in archived}
+        found = find_encryption_configurations(files).values()
+        return (*self._given, *(each for each in found if isinstance(each, EncryptionConfiguration)))
+
+    def _plain(self, artifact: Artifact) -> IO[bytes]:
+        """
+        Open an artifact into a private file.
+
+        :raises VerificationFailed: when it is not what the manifest says.
+        """
+        plain = self._stack.enter_context(private_file(artifact.plaintext.size_bytes))
+        with self._progress(artifact.name), self._store.open(f"{self.name}/{artifact.name}") as stored:
+            facts = unseal(stored, plain, self._identities(), size_limit=artifact.plaintext.size_bytes)
+        if facts.plain_sha256 != artifact.plaintext.sha256:
+            raise VerificationFailed(
+                f"{self.name}/{artifact.name}: SHA-256 of the plaintext is {facts.plain_sha256}, the manifest says "
+                f"{artifact.plaintext.sha256}; choose another set (python -m etcdkeep list)."
+            )
+        plain.flush()
+        plain.seek(0)
+        return plain
