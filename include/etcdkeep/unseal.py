@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
 
 from etcdkeep import naming
 from etcdkeep.archive import extract_archive
-from etcdkeep.errors import VerificationFailed
+from etcdkeep.errors import IdentityMismatch, SealError, SecretUnavailable, VerificationFailed
 from etcdkeep.private_file import private_file, telling_full_disk
 from etcdkeep.seal import unseal
 from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from etcdkeep.age_keys import Identity
@@ -59,6 +60,37 @@ def unseal_set(
     for name, data in ((naming.MANIFEST, found.manifest_bytes), (naming.SIGNATURE, found.signature)):
         with open(folder / name, "xb", opener=_private) as file:
             file.write(data)
+
+
+@contextmanager
+def open_artifact(
+    store: ObjectStore, set_name: str, artifact: Artifact, identities: Sequence[Identity] | None
+) -> Iterator[IO[bytes]]:
+    """
+    Open one artifact's plaintext, in a file that only this process can reach.
+
+    :param set_name: ``cluster/backup-id``.
+    :raises SecretUnavailable: when no identity at hand opens it.
+    :raises VerificationFailed: when it is not what the manifest says.
+    """
+    if identities is None:
+        raise SecretUnavailable(f"{set_name}: no age_identity is configured here; run where it is (verify_queue).")
+    with private_file(artifact.plaintext.size_bytes) as plain:
+        try:
+            with store.open(f"{set_name}/{artifact.name}") as stored:
+                facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
+        except IdentityMismatch as err:
+            raise SecretUnavailable(
+                f"{set_name}/{artifact.name}, sealed to {', '.join(artifact.recipients)}: {err}"
+            ) from err
+        except SealError as err:
+            raise VerificationFailed(
+                f"{set_name}/{artifact.name} cannot be used; choose another set.", (str(err),)
+            ) from err
+        _compare(artifact, facts.plain_sha256)
+        plain.flush()
+        plain.seek(0)
+        yield plain
 
 
 def _compare(artifact: Artifact, sha256: str) -> None:

@@ -7,6 +7,7 @@ Where the keys come from differs (Airflow connections or files); :class:`Credent
 
 from __future__ import annotations
 
+import logging
 from base64 import b64decode
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,7 +17,14 @@ from typing import TYPE_CHECKING, Protocol
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
-from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable
+from etcdkeep.errors import (
+    AccessDenied,
+    ConfigError,
+    NotFound,
+    SecretUnavailable,
+    ServerUntrusted,
+    TransientError,
+)
 from etcdkeep.naming import split_address
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
@@ -31,6 +39,13 @@ if TYPE_CHECKING:
     from etcdkeep.adapters.node import NodeTarget
     from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
     from etcdkeep.ports import CommandRunner
+    from etcdkeep.repository import BackupSet
+
+log = logging.getLogger(__name__)
+
+SSH_KEY = "ssh_key"
+JUMP_SSH_KEY = "jump_ssh_key"
+"""Names of files in a set's access archive."""
 
 
 class Credentials(Protocol):
@@ -80,6 +95,11 @@ class Site:
     def __init__(self, cluster: Cluster, credentials: Credentials) -> None:
         self.cluster = cluster
         self.credentials = credentials
+        self.spare: BackupSet | None = None
+
+    def fall_back_to(self, found: BackupSet) -> None:
+        """Take SSH keys from a set where they lie in a Secret of a cluster whose API gives nothing away any more."""
+        self.spare = found
 
     @cached_property
     def api(self) -> KubeApiClient:
@@ -116,7 +136,7 @@ class Site:
         target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys)
         if ssh.jump is None:
             return target, None
-        key = self._ssh_key(ssh.jump.key) if ssh.jump.key else self.ssh_key
+        key = self._ssh_key(ssh.jump.key, JUMP_SSH_KEY) if ssh.jump.key else self.ssh_key
         return target, (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
 
     @cached_property
@@ -145,10 +165,10 @@ class Site:
 
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
-        files = {"ssh_key": self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._host_keys()).encode()}
+        files = {SSH_KEY: self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._host_keys()).encode()}
         jump = self.cluster.ssh.jump
         if jump is not None and jump.key is not None:
-            files["jump_ssh_key"] = self._ssh_key(jump.key)
+            files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
@@ -157,10 +177,19 @@ class Site:
         yield from self.cluster.ssh.host_keys
         yield from jump.host_keys if jump else ()
 
-    def _ssh_key(self, ref: SshKeyRef) -> bytes:
+    def _ssh_key(self, ref: SshKeyRef, file: str = SSH_KEY) -> bytes:
         if ref.secret is None:
             return self.credentials.secret(ref)
-        namespace, name, field = ref.secret.split("/")
+        try:
+            return self._key_in_secret(ref.secret)
+        except (TransientError, AccessDenied, NotFound, ServerUntrusted) as err:
+            if self.spare is None:
+                raise
+            log.warning("cluster %s: SSH key taken from backup %s: %s", self.cluster.name, self.spare.name, err)
+            return self._key_in_set(self.spare, file)
+
+    def _key_in_secret(self, path: str) -> bytes:
+        namespace, name, field = path.split("/")
         found = self.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         try:
             return b64decode((found.get("data") or {})[field])
@@ -168,6 +197,17 @@ class Site:
             raise NotFound(
                 f"Secret {namespace}/{name} has no field {field!r}; set ssh.key of cluster {self.cluster.name!r}."
             ) from err
+
+    def _key_in_set(self, found: BackupSet, file: str) -> bytes:
+        from etcdkeep.archive import read_archive  # only this needs them, and a list need not wait for them
+        from etcdkeep.unseal import open_artifact
+        from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
+
+        artifact = found.manifest.artifact("access") if found.manifest else None
+        if artifact is None:
+            raise NotFound(f"backup {found.name} holds no SSH key; set ssh.key of cluster {self.cluster.name!r}.")
+        with open_artifact(self.repository.store, found.name, artifact, self.identities()) as plain:
+            return read_archive(plain, ARCHIVE_LIMIT_BYTES)[file]
 
 
 def read_secret_file(path: str) -> bytes:

@@ -63,6 +63,8 @@ class Circumstances:
     :param live_uid: UID of the live cluster's namespace kube-system; None while its API does not answer.
     :param unreachable: Node → why it could not be asked.
     :param running_backup: Run id of a backup of this cluster that is under way.
+    :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
+    :param taken_by: Another restore that has this cluster.
     """
 
     now: datetime
@@ -70,6 +72,8 @@ class Circumstances:
     live_uid: str | None = None
     unreachable: Mapping[str, str] | None = None
     running_backup: str | None = None
+    sealed: str | None = None
+    taken_by: str | None = None
 
 
 def preflight(
@@ -135,6 +139,11 @@ def check_set(found: BackupSet, options: Options, known: Circumstances) -> Itera
     words = f"the backup is {_words(age)} old: everything written since {manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC will be lost"
     yield Objection("warning" if age > OLD else "note", words)
     yield from _certificates(options, known)
+    if known.sealed:
+        yield Objection("stop", f"backup {found.name} cannot be opened here: {known.sealed}", overridable=False)
+    if known.taken_by:
+        words = f"restore {known.taken_by!r} has this cluster: it is under way, or it ended neither done nor taken back"
+        yield Objection("stop", f"{words}; clear its task `rollback`, or override this when it was ended by hand")
     if known.running_backup:
         yield Objection(
             "stop", f"backup run {known.running_backup} of this cluster is under way; wait for its end, or stop it"
