@@ -12,7 +12,7 @@ from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.node_targets import TargetNode, usable_nodes
 from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, stage_keys, swap
-from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step
+from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class _Planner:
     bump: int
 
     def steps(self, nodes: Sequence[TargetNode]) -> list[Step]:
-        phases = (self._stage, self._stop, self._restore_pki, self._restore_etcd, self._start, self._verify)
+        phases = (self._stage, self._stop, self._swap_pki, self._swap_etcd, self._start, self._verify)
         steps = [step for phase in phases for node in nodes for step in phase(node)]
-        return [*steps, *(close_run(node.site) for node in nodes)]
+        return [*in_order(steps), *(close_run(node.site) for node in nodes)]
 
     def words(self, nodes: Sequence[TargetNode]) -> list[str]:
         taken = f"{self.manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -177,12 +177,12 @@ class _Planner:
             ),
         ]
 
-    def _restore_pki(self, node: TargetNode) -> list[Step]:
+    def _swap_pki(self, node: TargetNode) -> list[Step]:
         if node.archive is None:
             return []
         return swap(
             node.keys_site,
-            "restore_pki",
+            "swap_pki",
             "keys",
             node.facts.pki.path,
             "pki",
@@ -190,7 +190,7 @@ class _Planner:
             self._stopped(node),
         )
 
-    def _restore_etcd(self, node: TargetNode) -> list[Step]:
+    def _swap_etcd(self, node: TargetNode) -> list[Step]:
         if "etcd" not in self.options.what:
             return []
         steps = []
@@ -200,7 +200,7 @@ class _Planner:
             steps.append(
                 Step(
                     f"data-folder.{node.name}",
-                    "restore_etcd",
+                    "swap_etcd",
                     node.name,
                     f"make etcd's folder {path} anew",
                     Run((*SUDO, "install", "-d", "-m", "0700", "-o", uid, "-g", gid, path)),
@@ -210,7 +210,7 @@ class _Planner:
         return [
             *steps,
             *swap(
-                node.site, "restore_etcd", "data", node.facts.member.path, "member", "the old data", self._stopped(node)
+                node.site, "swap_etcd", "data", node.facts.member.path, "member", "the old data", self._stopped(node)
             ),
         ]
 
@@ -354,7 +354,7 @@ class _Planner:
         )
 
     def _swaps(self, node: TargetNode) -> tuple[str, ...]:
-        return tuple(step.name for step in (*self._restore_pki(node), *self._restore_etcd(node)))
+        return tuple(step.name for step in (*self._swap_pki(node), *self._swap_etcd(node)))
 
     def _owner(self, facts: NodeFacts) -> str:
         return facts.member.owner or self.cluster.control_plane.data_owner or facts.data.owner or "0:0"

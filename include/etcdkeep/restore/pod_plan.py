@@ -18,7 +18,7 @@ from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.planning import Options, check_options, initial_cluster, new_token, revision_bump
 from etcdkeep.restore.pod_facts import DONE_ANNOTATION, RUN_ANNOTATION, MemberPod, PodFacts
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, swap
-from etcdkeep.restore.steps import API, ApiCheck, Call, Check, Phase, Place, Plan, Step
+from etcdkeep.restore.steps import API, ApiCheck, Call, Check, Phase, Place, Plan, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ class _Planner:
         steps = [step for member in members for step in self._stage(member)]
         steps += self._stop()
         steps.append(self._mark(BEGUN, RUN_ANNOTATION, "note that data are being swapped from here on"))
-        steps += [step for member in members for step in self._restore(member)]
+        steps += [step for member in members for step in self._swap(member)]
         steps.append(self._mark(SWAPPED, DONE_ANNOTATION, "note that all data are swapped"))
         steps += self._start()
-        return [*steps, *self._verify()]
+        return list(in_order([*steps, *self._verify()]))
 
     def after_rollback(self) -> list[Step]:
         """Only what worked before can be expected to work again."""
@@ -161,16 +161,14 @@ class _Planner:
         ]
         return steps
 
-    def _restore(self, member: MemberPod) -> list[Step]:
+    def _swap(self, member: MemberPod) -> list[Step]:
         facts, site = self.facts, self._site(member)
         down = (f"scale-down-{facts.statefulset}", f"gone.{member.pod}")
         up_undone = (f"scale-up-{facts.statefulset}", f"ungone.{member.pod}", f"utility-away.{member.pod}")
         live = posixpath.join(facts.data_dir, "member")
         steps = [
-            *swap(
-                site, "restore_etcd", "data", live, "member", f"the old data of {member.pod}", Stopped(down, up_undone)
-            ),
-            close_run(site, "restore_etcd"),
+            *swap(site, "swap_etcd", "data", live, "member", f"the old data of {member.pod}", Stopped(down, up_undone)),
+            close_run(site, "swap_etcd"),
         ]
         return [replace(step, needed_until=(SWAPPED,), undo_needed_until=(BEGUN,)) for step in steps]
 
@@ -226,7 +224,7 @@ class _Planner:
         marked = f"metadata.annotations.{annotation}"
         return Step(
             name,
-            "restore_etcd",
+            "swap_etcd",
             API,
             words,
             patch(self.options.run),

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TITLES: dict[Phase, str] = {
-    "stage": "Prepare beside the running cluster; nothing live is touched",
+    "stage": "Bring the files; nothing live is touched",
+    "restore_etcd": "Restore the snapshot into an empty folder and check it; nothing live is touched",
     "stop": "Stop the control plane: the down time begins",
-    "restore_pki": "Swap certificates and keys",
-    "restore_etcd": "Swap etcd's data",
+    "swap_pki": "Swap certificates and keys",
+    "swap_etcd": "Swap etcd's data",
     "start": "Start the control plane",
     "verify": "Wait for it, and close",
 }

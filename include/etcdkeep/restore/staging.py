@@ -154,8 +154,9 @@ def stage_data(
     limit_s = TOOL_START_S + size / SLOWEST_BYTES_PER_S
     revision = manifest.snapshot.revision + bump
 
-    def stage(name: str, words: str, action: Run | Put | Move | None, done: Check, *, always: bool = False) -> Step:
-        return Step(site.named(name), "stage", site.place, words, action, done, needed_until=(ready,), always=always)
+    def stage(name: str, words: str, action: Run | Put | Move | None, done: Check) -> Step:
+        phase: Phase = "stage" if isinstance(action, Put) else "restore_etcd"
+        return Step(site.named(name), phase, site.place, words, action, done, needed_until=(ready,))
 
     def use(*args: str) -> tuple[str, ...]:
         return tool_argv(tool, args, folder=site.folder, name=container)
@@ -199,7 +200,7 @@ def stage_data(
     move = Move(partial, data, site.path("stray", "data"), site.prefix)
     swap = (site.named("aside-data"), site.named("place-data"))
     steps.append(
-        Step(ready, "stage", site.place, "the new data is ready", move, site.is_there(data), needed_until=swap)
+        Step(ready, "restore_etcd", site.place, "the new data is ready", move, site.is_there(data), needed_until=swap)
     )
     return steps
 

@@ -10,14 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from etcdkeep.errors import ObjectDamaged, PlanChanged
 
-Phase = Literal["stage", "stop", "restore_pki", "restore_etcd", "start", "verify"]
-PHASES: tuple[Phase, ...] = ("stage", "stop", "restore_pki", "restore_etcd", "start", "verify")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Phase = Literal["stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify"]
+PHASES: tuple[Phase, ...] = ("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify")
+OUTAGE: tuple[Phase, ...] = ("stop", "swap_pki", "swap_etcd", "start")
+"""While these are walked the control plane is down; the two before touch nothing live."""
+
+
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return steps phase by phase; within a phase they keep their order."""
+    return tuple(sorted(steps, key=lambda step: PHASES.index(step.phase)))
+
 
 API = "api"
 """The place of steps that are calls of the Kubernetes API."""

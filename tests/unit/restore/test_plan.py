@@ -15,7 +15,7 @@ from etcdkeep.restore.facts import EtcdStatus, PathFacts
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.runbook import render_runbook
-from etcdkeep.restore.steps import Plan, Put, Run, parse_plan
+from etcdkeep.restore.steps import PHASES, Plan, Put, Run, in_order, parse_plan
 from etcdkeep.restore.tools import Tool
 from etcdkeep.static_pod import EtcdStaticPod
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names
@@ -192,14 +192,15 @@ def test_a_choice_without_sense_is_refused(manifest: Any, options: Any, words: s
 
 
 def test_down_time_begins_only_when_everything_is_prepared() -> None:
-    phases = [step.phase for step in make_plan(3).steps]
-    assert phases == sorted(phases, key=["stage", "stop", "restore_pki", "restore_etcd", "start", "verify"].index)
-    stopped = {
-        step.action
-        for step in make_plan(3).phase("stage")
-        if isinstance(step.action, Run) and "stop" in step.action.argv
-    }
-    assert not stopped
+    plan = make_plan(3)
+    assert plan.steps == in_order(plan.steps)
+    assert (PHASES.index("stage"), PHASES.index("restore_etcd"), PHASES.index("stop")) == (0, 1, 2)
+    before = [*plan.phase("stage"), *plan.phase("restore_etcd")]
+    ran = [step.action.argv for step in before if isinstance(step.action, Run)]
+    assert not [argv for argv in ran if "stop" in argv]
+    assert [argv for argv in ran if "restore" in argv], "the snapshot is restored by then"
+    brought = {step.action.artifact for step in plan.phase("stage") if isinstance(step.action, Put)}
+    assert {"etcd.db", "control-plane-cp-0.tar"} <= brought
 
 
 def test_manifests_are_parked_outside_their_folder() -> None:
