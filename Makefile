@@ -41,6 +41,7 @@ clean: down  ## remove what demo, up and test made
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "etcdkeep needs Python 3.11 or later; set PYTHON=python3.x")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
-	$(BIN)/uv pip install -q --python .venv --require-hashes -r requirements-dev.lock
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv --require-hashes -r requirements-dev.lock
 	printf '%s\n' '$(CURDIR)/include' '$(CURDIR)/plugins' '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/etcdkeep.pth"
+	$(BIN)/python -m compileall -q include plugins  # where Python may not write bytecode, every start would compile it all
 	touch $@

@@ -29,13 +29,13 @@ def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable
     :param cells: Gives the cells of a row; asked twice.
     """
     widths = [len(column) for column in columns]
-    for block in _blocks(found):
-        widths = list(map(max, widths, map(_width, zip(*map(cells, block), strict=True))))
+    for block in _blocks(map(cells, found)):
+        widths = list(map(max, widths, map(_width, zip(*block, strict=True))))
     line = "  ".join(
         f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
     )
     print_lines([line % tuple(column.upper() for column in columns)])
-    print_lines(line % cells(item) for item in found)
+    print_lines(map(line.__mod__, map(cells, found)))
 
 
 def printable(text: str) -> str:
@@ -115,9 +115,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def _width(column: tuple[str | int, ...]) -> int:
-    if {type(cell) for cell in column} == {int}:
-        return len(str(max(column)))
-    return max(len(str(cell)) for cell in column)
+    return max(map(len, map(str, column)))
 
 
 def _blocks(found: Iterable[Item]) -> Iterator[list[Item]]:
