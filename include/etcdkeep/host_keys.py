@@ -48,6 +48,16 @@ def known_hosts_name(host: str, port: int) -> str:
     return host if port == 22 else f"[{host}]:{port}"
 
 
+def known_hosts_line(line: str, names: str) -> str:
+    """
+    Return a configured line as ssh reads it from known_hosts.
+
+    :param names: For a line that has none: a host, or a pattern.
+    """
+    key = parse_host_key(line)
+    return f"{','.join(key.hosts) or names} {key.algorithm} {b64encode(key.blob).decode()}"
+
+
 def parse_host_key(line: str) -> HostKey:
     """
     Parse ``algorithm base64 [comment]``, with or without host names in front.

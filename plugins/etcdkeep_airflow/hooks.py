@@ -63,6 +63,10 @@ class ConnectionCredentials:
         )
         return open_kubeconfig(text, context=context)
 
+    def mask(self, key: bytes) -> None:
+        """Mask a key that was found elsewhere in the task's log."""
+        mask_key(key)
+
     def _from_connection(self, connection_id: str) -> bytes:
         connection = _connection(connection_id)
         extra = connection.extra_dejson

@@ -19,6 +19,10 @@ class Credentials:
 
     def __init__(self, **keys):
         self.keys = keys
+        self.masked = []
+
+    def mask(self, key):
+        self.masked.append(key)
 
     def secret(self, ref):
         return self.keys[ref.connection]
@@ -42,9 +46,10 @@ def make_site(api_data=None, credentials=None, **overrides):
     return site
 
 
-def test_the_ssh_key_comes_from_the_cluster_s_secret():
+def test_the_ssh_key_comes_from_the_cluster_s_secret_and_is_masked_in_the_log():
     site = make_site({"vsphere_tmp": b64encode(b"PEM").decode()})
     assert site.ssh_key == b"PEM"
+    assert site.credentials.masked == [b"PEM"]
 
 
 @pytest.mark.parametrize("data", [None, {}, {"other": ""}], ids=["no-data", "empty", "another-field"])
@@ -87,6 +92,12 @@ def test_everything_that_is_needed_to_reach_the_cluster_is_kept():
         "known_hosts": f"10.0.0.1 {HOST_KEY}\nbastion {HOST_KEY}\n".encode(),
         "kubeconfig": b"kubeconfig",
     }
+
+
+def test_host_keys_without_a_name_are_kept_as_ssh_reads_them():
+    ssh = {"key": {"connection": "node"}, "host_keys": [HOST_KEY], "jump": {"host": "hop", "port": 2222, "host_keys": [HOST_KEY]}}  # fmt: skip
+    site = make_site(credentials=Credentials(node=b"node"), ssh=ssh)
+    assert site.access_files()["known_hosts"] == f"* {HOST_KEY}\n[hop]:2222 {HOST_KEY}\n".encode()
 
 
 def test_without_a_kubeconfig_none_is_kept():

@@ -25,6 +25,7 @@ from etcdkeep.errors import (
     ServerUntrusted,
     TransientError,
 )
+from etcdkeep.host_keys import known_hosts_line, known_hosts_name
 from etcdkeep.naming import split_address
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
@@ -64,6 +65,9 @@ class Credentials(Protocol):
     def api_client(self, ref: KubeconfigRef) -> ApiClient:
         """Return a client of the Kubernetes API."""
 
+    def mask(self, key: bytes) -> None:
+        """Keep a key that was found elsewhere out of the logs."""
+
 
 class FileCredentials:
     """Keys from files: what the command line has on any laptop."""
@@ -87,6 +91,9 @@ class FileCredentials:
         from etcdkeep.adapters.kube_config import open_kubeconfig
 
         return open_kubeconfig(self.secret(ref))
+
+    def mask(self, key: bytes) -> None:
+        """The command line keeps no log."""
 
 
 class Site:
@@ -165,28 +172,34 @@ class Site:
 
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
-        files = {SSH_KEY: self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._host_keys()).encode()}
+        files = {SSH_KEY: self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode()}
         jump = self.cluster.ssh.jump
         if jump is not None and jump.key is not None:
             files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
-    def _host_keys(self) -> Iterator[str]:
-        jump = self.cluster.ssh.jump
-        yield from self.cluster.ssh.host_keys
-        yield from jump.host_keys if jump else ()
+    def _known_hosts(self) -> Iterator[str]:
+        """Yield lines for ssh: a key that is configured without a name is good for every node of the cluster."""
+        ssh = self.cluster.ssh
+        for line in ssh.host_keys:
+            yield known_hosts_line(line, "*")
+        if ssh.jump:
+            for line in ssh.jump.host_keys:
+                yield known_hosts_line(line, known_hosts_name(ssh.jump.host, ssh.jump.port))
 
     def _ssh_key(self, ref: SshKeyRef, file: str = SSH_KEY) -> bytes:
         if ref.secret is None:
             return self.credentials.secret(ref)
         try:
-            return self._key_in_secret(ref.secret)
+            key = self._key_in_secret(ref.secret)
         except (TransientError, AccessDenied, NotFound, ServerUntrusted) as err:
             if self.spare is None:
                 raise
             log.warning("cluster %s: SSH key taken from backup %s: %s", self.cluster.name, self.spare.name, err)
-            return self._key_in_set(self.spare, file)
+            key = self._key_in_set(self.spare, file)
+        self.credentials.mask(key)
+        return key
 
     def _key_in_secret(self, path: str) -> bytes:
         namespace, name, field = path.split("/")
