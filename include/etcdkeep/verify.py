@@ -35,7 +35,8 @@ from etcdkeep.pki import check_pki
 from etcdkeep.private_file import private_file
 from etcdkeep.repository import BackupSet, Index, Level, Repository, Verification
 from etcdkeep.seal import unseal
-from etcdkeep.snapshot import SnapshotReport, open_snapshot
+from etcdkeep.snapshot import EncryptionUse, SnapshotReport, encryption_use, open_snapshot
+from etcdkeep.snapshot.record import ENCRYPTED
 
 if TYPE_CHECKING:
     from etcdkeep.age_keys import Identity
@@ -125,6 +126,7 @@ class _Check:
         self.warnings: list[str] = []
         self.seconds: dict[str, float] = {}
         self.report: SnapshotReport | None = None
+        self.encryption: set[EncryptionUse] = set()
         self.index: Index | None = None
         self.index_identities: Sequence[Identity] | None = None
         self.files: dict[str, bytes] = {}
@@ -135,13 +137,14 @@ class _Check:
         if self.manifest.artifact("etcd") is None:
             self.problems["etcd"].append("the set has no snapshot")
         layout = self.cluster.control_plane
-        seen = {(use.provider, use.key_name) for use in self.report.encryption} if self.report else set()
-        coverage = check_encryption_keys(seen, self.files, layout.optional_paths)
+        coverage = check_encryption_keys(self.encryption, self.files, layout.optional_paths)
         self.problems["pki"] += coverage.problems
         self.warnings += coverage.notes
         if layout.has_nodes and self.manifest.artifact("control-plane") is None:
             self.problems["pki"].append("the set has no files of a control-plane node")
-        return ("stored", "sealed", "etcd", "pki") if layout.has_nodes or seen else ("stored", "sealed", "etcd")
+        return (
+            ("stored", "sealed", "etcd", "pki") if layout.has_nodes or self.encryption else ("stored", "sealed", "etcd")
+        )
 
     def artifact(self, artifact: Artifact, identities: Sequence[Identity] | None) -> None:
         """Read one artifact back and check it as far as the identities allow."""
@@ -187,6 +190,8 @@ class _Check:
                 self.report = snapshot.check()
                 problems = [*self.report.problems, *compare_with_member(self.report, self.manifest.snapshot)]
                 self.problems["etcd"] += [f"{artifact.name}: {problem}" for problem in problems]
+                if self.report.ok and self.report.encryption:
+                    self.encryption = _live_encryption(snapshot)
                 self._index(artifact, snapshot)
         except (SnapshotUnreadable, SnapshotDamaged) as err:
             self.problems["etcd"].append(f"{artifact.name}: {err}")
@@ -261,6 +266,11 @@ class _Counted:
         data = self._stream.read(size)
         self._tick(len(data))
         return data
+
+
+def _live_encryption(snapshot: OpenSnapshot) -> set[EncryptionUse]:
+    """Tell how the values are encrypted that a restored API server will read: what was replaced or deleted needs no key."""
+    return {encryption_use(value) for _, value in snapshot.live_values() if value.startswith(ENCRYPTED)}
 
 
 def _differs(what: str, found: Stored | Plaintext, expected: Stored | Plaintext) -> str:

@@ -18,7 +18,7 @@ from etcdkeep.verify import compare_with_member, verify_set
 from tests.builders import BACKUP_ID, age_pair, make_database, make_reported
 from tests.damaged_snapshots import DAMAGES, sample
 from tests.fakes import snapshot_status
-from tests.snapshots import Put
+from tests.snapshots import Delete, Put
 
 PREFIX = naming.set_prefix("harbor", BACKUP_ID)
 ENCRYPTED = Put(b"/registry/secrets/default/s", b"k8s:enc:aescbc:v1:key1:0123456789abcdef")
@@ -271,6 +271,19 @@ def test_encrypted_values_with_their_keys_are_good(make_site, tmp_path):
     record = verified(site)
     assert record.problems == ()
     assert record.levels[-1] == "pki"
+
+
+def test_values_that_were_replaced_or_deleted_need_no_key(site):
+    old = b"k8s:enc:aescbc:v1:retired:" + bytes(40)
+    changes = [
+        Put(b"/registry/secrets/a", old),
+        Put(b"/registry/secrets/b", old),
+        Put(b"/registry/secrets/a", b"plain", create=2, version=2),
+        Delete(b"/registry/secrets/b"),
+    ]
+    site.members[0].database = make_database(changes)
+    site.backup()
+    assert verified(site).problems == ()
 
 
 def kubeception(make_site):

@@ -162,7 +162,12 @@ class RecordScan:
         return record.revision, record.sub
 
     def _note_encryption(self, body: bytes, start: int, end: int) -> None:
-        prefix = _PROVIDER.match(body, start, end)
-        provider, key_name = prefix.groups() if prefix else (b"unknown", b"")
         if len(self.encryption) < _MAX_ENCRYPTION_USES:
-            self.encryption.add(EncryptionUse(provider.decode(errors="replace"), key_name.decode(errors="replace")))
+            self.encryption.add(encryption_use(body, start, end))
+
+
+def encryption_use(body: bytes, start: int = 0, end: int | None = None) -> EncryptionUse:
+    """Read the prefix of an encrypted value; provider ``unknown`` where it is none that we know."""
+    prefix = _PROVIDER.match(body, start, len(body) if end is None else end)
+    provider, key_name = prefix.groups() if prefix else (b"unknown", b"")
+    return EncryptionUse(provider.decode(errors="replace"), key_name.decode(errors="replace"))
