@@ -1,8 +1,8 @@
 """
 The control loops of a cluster, as far as the lab needs them: they run while a controller-manager does.
 
-Namespaces get their default ServiceAccount and root CA; StatefulSets get their pods and claims; claims get a volume;
-pods get a node.
+Namespaces get their default ServiceAccount and root CA; StatefulSets get their pods and claims; Deployments get their
+ReplicaSets and those their pods; claims get a volume; pods get a node; what an owner left when it went goes too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from lab.deployments import is_ready, keep_deployment, keep_replica_set, make_pod, owned, owner_uid, report
 from lab.kube import Informer, Kube, KubeError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Controllers:
             "pods": "/api/v1/pods",
             "claims": "/api/v1/persistentvolumeclaims",
             "sets": "/apis/apps/v1/statefulsets",
+            "deployments": "/apis/apps/v1/deployments",
+            "replicas": "/apis/apps/v1/replicasets",
         }
         self._informers = {name: Informer(kube, path, self._changed) for name, path in paths.items()}
         self._done: set[str] = set()
@@ -74,6 +77,11 @@ class Controllers:
                 await self._bind_claim(claim)
         for stateful_set in self._all("sets"):
             await self._scale(stateful_set)
+        for deployment in self._all("deployments"):
+            await keep_deployment(self._kube, deployment, self._informers["replicas"])
+        for replica_set in self._all("replicas"):
+            if not await self._collect(replica_set, "replicasets"):
+                await keep_replica_set(self._kube, replica_set, self._informers["pods"])
         for pod in self._all("pods"):
             await self._place(pod)
 
@@ -123,17 +131,17 @@ class Controllers:
         pods = self._informers["pods"].items
         namespace = meta["namespace"]
         wanted = [f"{meta['name']}-{ordinal}" for ordinal in range(spec.get("replicas", 1))]
-        own = {name: pod for (where, name), pod in pods.items() if where == namespace and _owner(pod) == meta["uid"]}
+        own = {pod["metadata"]["name"]: pod for pod in owned(meta["uid"], self._informers["pods"])}
         path = f"/api/v1/namespaces/{namespace}/pods"
         revision = f"{meta['name']}-{hashlib.sha256(json.dumps(spec['template']).encode()).hexdigest()[:10]}"
-        ready = [name for name, pod in own.items() if _ready(pod)]
+        ready = [name for name, pod in own.items() if is_ready(pod)]
         for name in wanted:
             pod = pods.get((namespace, name))
             if pod is None:
                 await self._make_claims(stateful_set, name)
                 await self._kube.ensure(path, _pod(stateful_set, name, revision))
                 break
-            if "deletionTimestamp" in pod["metadata"] or not _ready(pod):
+            if "deletionTimestamp" in pod["metadata"] or not is_ready(pod):
                 break
             if pod["metadata"].get("labels", {}).get(HASH_LABEL) != revision:
                 await self._kube.delete(f"{path}/{name}")
@@ -146,9 +154,8 @@ class Controllers:
             "updatedReplicas": len(own), "observedGeneration": meta.get("generation", 1), "currentRevision": revision,
             "updateRevision": revision,
         }  # fmt: skip
-        if stateful_set.get("status") != status:
-            where = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{meta['name']}/status"
-            await self._kube.replace(where, {**stateful_set, "metadata": {"name": meta["name"]}, "status": status})
+        where = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{meta['name']}"
+        await report(self._kube, where, stateful_set, status)
 
     async def _make_claims(self, stateful_set: dict[str, Any], pod: str) -> None:
         for template in stateful_set["spec"].get("volumeClaimTemplates", ()):
@@ -160,44 +167,30 @@ class Controllers:
 
     async def _place(self, pod: dict[str, Any]) -> None:
         """Bind an unscheduled pod to the node, and drop one whose owner is gone."""
-        meta = pod["metadata"]
-        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        owners = {stateful_set["metadata"]["uid"] for stateful_set in self._all("sets")}
-        kinds = {reference["kind"] for reference in meta.get("ownerReferences", ())}
-        if kinds == {"StatefulSet"} and _owner(pod) not in owners and "deletionTimestamp" not in meta:
-            await self._kube.delete(path)
-        elif not pod["spec"].get("nodeName"):
+        if not await self._collect(pod, "pods") and not pod["spec"].get("nodeName"):
+            meta = pod["metadata"]
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
             wanted = pod["spec"].get("nodeSelector", {}).get("kubernetes.io/hostname", self._node.name)
             with contextlib.suppress(KubeError):
                 await self._kube.merge(path, {"spec": {"nodeName": wanted}})
 
+    async def _collect(self, obj: dict[str, Any], plural: str) -> bool:
+        """Delete an object whose owner is gone; tell whether it is."""
+        meta = obj["metadata"]
+        kinds = {reference["kind"] for reference in meta.get("ownerReferences", ())}
+        owners = {each["metadata"]["uid"] for kind in ("sets", "deployments", "replicas") for each in self._all(kind)}
+        if not kinds & {"StatefulSet", "Deployment", "ReplicaSet"} or owner_uid(obj) in owners:
+            return False
+        if "deletionTimestamp" not in meta:
+            group = "/api/v1" if plural == "pods" else "/apis/apps/v1"
+            await self._kube.delete(f"{group}/namespaces/{meta['namespace']}/{plural}/{meta['name']}")
+        return True
+
 
 def _pod(stateful_set: dict[str, Any], name: str, revision: str) -> dict[str, Any]:
-    template = copy.deepcopy(stateful_set["spec"]["template"])
-    meta = stateful_set["metadata"]
-    labels = template["metadata"].get("labels", {})
+    pod = make_pod(stateful_set, name, {HASH_LABEL: revision, "statefulset.kubernetes.io/pod-name": name})
     claims = [item["metadata"]["name"] for item in stateful_set["spec"].get("volumeClaimTemplates", ())]
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}"}} for claim in claims]
-    template["spec"]["volumes"] = [*volumes, *template["spec"].get("volumes", ())]
-    template["spec"]["hostname"] = name
-    owner = {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "name": meta["name"],
-        "uid": meta["uid"],
-        "controller": True,
-    }
-    metadata = {
-        **template["metadata"], "name": name, "namespace": meta["namespace"], "ownerReferences": [owner],
-        "labels": {**labels, HASH_LABEL: revision, "statefulset.kubernetes.io/pod-name": name},
-    }  # fmt: skip
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-
-
-def _owner(pod: dict[str, Any]) -> str:
-    return next((reference["uid"] for reference in pod["metadata"].get("ownerReferences", ())), "")
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    pod["spec"]["volumes"] = [*volumes, *pod["spec"].get("volumes", ())]
+    pod["spec"]["hostname"] = name
+    return pod

@@ -123,7 +123,11 @@ class Kubelet:
             pod = yaml.safe_load(data)
             digest = hashlib.md5(data + self.node.name.encode()).hexdigest()
             meta = pod["metadata"]
-            annotations = meta.get("annotations", {}) | {"lab/key": meta["name"], "kubernetes.io/config.hash": digest}
+            annotations = meta.get("annotations", {}) | {
+                "lab/key": meta["name"],
+                "kubernetes.io/config.hash": digest,
+                "kubernetes.io/config.source": "file",
+            }
             meta |= {"uid": digest, "annotations": annotations, "name": f"{meta['name']}-{self.node.name}"}
             meta.setdefault("namespace", "default")
             pod["spec"]["nodeName"] = self.node.name
@@ -192,7 +196,6 @@ class Kubelet:
         annotations = {key: value for key, value in meta["annotations"].items() if key != "lab/key"}
         annotations |= {
             MIRROR: worker.uid,
-            "kubernetes.io/config.source": "file",
             "kubernetes.io/config.seen": timestamp(worker.started),
         }
         owner = {"apiVersion": "v1", "kind": "Node", "name": self.node.name, "uid": self._node_uid, "controller": True}

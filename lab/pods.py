@@ -75,7 +75,8 @@ class PodWorker:
 
     async def _keep(self, spec: dict[str, Any]) -> None:
         """Run one container again and again, as restartPolicy Always wants it."""
-        name = spec["name"]
+        name, meta = spec["name"], self.pod["metadata"]
+        source = meta.get("annotations", {}).get("kubernetes.io/config.source", "api")
         container = self.containers[name]
         back_off_s = FIRST_BACK_OFF_S
         while True:
@@ -87,7 +88,7 @@ class PodWorker:
                 continue
             try:
                 await mount_volumes(self.kubelet.node, self.kubelet.kube, self.pod)
-                await container.start(self.pod["metadata"]["name"], self.pod["metadata"]["namespace"], self.uid)
+                await container.start(meta["name"], meta["namespace"], self.uid, source)
             except (MountError, OSError) as err:
                 self._problems[name] = "CreateContainerError", str(err)
                 self.kubelet.changed.set()

@@ -34,6 +34,7 @@ class ContainerState:
     What is known of a container.
 
     :param folder: Its folder as seen on the node.
+    :param source: Where its pod is from: ``file`` (a manifest) or ``api``.
     """
 
     id: str
@@ -52,6 +53,7 @@ class ContainerState:
     exit_code: int = 0
     command: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    source: str = "api"
 
     @property
     def running(self) -> bool:
@@ -147,7 +149,7 @@ class Container:
     def running(self) -> bool:
         return self.state is not None and self.state.running
 
-    async def start(self, pod: str, namespace: str, uid: str) -> None:
+    async def start(self, pod: str, namespace: str, uid: str, source: str) -> None:
         """Start the process; :raises FileNotFoundError: when its image has no such program."""
         self.restarts += 1
         (self.folder / "exec").mkdir(parents=True, exist_ok=True)
@@ -158,6 +160,7 @@ class Container:
         state = ContainerState(
             secrets.token_hex(32), self._name, pod, namespace, uid, self.image, self._view, self.restarts,
             created_at=time.time(), command=self.command, env=self.env,
+            source=source,
         )  # fmt: skip
         program = resolve_program(self.node, state, self.command[0])
         if program is None:

@@ -70,9 +70,49 @@ def ps(options):
             age = f"{int(time.time() - state['created_at'])} seconds ago"
             ids = state["id"][:13], state["image"], age, NAMES[state["state"]], state["name"], str(state["attempt"])
             rows.append((*ids, state["pod_uid"].replace("-", "")[:13], state["pod"], state["namespace"]))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
-        for row in rows:
-            print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+        table(rows)
+
+
+def sandboxes():
+    """Return the pods of the node, newest first: a pod is one folder, whose containers come and go."""
+    by_uid = {}
+    for state in states():
+        by_uid.setdefault(state["pod_uid"], state)
+    return list(by_uid.values())
+
+
+def sandbox(state):
+    return {
+        "id": state["pod_uid"].replace("-", ""),
+        "metadata": {"name": state["pod"], "uid": state["pod_uid"], "namespace": state["namespace"], "attempt": 0},
+        "state": "SANDBOX_READY",
+        "createdAt": nanoseconds(state["created_at"]),
+        "labels": {key: value for key, value in entry(state)["labels"].items() if not key.endswith("container.name")},
+        "annotations": {"kubernetes.io/config.source": state["source"]},
+        "runtimeHandler": "",
+    }
+
+
+def pods(options):
+    chosen = [state for state in sandboxes() if options.state.lower() in ("", "ready")]
+    chosen = [state for state in chosen if re.search(options.name, state["pod"])]
+    chosen = [state for state in chosen if re.search(options.namespace, state["namespace"])]
+    if options.quiet:
+        print("".join(sandbox(state)["id"] + "\n" for state in chosen), end="")
+    elif options.output == "json":
+        print(json.dumps({"items": [sandbox(state) for state in chosen]}, indent=2))
+    else:
+        rows = [("POD ID", "CREATED", "STATE", "NAME", "NAMESPACE", "ATTEMPT", "RUNTIME")]
+        for state in chosen:
+            age = f"{int(time.time() - state['created_at'])} seconds ago"
+            rows.append((sandbox(state)["id"][:13], age, "Ready", state["pod"], state["namespace"], "0", "(default)"))
+        table(rows)
+
+
+def table(rows):
+    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
+    for row in rows:
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def inspect(options):
@@ -140,6 +180,13 @@ def main():
     command.add_argument("--state", "-s", default="")
     command.add_argument("--label", default="")
     command.add_argument("--no-trunc", action="store_true")
+    command = commands.add_parser("pods")
+    command.set_defaults(run=pods)
+    command.add_argument("-q", "--quiet", action="store_true")
+    command.add_argument("-o", "--output", default="table")
+    command.add_argument("--name", default="")
+    command.add_argument("--namespace", default="")
+    command.add_argument("--state", "-s", default="")
     command = commands.add_parser("inspect")
     command.set_defaults(run=inspect)
     command.add_argument("-o", "--output", default="json")
