@@ -62,7 +62,12 @@ def run(folder: Path) -> list[Row]:
 def _row(what: str, peaks_mib: list[float]) -> Row:
     growth = peaks_mib[1] - peaks_mib[0]
     measured = f"{peaks_mib[0]:.0f} → {peaks_mib[1]:.0f} MiB: {growth:+.1f} MiB"
-    return Row(f"{what}: peak of the resident set, 64 MiB → 4 GiB of snapshot", measured, f"< +{GROWTH_MAX_MIB} MiB", growth < GROWTH_MAX_MIB)
+    return Row(
+        f"{what}: peak of the resident set, 64 MiB → 4 GiB of snapshot",
+        measured,
+        f"< +{GROWTH_MAX_MIB} MiB",
+        growth < GROWTH_MAX_MIB,
+    )
 
 
 def _peak_mib(work: Callable[..., None], *arguments: object) -> float:
