@@ -36,6 +36,21 @@ def backup_id(cluster: str, logical_date: datetime, run_id: str) -> str:
     return f"{logical_date.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
 
 
+def restore_id(cluster: str, when: datetime, run_id: str) -> str:
+    """
+    Name one restore; sorts by time. Its folders on the nodes and in the repository have this name.
+
+    :param when: The run's time, any zone.
+    :return: Such as ``restore-20261123T041500Z-1f0c9a3e``.
+    """
+    return f"restore-{backup_id(cluster, when, run_id)}"
+
+
+def restores_prefix(cluster: str) -> str:
+    """Return the folder of a cluster's restores in the repository."""
+    return f"{cluster}/restores/"
+
+
 def backup_time(backup_id: str) -> datetime:
     """Return the run's time that a backup id begins with."""
     return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

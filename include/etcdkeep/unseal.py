@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from etcdkeep import naming
 from etcdkeep.archive import extract_archive
-from etcdkeep.errors import IdentityMismatch, SealError, SecretUnavailable, VerificationFailed
+from etcdkeep.errors import IdentityMismatch, NotFound, SealError, SecretUnavailable, VerificationFailed
 from etcdkeep.private_file import private_file, telling_full_disk
 from etcdkeep.seal import unseal
 from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet
 
 SNAPSHOT_FILE = "etcd.db"
-TAR_SUFFIX = ".tar.zst.age"
+SEALED_SUFFIX = ".zst.age"
+TAR_SUFFIX = f".tar{SEALED_SUFFIX}"
+BLOCK_BYTES = 2**20
 
 
 def unseal_set(
@@ -91,6 +93,24 @@ def open_artifact(
         plain.flush()
         plain.seek(0)
         yield plain
+
+
+def stream_plaintext(
+    store: ObjectStore, found: BackupSet, identities: Sequence[Identity] | None, name: str
+) -> Iterator[bytes]:
+    """
+    Yield an artifact's plaintext.
+
+    :param name: As it would have without sealing, such as ``etcd.db``.
+    :raises NotFound: when the set has none of that name; else as :func:`open_artifact`.
+    """
+    artifacts = found.manifest.artifacts if found.manifest else ()
+    artifact = next((each for each in artifacts if each.name == name + SEALED_SUFFIX), None)
+    if artifact is None:
+        raise NotFound(f"backup {found.name} holds no {name}; choose another set (python -m etcdkeep list).")
+    with open_artifact(store, found.name, artifact, identities) as plain:
+        while block := plain.read(BLOCK_BYTES):
+            yield block
 
 
 def _compare(artifact: Artifact, sha256: str) -> None:

@@ -128,6 +128,10 @@ class Engine:
 
         return tuple(Standing(step, ask(step)) for step in self._plan.steps)
 
+    def remaining(self) -> tuple[str, ...]:
+        """Return what would take back all that is not taken back yet, as command lines, in their order; changes nothing."""
+        return tuple(self._undo_line(self._plan, step) for step in self._to_undo())
+
     def _in_lanes(self, steps: Sequence[Step], advance: Callable[[Step], None]) -> dict[str, EtcdkeepError]:
         """
         Advance steps in order, places beside each other where they are independent: down time counts.
@@ -261,7 +265,7 @@ class Engine:
             self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
 
     def _incomplete(self, failures: dict[str, EtcdkeepError]) -> RollbackIncomplete:
-        remaining = tuple(self._undo_line(self._plan, step) for step in self._to_undo(failures))
+        remaining = tuple(self._undo_line(self._plan, step) for step in self._to_undo() if self._lane(step) in failures)
         reasons = "; ".join(str(failure) for failure in failures.values())
         folders = ", ".join(f"{place.name}:{place.folder}" for place in self._plan.places if place.folder)
         return RollbackIncomplete(
@@ -270,12 +274,12 @@ class Engine:
             remaining=remaining,
         )
 
-    def _to_undo(self, failures: dict[str, EtcdkeepError]) -> Iterator[Step]:
+    def _to_undo(self) -> Iterator[Step]:
         for step in reversed(self._plan.steps):
-            if self._lane(step) not in failures or not step.reversible:
+            if not step.reversible:
                 continue
             try:
-                if self._is_undone(step):
+                if step.undone is not None and holds(self._world, step.place, step.undone):
                     continue
             except EtcdkeepError:
                 log.debug("%s: not known whether it is undone", step.name)

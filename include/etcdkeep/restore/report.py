@@ -17,15 +17,16 @@ from etcdkeep.errors import EtcdkeepError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import parse_container_names, parse_etcd_status
+from etcdkeep.restore.gather import gather_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from etcdkeep.config import Cluster
     from etcdkeep.ports import CommandRunner, KubeApi
     from etcdkeep.restore.actions import World
     from etcdkeep.restore.facts import NodeFacts
-    from etcdkeep.restore.steps import Plan
+    from etcdkeep.restore.steps import Place, Plan
 
 ASK_S = 60.0
 KEYS_MAY_DIFFER = 0.05
@@ -188,6 +189,30 @@ def _node_notes(nodes: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def inspect(
+    world: World, cluster: Cluster, plan: Plan, *, api: Callable[[], KubeApi], live_keys: int | None = None
+) -> Report:
+    """
+    Ask all that was restored, and compare.
+
+    :param api: Opens the API; nodes are looked at without it when it does not answer.
+    :param live_keys: Of the backup, as its verification counted them.
+    """
+    if plan.way == "pods":
+        return inspect_pods(world, cluster, plan, [place.name for place in plan.places if _is_member(place)])
+    facts = [gather_node(world.runner(place.name), cluster, place.name, place.address) for place in plan.places]
+    try:
+        opened = api()
+    except EtcdkeepError:
+        opened = None
+    return inspect_nodes(world, cluster, plan, facts, api=opened, live_keys=live_keys)
+
+
+def _is_member(place: Place) -> bool:
+    """A pod that the plan does not make itself is etcd's."""
+    return place.kind == "pod" and not place.made_by
 
 
 def inspect_nodes(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BACKUP_COLOR = "#cfe8d5"
 VERIFY_COLOR = "#d6e4f5"
 CLEANUP_COLOR = "#eeeeee"
+RESTORE_COLOR = "#f2cfc9"
 
 RETRIES = ExceptionRetryPolicy(
     rules=[

@@ -1,0 +1,104 @@
+"""How a restore ends: restored, taken back, or left for a person; each with words that say exactly where things stand."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from etcdkeep.errors import EtcdkeepError, RollbackIncomplete
+from etcdkeep.restore.record import Outcome, down_time_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from etcdkeep.restore.engine import Engine, Event
+    from etcdkeep.restore.record import RestoreRecord
+    from etcdkeep.restore.report import Report
+    from etcdkeep.restore.steps import Plan
+
+log = logging.getLogger(__name__)
+
+
+def restored(record: RestoreRecord, plan: Plan, report: Report, now: datetime) -> Outcome:
+    """Put on record that the cluster is back, and give it free. The restore is good whether or not that succeeds."""
+    events = _events(record)
+    down_s = down_time_s(events)
+    words = (
+        f"cluster {plan.cluster!r} runs on backup {plan.backup_id}{_down(down_s)}. The old state stays in {_folders(plan)}; "
+        "`python -m etcdkeep restore-leftovers` removes it."
+    )
+    outcome = Outcome(
+        kind="restored",
+        at=now,
+        words=words,
+        down_s=down_s,
+        revision=report.revision,
+        keys=report.keys,
+        notes=(*(event.words for event in events if event.state == "remedied"), *report.notes),
+    )
+    return _conclude(record, outcome)
+
+
+def hold(record: RestoreRecord, plan: Plan, engine: Engine, now: datetime) -> Outcome:
+    """Change nothing, and put on record where every step stands and what would take it back."""
+    standing = engine.standing()
+    unknown = [each.step.name for each in standing if each.done is None]
+    done = [each.step.name for each in standing if each.done]
+    words = (
+        f"restore {plan.run} of cluster {plan.cluster!r} was left as it is: {len(done)} of {len(standing)} end states are there"
+        + (f", last {done[-1]}" if done else "")
+        + (f"; not known, since nobody answers: {', '.join(unknown)}" if unknown else "")
+        + f". All that was set aside is in {_folders(plan)}. To go on, clear the failed task; to take it back, clear `rollback`, "
+        "or run by hand, in this order:"
+    )
+    return _conclude(record, Outcome(kind="held", at=now, words=words, remaining=engine.remaining()), is_over=False)
+
+
+def take_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[], datetime]) -> Outcome:
+    """
+    Take everything back, and give the cluster free.
+
+    :raises RollbackIncomplete: when something could not be taken back; it says what a person has to do.
+    :raises EtcdkeepError: when all is as it was, and yet does not work again.
+    """
+    try:
+        engine.roll_back()
+    except EtcdkeepError as err:
+        remaining = err.remaining if isinstance(err, RollbackIncomplete) else ()
+        _conclude(record, Outcome(kind="incomplete", at=now(), words=str(err), remaining=remaining), is_over=False)
+        raise
+    stopped = [event.at for event in _events(record) if event.phase == "stop" and event.state == "began"]
+    down_s = round(now().timestamp() - min(stopped), 3) if stopped else None
+    words = (
+        f"restore {plan.run} of cluster {plan.cluster!r} was taken back: its data, certificates and manifests are those of before"
+        f"{_down(down_s)}. What the restore had prepared stays in {_folders(plan)}; `python -m etcdkeep restore-leftovers` removes it."
+    )
+    return _conclude(record, Outcome(kind="rolled-back", at=now(), words=words, down_s=down_s))
+
+
+def _conclude(record: RestoreRecord, outcome: Outcome, *, is_over: bool = True) -> Outcome:
+    log.info("%s", "\n".join((outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining)))))
+    try:
+        record.conclude(outcome)
+        if is_over:
+            record.give_free()
+    except EtcdkeepError as err:
+        log.warning("the outcome could not be put on record, this log has it: %s", err)
+    return outcome
+
+
+def _events(record: RestoreRecord) -> Iterable[Event]:
+    try:
+        return record.events()
+    except EtcdkeepError as err:
+        log.warning("the journal could not be read, the down time is not known: %s", err)
+        return ()
+
+
+def _down(down_s: float | None) -> str:
+    return "" if down_s is None else f"; the control plane was down for {down_s:.1f} s"
+
+
+def _folders(plan: Plan) -> str:
+    return ", ".join(f"{place.name}:{place.folder}" for place in plan.places if place.folder)

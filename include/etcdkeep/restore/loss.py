@@ -1,0 +1,129 @@
+"""What a restore would undo: objects created, changed or deleted since the backup, counted by kind and namespace."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound
+from etcdkeep.objects.live_cluster import served_kinds
+from etcdkeep.objects.resources import same_objects
+from etcdkeep.objects.stored_set import StoredSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from etcdkeep.age_keys import Identity
+    from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.live_cluster import Served
+    from etcdkeep.ports import KubeApi, ObjectStore
+    from etcdkeep.repository import BackupSet
+
+COUNT_S = 30.0
+NOISE = ("events", "leases")
+"""Written every few seconds, and of no worth past the next few."""
+
+Places = dict[tuple[str, str], int]
+"""Namespace and name → the revision at which it was last written."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Objects of one kind in one namespace, by what became of them since the backup."""
+
+    kind: str
+    namespace: str
+    created: int
+    changed: int
+    deleted: int
+
+
+@dataclass(frozen=True)
+class Losses:
+    """
+    All of them.
+
+    :param unknown: Why nothing could be counted; empty when it could.
+    :param notes: What was left out.
+    """
+
+    rows: tuple[Loss, ...] = ()
+    notes: tuple[str, ...] = ()
+    unknown: str = ""
+
+
+def find_losses(
+    found: BackupSet, store: ObjectStore, identities: Sequence[Identity] | None, api: KubeApi | None
+) -> Losses:
+    """
+    Say what was written since a backup; whatever keeps that from being known keeps nothing else.
+
+    :param api: The cluster's own; None when it does not answer or is not to be reached from here.
+    """
+    if api is None:
+        return Losses(
+            unknown="the cluster's own API does not answer here, so nobody can say what was written since the backup"
+        )
+    if identities is None:
+        return Losses(unknown="the backup cannot be opened here")
+    try:
+        with ExitStack() as stack:
+            return count_losses(api, StoredSet(stack, store, found, lambda: identities).entries())
+    except EtcdkeepError as err:
+        return Losses(unknown=str(err))
+
+
+def count_losses(
+    api: KubeApi, stored: Iterable[Entry], *, limit_s: float = COUNT_S, clock: Callable[[], float] = time.monotonic
+) -> Losses:
+    """
+    Compare a backup with the running cluster, by the revision at which each object was last written.
+
+    :param stored: What is in the backup, as its index lists it.
+    :raises TransientError: when the API stops answering.
+    """
+    until = clock() + limit_s
+    before: dict[str, Places] = {}
+    for entry in stored:
+        if not entry.other:
+            before.setdefault(same_objects(entry.type), {})[entry.namespace, entry.name] = entry.revision
+    rows: list[Loss] = []
+    notes: list[str] = []
+    late: list[str] = []
+    for served in served_kinds(api):
+        kind = served.resource.full_name
+        old = before.pop(same_objects(served.resource), {})
+        if served.resource.plural in NOISE:
+            continue
+        if clock() > until:
+            late.append(kind)
+            continue
+        try:
+            rows += _compare(kind, old, _live(api, served))
+        except (AccessDenied, NotFound) as err:
+            notes.append(f"{kind} could not be listed: {err}")
+    if late:
+        notes.append(f"not counted, since it took too long: {', '.join(late)}")
+    gone = sorted(kind for kind, places in before.items() if places and kind.partition(".")[0] not in NOISE)
+    notes += [
+        f"{kind}: {len(before[kind])} object(s) in the backup, and the cluster does not serve the kind" for kind in gone
+    ]
+    return Losses(tuple(rows), tuple(notes))
+
+
+def _live(api: KubeApi, served: Served) -> Places:
+    version = served.versions[0]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    found = (item["metadata"] for item in api.list(f"{root}/{served.resource.plural}"))
+    return {(each.get("namespace", ""), each["name"]): int(each["resourceVersion"]) for each in found}
+
+
+def _compare(kind: str, before: Mapping[tuple[str, str], int], after: Mapping[tuple[str, str], int]) -> list[Loss]:
+    created = Counter(place[0] for place in after.keys() - before.keys())
+    deleted = Counter(place[0] for place in before.keys() - after.keys())
+    changed = Counter(place[0] for place in after.keys() & before.keys() if after[place] != before[place])
+    namespaces = sorted(created.keys() | deleted.keys() | changed.keys())
+    return [Loss(kind, name, created[name], changed[name], deleted[name]) for name in namespaces]

@@ -1,0 +1,102 @@
+"""What the approvers of a restore are shown, as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etcdkeep.restore.preflight import LIMITS, Objection, blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from etcdkeep.restore.form import Form
+    from etcdkeep.restore.loss import Losses
+    from etcdkeep.restore.prepare import Prepared
+
+ROWS = 40
+HEADINGS = {"stop": "Against it", "warning": "Warnings", "note": "Notes"}
+ON_FAILURE = {
+    "rollback": "everything is taken back, step by step, until the old state works again; the run ends as failed all the same.",
+    "hold": "everything is left as it is at that moment, for a person; nothing is taken back by itself.",
+}
+
+
+def render_request(prepared: Prepared, losses: Losses, form: Form, asked_by: str) -> str:
+    """
+    Return the page: plan, objections, what will be lost, what happens on failure, limits.
+
+    :param asked_by: Who started the run.
+    """
+    return "\n".join(
+        [
+            *_head(form, asked_by),
+            *_plan(prepared),
+            *_objections(prepared.objections, form),
+            *_losses(losses),
+            *_rest(form),
+        ]
+    )
+
+
+def _head(form: Form, asked_by: str) -> Iterator[str]:
+    yield f"**Reason:** {_plain(form.reason)}  "
+    yield f"**Asked for by:** {_plain(asked_by)}"
+    yield ""
+
+
+def _plan(prepared: Prepared) -> Iterator[str]:
+    yield "### Plan"
+    if prepared.plan is None:
+        yield "There can be none; see below."
+    else:
+        yield from (f"- {line}" for line in prepared.plan.words)
+        yield ""
+        yield f"Plan `{prepared.plan.digest}`: nothing else than this is carried out."
+    yield ""
+
+
+def _objections(objections: Sequence[Objection], form: Form) -> Iterator[str]:
+    for severity, heading in HEADINGS.items():
+        found = [each for each in objections if each.severity == severity]
+        if found:
+            yield f"### {heading}"
+            for each in found:
+                passed = severity == "stop" and not blocking([each], override=form.override)
+                yield f"- {'**OVERRIDDEN:** ' if passed else ''}{_plain(each.sentence)}"
+            yield ""
+
+
+def _losses(losses: Losses) -> Iterator[str]:
+    yield "### What will be lost"
+    if losses.unknown:
+        yield f"Unknown: {_plain(losses.unknown)}"
+    elif not losses.rows:
+        yield "Nothing was created, changed or deleted since the backup."
+    else:
+        yield "Since the backup. Created objects will be gone, changed ones as they were, deleted ones back."
+        yield ""
+        yield "| kind | namespace | created | changed | deleted |"
+        yield "|---|---|---:|---:|---:|"
+        for row in losses.rows[:ROWS]:
+            yield f"| {row.kind} | {row.namespace or '–'} | {row.created} | {row.changed} | {row.deleted} |"
+        if len(losses.rows) > ROWS:
+            rest = losses.rows[ROWS:]
+            counts = (sum(getattr(row, column) for row in rest) for column in ("created", "changed", "deleted"))
+            yield f"| {len(rest)} more | | {' | '.join(map(str, counts))} |"
+    yield ""
+    yield from (f"- {_plain(note)}" for note in losses.notes)
+    yield ""
+
+
+def _rest(form: Form) -> Iterator[str]:
+    yield "### If a step fails"
+    yield f"`{form.on_failure}`: {ON_FAILURE[form.on_failure]}"
+    yield ""
+    yield "### Limits"
+    yield from (f"- {limit}" for limit in LIMITS)
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown takes as it is, on one line."""
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in text)
+    return " ".join(escaped.split())
