@@ -20,6 +20,21 @@ from etcdkeep.signature import parse_public_key
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Names that Airflow takes in place of a cron expression."""
 
+AFTER_BACKUP = "after_backup"
+"""Schedule of drills that follow each verified backup."""
+
+
+def _cron(schedule: str | None) -> str | None:
+    if schedule is None or schedule in PRESETS:
+        return schedule
+    if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
+        raise ValueError(f"expected five cron fields such as '30 2 * * *', found {schedule!r}")
+    return schedule
+
+
+def _drill_schedule(schedule: str | None) -> str | None:
+    return schedule if schedule == AFTER_BACKUP else _cron(schedule)
+
 
 def _host_key(line: str) -> str:
     try:
@@ -42,6 +57,8 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 HostKeyLine = Annotated[str, AfterValidator(_host_key)]
 Address = Annotated[str, AfterValidator(_address)]
+Cron = Annotated[str | None, AfterValidator(_cron)]
+DrillSchedule = Annotated[str | None, AfterValidator(_drill_schedule)]
 
 
 class SecretRef(Section):
@@ -174,6 +191,31 @@ class Limits(Section):
         return self.command_s + size_bytes / self.slowest_bytes_per_s
 
 
+class Drill(Section):
+    """
+    Drills: a backup is restored into a throw-away etcd on the worker, and what that serves is compared with the backup.
+    """
+
+    schedule: DrillSchedule = Field(
+        AFTER_BACKUP,
+        description="`after_backup`: after each verified backup; or a cron expression (UTC); null: by hand only.",
+        examples=[AFTER_BACKUP, "0 5 * * 0"],
+    )
+    etcd_dir: HostPath | None = Field(
+        None,
+        description="Folder on the worker with `etcd` and `etcdutl` (or `etcdctl` before 3.6); default: those on PATH.",
+        examples=["/opt/etcd-3.6"],
+    )
+    work_dir: HostPath | None = Field(
+        None,
+        description="Folder on the worker for the plain files; default: `/dev/shm` where they take less than a quarter of what is free there, else `TMPDIR`.",
+        examples=["/var/lib/etcdkeep/drills"],
+    )
+    time_limit_s: float = Field(
+        3600, gt=0, description="Seconds until a drill is given up, which says nothing of the backup.", examples=[3600]
+    )
+
+
 class Cluster(Section):
     """One etcd and its control plane."""
 
@@ -194,7 +236,7 @@ class Cluster(Section):
         examples=[{"connection": "kubernetes_prod"}],
     )
     ssh: Ssh = Field(default_factory=Ssh, description="How its nodes are reached.")
-    schedule: str | None = Field(
+    schedule: Cron = Field(
         "30 2 * * *", description="Cron expression (UTC) of the nightly backup; null for none.", examples=["30 2 * * *"]
     )
     repository: StoreUrl = Field(
@@ -236,6 +278,11 @@ class Cluster(Section):
     cert_warning_days: int = Field(
         30, ge=0, description="Warn when a certificate expires within so many days.", examples=[30]
     )
+    drill: Drill | None = Field(
+        None,
+        description="Makes the DAG `drill__<cluster>`; null for none.",
+        examples=[{"schedule": AFTER_BACKUP}],
+    )
     limits: Limits = Field(default_factory=Limits, description="Time-outs.")
     tags: tuple[Tag, ...] = Field((), description="More tags for its DAGs.", examples=[["prod"]])
     queue: str | None = Field(None, description="Airflow queue of its tasks.", examples=["backup"])
@@ -252,15 +299,6 @@ class Cluster(Section):
         except ConfigError as err:
             raise ValueError(str(err)) from err
         return recipients
-
-    @field_validator("schedule")
-    @classmethod
-    def _is_cron(cls, schedule: str | None) -> str | None:
-        if schedule is None or schedule in PRESETS:
-            return schedule
-        if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
-            raise ValueError(f"expected five cron fields such as '30 2 * * *', found {schedule!r}")
-        return schedule
 
     @property
     def namespace(self) -> str:

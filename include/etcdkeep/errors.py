@@ -181,6 +181,10 @@ class VerificationFailed(PermanentError):
         self.problems = problems
 
 
+class DrillImpossible(PermanentError):
+    """A drill could not be carried out on this machine; that says nothing of the backup set."""
+
+
 # --- restore ---------------------------------------------------------------------------------------------------
 
 
@@ -226,3 +230,58 @@ class RollbackIncomplete(PermanentError):
     def __init__(self, message: str, *, remaining: tuple[str, ...]) -> None:
         super().__init__("\n".join((message, *(f"  {line}" for line in remaining))))
         self.remaining = remaining
+
+
+# --- recovery of single objects ----------------------------------------------------------------------------------
+
+
+class RecoveryRefused(PermanentError):
+    """
+    Objects cannot be recovered as asked for.
+
+    :param problems: Every reason, one sentence each.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems
+
+
+class NotServed(NotFound):
+    """The cluster's API has no such kind."""
+
+
+class ObjectRefused(PermanentError):
+    """
+    The API server does not take an object.
+
+    :param by_admission: Denied by a policy, quota or webhook, which look at more than the object; else it is invalid.
+    :param fields: What is wrong with it: ``spec.ports[0].nodePort``.
+    """
+
+    def __init__(self, message: str, *, by_admission: bool = False, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.by_admission = by_admission
+        self.fields = fields
+
+
+class FieldsOwned(PermanentError):
+    """
+    Applying would change fields that others have set.
+
+    :param managers: Who has set them.
+    :param fields: Which they are: ``.spec.replicas``.
+    """
+
+    def __init__(self, message: str, *, managers: tuple[str, ...], fields: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.managers = managers
+        self.fields = fields
+
+
+class LiveChanged(PermanentError):
+    """A live object is no longer the one that was looked at: changed, deleted or made anew."""
+
+
+class BeingDeleted(TransientError):
+    """A namespace is on its way out: nothing can be made in it until it is gone."""

@@ -39,14 +39,27 @@ class Index(Record):
     stored: Stored
 
 
+class Drill(Record):
+    """
+    What a real etcd was started with.
+
+    :param restore_s: Seconds from the sealed snapshot to an etcd that serves it, on the machine of the drill: an estimate for a restore.
+    """
+
+    etcd_version: str
+    tool: str
+    restore_s: float | None = None
+
+
 class Verification(Record):
     """
-    What one verification found.
+    What one verification or drill found.
 
     :param levels: The levels passed, in order.
     :param complete: Whether every level was tried that this set can have; False where no age identity was at hand.
     :param problems: What is wrong with the set; empty when nothing is.
     :param index: The index that was found right or made; None where the snapshot was not opened or is not sound.
+    :param drill: For a drill only.
     """
 
     at: datetime
@@ -58,6 +71,7 @@ class Verification(Record):
     live_keys: int | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     index: Index | None = None
+    drill: Drill | None = None
 
     @property
     def ok(self) -> bool:
@@ -88,10 +102,14 @@ class BackupSet:
 
     @property
     def state(self) -> State:
-        """By the last verification that failed or was complete; a failure counts until a complete one finds nothing wrong."""
-        if self.problem:
+        """
+        By the last verification that failed or was complete, and the last drill.
+
+        A failure counts until one of its own kind finds nothing wrong: no verification sees what made a drill fail.
+        """
+        if self.problem or (self.drills and not self.drills[-1].ok):
             return "bad"
-        for record in reversed(self.verifications):
+        for record in reversed(self._checks):
             if not record.ok:
                 return "bad"
             if record.complete:
@@ -100,10 +118,28 @@ class BackupSet:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Every level passed, in order, by the last verification that failed and those since."""
-        failed = [index for index, record in enumerate(self.verifications) if not record.ok]
-        counted = self.verifications[failed[-1] if failed else 0 :]
+        """Every level passed, in order, by the last verification that failed and those since; and by the last drill."""
+        failed = [index for index, record in enumerate(self._checks) if not record.ok]
+        counted = (*self._checks[failed[-1] if failed else 0 :], *self.drills[-1:])
         return tuple(dict.fromkeys(level for record in counted for level in record.levels))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What makes the set bad; empty for one that is not."""
+        if self.problem:
+            return (self.problem,)
+        failed = next((record for record in reversed(self._checks) if record.complete or not record.ok), None)
+        last = (*([failed] if failed else []), *self.drills[-1:])
+        return tuple(problem for record in last for problem in record.problems)
+
+    @property
+    def drills(self) -> tuple[Verification, ...]:
+        """The drills of the set, oldest first."""
+        return tuple(record for record in self.verifications if record.drill)
+
+    @property
+    def _checks(self) -> tuple[Verification, ...]:
+        return tuple(record for record in self.verifications if not record.drill)
 
     @property
     def index(self) -> Index | None:

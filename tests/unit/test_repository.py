@@ -10,7 +10,7 @@ import pytest
 from etcdkeep import naming
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists
-from etcdkeep.repository import MAX_DOCUMENT_BYTES, Repository, read, write
+from etcdkeep.repository import MAX_DOCUMENT_BYTES, Drill, Repository, read, write
 from etcdkeep.signature import load_signing_key
 from tests.builders import BACKUP_ID, NOW, make_manifest, make_verification, signing_pair
 
@@ -18,8 +18,10 @@ PEM, PUBLIC = signing_pair()
 ETCD_BAD = {"levels": ("stored", "sealed"), "problems": ("etcd.db.zst.age: a page is damaged",)}
 STORED_BAD = {"levels": (), "complete": False, "problems": ("etcd.db.zst.age is not in the repository",)}
 STORED_OK = {"levels": ("stored",), "complete": False}
-DRILL_OK = {"levels": ("drill",), "complete": False}
-DRILL_BAD = {"levels": (), "complete": False, "problems": ("etcd did not start",)}
+DRILL = Drill(etcd_version="3.5.16", tool="etcdutl 3.5.16")
+DRILL_OK = {"levels": ("drill",), "complete": False, "drill": DRILL}
+DRILL_BAD = {"levels": (), "complete": False, "problems": ("etcd did not start",), "drill": DRILL}
+WHOLE = ("stored", "sealed", "etcd", "pki")
 OK: dict[str, object] = {}
 
 
@@ -58,7 +60,10 @@ def replace(repository, name, data):
         pytest.param([STORED_BAD, OK], "good", ("stored", "sealed", "etcd", "pki"), id="a-whole-check-clears"),
         pytest.param([OK, DRILL_OK], "good", ("stored", "sealed", "etcd", "pki", "drill"), id="drilled"),
         pytest.param([DRILL_OK], "unverified", ("drill",), id="drill-alone-is-not-whole"),
-        pytest.param([OK, DRILL_BAD], "bad", (), id="drill-failed"),
+        pytest.param([OK, DRILL_BAD], "bad", WHOLE, id="drill-failed"),
+        pytest.param([OK, DRILL_BAD, OK], "bad", WHOLE, id="a-verification-does-not-clear-a-failed-drill"),
+        pytest.param([OK, DRILL_BAD, DRILL_OK], "good", (*WHOLE, "drill"), id="a-drill-does"),
+        pytest.param([OK, STORED_BAD, DRILL_OK], "bad", ("drill",), id="a-drill-does-not-clear-a-failed-verification"),
     ],
 )
 def test_the_state_follows_from_the_records(repository, records, state, levels):
@@ -71,6 +76,22 @@ def test_the_state_follows_from_the_records(repository, records, state, levels):
         list(make_verification(**record).levels) for record in records
     ]
     assert (repository.newest("harbor") is not None) == (state == "good")
+
+
+@pytest.mark.parametrize(
+    ("records", "problems"),
+    [
+        pytest.param([OK, DRILL_OK], (), id="none"),
+        pytest.param([ETCD_BAD, STORED_OK], ETCD_BAD["problems"], id="of-the-verification-that-counts"),
+        pytest.param([OK, DRILL_BAD, OK], DRILL_BAD["problems"], id="of-the-drill"),
+        pytest.param([ETCD_BAD, DRILL_BAD], (*ETCD_BAD["problems"], *DRILL_BAD["problems"]), id="of-both"),
+    ],
+)
+def test_what_makes_a_set_bad_is_told(repository, records, problems):
+    found = publish(repository)
+    for minute, record in enumerate(records):
+        repository.record(found, make_verification(at=NOW + timedelta(minutes=minute), **record))
+    assert repository.get("harbor", BACKUP_ID).problems == problems
 
 
 def test_sets_come_oldest_first_and_only_the_cluster_s_own(repository):

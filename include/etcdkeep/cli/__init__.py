@@ -19,7 +19,9 @@ from etcdkeep import errors
 
 COMMANDS = {
     "config": "etcdkeep.cli.configuration:config",
+    "drill": "etcdkeep.cli.drill:drill",
     "keygen": "etcdkeep.cli.keys:keygen",
+    "kubeconfig": "etcdkeep.cli.kubeconfig:kubeconfig",
     "list": "etcdkeep.cli.sets:list_sets",
     "objects": "etcdkeep.cli.objects:objects",
     "show": "etcdkeep.cli.sets:show",

@@ -18,7 +18,7 @@ from etcdkeep.snapshot.live import live_records
 from etcdkeep.snapshot.record import Record, decode_record
 from etcdkeep.snapshot.report import Progress, SnapshotReport, check_image
 from etcdkeep.snapshot.search import Place, decode_leaf, find_records, leaves_backwards
-from etcdkeep.snapshot.tree import Bucket, Leaf, Problems, TreeWalk
+from etcdkeep.snapshot.tree import Bucket, Leaf, Problems, TreeWalk, read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,11 @@ class Snapshot:
         """Yield every record, in revision order."""
         for leaf in self._open_key_bucket().leaves:
             yield from decode_leaf(leaf)
+
+    def raw_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every record as it is stored, in revision order: the revision, as bytes, and the rest."""
+        for _, _, key, _, body, start, end in read_entries(self._open_key_bucket().leaves, Problems()):
+            yield key, body[start:end]
 
     def live(self, prefix: bytes = b"", revision: int | None = None) -> Iterator[Record]:
         """

@@ -1,0 +1,1 @@
+"""Drills: proving that a backup restores, by restoring it into a throw-away etcd and reading all of it back."""

@@ -1,0 +1,35 @@
+"""Which backup is drilled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etcdkeep.errors import NotFound
+from etcdkeep.naming import is_backup_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdkeep.repository import BackupSet, Repository
+
+
+def choose_set(repository: Repository, cluster: str, asked: str, announced: Sequence[str] = ()) -> BackupSet:
+    """
+    Return the set that is asked for, else the newest of those announced, else the cluster's newest good one.
+
+    :param asked: Backup id, or empty; a bad set may be asked for, so that a drill can clear it.
+    :param announced: Backup ids of the verified backups that triggered the drill.
+    :raises NotFound: when there is none.
+    """
+    if asked and not is_backup_id(asked):
+        raise NotFound(
+            f"{asked!r} is no backup id: expected such as 20261123T023000Z-1f0c9a3e (python -m etcdkeep list {cluster})."
+        )
+    if asked or announced:
+        return repository.get(cluster, asked or max(announced))
+    found = repository.newest(cluster)
+    if found is None:
+        raise NotFound(
+            f"cluster {cluster!r} has no good backup that could be drilled; see `python -m etcdkeep list {cluster}`."
+        )
+    return found
