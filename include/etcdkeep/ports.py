@@ -189,6 +189,23 @@ class KubeApi(Protocol):
     def patch(self, path: str, body: Mapping[str, Any]) -> None:
         """PATCH one object, or its `scale`, with a JSON merge patch."""
 
+    def apply(
+        self, path: str, manifest: Mapping[str, Any], *, force: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """
+        Apply one object on the server's side, as field manager ``etcdkeep``, and return it as it is then.
+
+        :param path: The object's own; it is made when it is not there.
+        :param manifest: A uid and a resourceVersion in it are preconditions.
+        :param force: Take over fields that others have set.
+        :param dry_run: Have everything checked, and change nothing.
+        :raises FieldsOwned: when others have set fields to other values, and `force` is not given.
+        :raises LiveChanged: when a precondition does not hold.
+        :raises ObjectRefused: when the server does not take it: invalid, or denied by admission.
+        :raises NotServed: when the cluster has no such kind.
+        :raises NotFound: when its namespace is not there.
+        """
+
     def delete(self, path: str) -> None:
         """DELETE one object; no error when it is gone already."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import urllib3
 
 from etcdkeep.adapters.kube_config import open_kubeconfig
-from etcdkeep.adapters.kube_errors import Request, not_connected, refused
+from etcdkeep.adapters.kube_errors import Request, not_applied, not_connected, refused
 from etcdkeep.adapters.kube_exec import ExecTiming, PodExec
 from etcdkeep.errors import Unreachable
 
@@ -26,7 +27,11 @@ PAGE_SIZE = 500
 CONNECT_S = 10.0
 READ_S = 60.0
 RETRIES = urllib3.Retry(1, redirect=False, status=False, backoff_factor=0.5, respect_retry_after_header=False)
+APPLY = "application/apply-patch+yaml"
+FIELD_MANAGER = "etcdkeep"
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 class KubeApiClient:
@@ -77,6 +82,20 @@ class KubeApiClient:
         """PATCH one object, or its `scale`, with a JSON merge patch."""
         self._write("PATCH", path, body, "application/merge-patch+json", accepted=(200, 201))
 
+    def apply(
+        self, path: str, manifest: Mapping[str, Any], *, force: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Apply one object on the server's side, as field manager ``etcdkeep``, and return it as it is then."""
+        query = {"fieldManager": FIELD_MANAGER} | ({"force": "true"} if force else {})
+        query |= {"dryRun": "All"} if dry_run else {}
+        request = Request(self._client.configuration, f"PATCH {path}", "the verbs patch and create on this resource")
+        response = self._send(
+            request, "PATCH", f"{path}?{urlencode(query)}", {"Content-Type": APPLY}, yaml_body(manifest)
+        )
+        if response.status not in (200, 201):
+            raise not_applied(request, response.status, response.data)
+        return _document(request, response.data)
+
     def delete(self, path: str) -> None:
         """DELETE one object; no error when it is gone already."""
         self._write("DELETE", path, None, "application/json", accepted=(200, 202, 404))
@@ -113,10 +132,21 @@ class KubeApiClient:
         response = self._send(request, "GET", path + (f"?{urlencode(query)}" if query else ""), {})
         if response.status != 200:
             raise refused(request, response.status, response.data)
-        try:
-            answer = json.loads(response.data)
-        except ValueError as err:
-            raise Unreachable(
-                f"{request.where}: the answer is no JSON: {response.data[:100]!r}; is a proxy in between?"
-            ) from err
-        return dict(answer)
+        return _document(request, response.data)
+
+
+def yaml_body(manifest: Mapping[str, Any]) -> bytes:
+    """
+    Return an object as JSON that a YAML reader takes for the same: the server reads every applied body as YAML.
+
+    YAML has no surrogate pairs, and wants escapes for control characters and line breaks that JSON lets stand.
+    """
+    text = _LONE_SURROGATE.sub("\ufffd", json.dumps(manifest, ensure_ascii=False))
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def _document(request: Request, data: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(data))
+    except (ValueError, TypeError) as err:
+        raise Unreachable(f"{request.where}: the answer is no JSON: {data[:100]!r}; is a proxy in between?") from err

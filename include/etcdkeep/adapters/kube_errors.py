@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcdkeep.adapters.kube_config import certificate_expiry
-from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound, ServerUntrusted, Unreachable
+from etcdkeep.errors import (
+    AccessDenied,
+    EtcdkeepError,
+    FieldsOwned,
+    LiveChanged,
+    NotFound,
+    NotServed,
+    ObjectRefused,
+    ServerUntrusted,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 MAX_SHOWN = 500
+_MISSING_PERMISSION = re.compile(r'cannot \w+ (resource|path) "')
+"""How RBAC words it; another 403 is a denial by quota, policy or webhook."""
+_ADMISSION = re.compile(r"admission webhook|failed calling webhook|ValidatingAdmissionPolicy")
+_OTHER_SCHEMA = "failed to create typed patch object"
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,30 @@ def refused(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
     if code in (409, 410, 429) or code >= 500 or code < 400 or "does not have a host assigned" in said:
         return Unreachable(f"{said}. The API server cannot answer this now; try again.")
     return NotFound(f"{said}. Check the names in the cluster's configuration.")
+
+
+def not_applied(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
+    """Translate what a server-side apply was refused with."""
+    status = _status(body)
+    message = _message(body)
+    causes = (status.get("details") or {}).get("causes") or []
+    said = f"{request.where}: HTTP {code}: {message}"
+    if code == 409:
+        owned = [cause for cause in causes if cause.get("reason") == "FieldManagerConflict"]
+        if not owned:
+            return LiveChanged(f"{said}. It is no longer the object that was looked at; look at it again.")
+        managers = dict.fromkeys(str(cause.get("message", "")).partition('"')[2].partition('"')[0] for cause in owned)
+        fields = tuple(str(cause.get("field", "")) for cause in owned)
+        return FieldsOwned(f"{said}.", managers=tuple(managers), fields=fields)
+    if code == 422 and any(cause.get("field") == "metadata.uid" for cause in causes):
+        return LiveChanged(f"{said}. It was made anew since it was looked at; look at it again.")
+    fields = tuple(str(cause.get("field")) for cause in causes if cause.get("field"))
+    by_admission = (code == 403 and not _MISSING_PERMISSION.search(message)) or _ADMISSION.search(message) is not None
+    if by_admission or code in (400, 422) or (code == 500 and _OTHER_SCHEMA in message):
+        return ObjectRefused(f"{said}.", by_admission=by_admission, fields=fields)
+    if code == 404 and not (status.get("details") or {}).get("name"):
+        return NotServed(f"{said}. This cluster does not serve such a kind; is its CustomResourceDefinition there?")
+    return refused(request, code, body)
 
 
 def not_connected(request: Request, err: BaseException) -> EtcdkeepError:
@@ -97,14 +136,17 @@ def _why_unauthenticated(configuration: Configuration) -> str:
 
 
 def _message(body: bytes | None) -> str:
-    text = (body or b"").decode(errors="replace").strip()
-    try:
-        status = json.loads(text)
-    except ValueError:
-        status = None
-    if isinstance(status, dict) and status.get("message"):
-        text = str(status["message"])
+    text = str(_status(body).get("message") or (body or b"").decode(errors="replace").strip())
     return text[:MAX_SHOWN].rstrip(".") or "no explanation"
+
+
+def _status(body: bytes | None) -> dict[str, Any]:
+    """Return the server's Status object; nothing when the answer is a proxy's page."""
+    try:
+        status = json.loads(body or b"")
+    except ValueError:
+        return {}
+    return status if isinstance(status, dict) else {}
 
 
 def _causes(err: BaseException) -> list[BaseException]:

@@ -18,7 +18,7 @@ from etcdkeep.cli.object_source import Failures, FileSource, open_source
 from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.compare import SIGNS, compare, unified
 from etcdkeep.objects.find import find_object
-from etcdkeep.objects.live_cluster import LiveCluster
+from etcdkeep.objects.live_cluster import LiveCluster, cluster_uid, served_kinds
 from etcdkeep.objects.resources import Resource, same_objects
 from etcdkeep.objects.selection import choose_types, select
 
@@ -112,9 +112,10 @@ def _since(
     source: FileSource | SetSource, cluster: str | None, selection: Selection, failures: Failures
 ) -> Iterator[Shown]:
     """Yield what differs between a snapshot and the running cluster."""
-    live = LiveCluster(_live_site(source, cluster).api, lambda entry: source.decode(entry).json)
-    _tell_other_cluster(source, live.uid())
-    served = live.served()
+    api = _live_site(source, cluster).api
+    live = LiveCluster(api, lambda entry: source.decode(entry).json)
+    _tell_other_cluster(source, cluster_uid(api))
+    served = served_kinds(api)
     if selection.kinds:
         types = {entry[:3] for entry in source.entries(with_values=True)} | {each.resource.names for each in served}
         kinds = {same_objects(Resource(*each)) for each in choose_types(types, selection.kinds)}

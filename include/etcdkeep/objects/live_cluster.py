@@ -45,6 +45,40 @@ class LiveChange(NamedTuple):
     after: dict[str, Any] | None
 
 
+def cluster_uid(api: KubeApi) -> str:
+    """Return the UID of namespace kube-system, which is the cluster's own."""
+    return str(api.get(_KUBE_SYSTEM)["metadata"]["uid"])
+
+
+def served_kinds(api: KubeApi) -> list[Served]:
+    """Return what the API serves out of its etcd, one entry where two groups show the same objects."""
+    found: dict[str, Served] = {}
+    for version, listed in _resource_lists(api):
+        group = version.rpartition("/")[0]
+        for each in listed:
+            plural = each["name"]
+            if "/" in plural or "list" not in each.get("verbs", ()) or plural in _NOT_STORED:
+                continue
+            resource = Resource(group, plural, each["kind"])
+            known = found.setdefault(same_objects(resource), Served(resource, bool(each["namespaced"]), ()))
+            found[same_objects(resource)] = known._replace(versions=(*known.versions, version))
+    return [found[kind] for kind in sorted(found)]
+
+
+def _resource_lists(api: KubeApi) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    aggregated = {
+        str(service["spec"].get("group")) for service in api.list(_AGGREGATED) if service.get("spec", {}).get("service")
+    }
+    yield "v1", api.get("/api/v1")["resources"]
+    for group in api.get("/apis")["groups"]:
+        if group["name"] in aggregated:
+            continue
+        preferred = group["preferredVersion"]["groupVersion"]
+        versions = [each["groupVersion"] for each in group["versions"]]
+        for version in sorted(versions, key=lambda each: each != preferred):
+            yield version, api.get(f"/apis/{version}")["resources"]
+
+
 class LiveCluster:
     """
     Compares a cluster's objects with stored ones; reads only.
@@ -60,29 +94,11 @@ class LiveCluster:
         self._api = api
         self._decode = decode
 
-    def uid(self) -> str:
-        """Return the UID of namespace kube-system, which is the cluster's own."""
-        return str(self._api.get(_KUBE_SYSTEM)["metadata"]["uid"])
-
-    def served(self) -> list[Served]:
-        """Return what the API serves out of its etcd, one entry where two groups show the same objects."""
-        found: dict[str, Served] = {}
-        for version, listed in self._resource_lists():
-            group = version.rpartition("/")[0]
-            for each in listed:
-                plural = each["name"]
-                if "/" in plural or "list" not in each.get("verbs", ()) or plural in _NOT_STORED:
-                    continue
-                resource = Resource(group, plural, each["kind"])
-                known = found.setdefault(same_objects(resource), Served(resource, bool(each["namespaced"]), ()))
-                found[same_objects(resource)] = known._replace(versions=(*known.versions, version))
-        return [found[kind] for kind in sorted(found)]
-
     def compare(self, served: Sequence[Served], stored: Sequence[Entry], selection: Selection) -> Iterator[LiveChange]:
         """
         Yield what differs, one kind after the other.
 
-        :param served: The kinds to compare, out of :meth:`served`.
+        :param served: The kinds to compare, out of :func:`served_kinds`.
         :param stored: What is meant of the snapshot.
         :param selection: Which places and labels are meant of the cluster.
         """
@@ -97,21 +113,6 @@ class LiveCluster:
         for kind, before in sorted(old.items()):
             self.notices.append(f"{kind}: the cluster does not serve this kind")
             yield from self._compare(next(iter(before.values())).type, before, {}, selection)
-
-    def _resource_lists(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        aggregated = {
-            str(service["spec"].get("group"))
-            for service in self._api.list(_AGGREGATED)
-            if service.get("spec", {}).get("service")
-        }
-        yield "v1", self._api.get("/api/v1")["resources"]
-        for group in self._api.get("/apis")["groups"]:
-            if group["name"] in aggregated:
-                continue
-            preferred = group["preferredVersion"]["groupVersion"]
-            versions = [each["groupVersion"] for each in group["versions"]]
-            for version in sorted(versions, key=lambda each: each != preferred):
-                yield version, self._api.get(f"/apis/{version}")["resources"]
 
     def _list(
         self, served: Served, before: Collection[Entry], selection: Selection

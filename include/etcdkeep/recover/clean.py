@@ -1,0 +1,76 @@
+"""
+What has to go before an object of a backup can be made anew: what the API server, the node or a controller wrote into it.
+
+Each kind's own rules are in :mod:`etcdkeep.recover.kinds`. Nothing goes without being noted in the draft.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from etcdkeep.recover import kinds
+from etcdkeep.recover.draft import group_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etcdkeep.recover.draft import Draft
+
+_METADATA = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "clusterName",
+    "managedFields",
+)
+_LEADER = "control-plane.alpha.kubernetes.io/leader"
+BY_THE_SERVER = frozenset({"status", *(f"metadata.{name}" for name in _METADATA)})
+"""Fields that nobody misses: the API server and the controllers fill them anew."""
+
+
+class Surroundings(Protocol):
+    """What will be there when the object is made."""
+
+    def has_owner(self, reference: Mapping[str, Any], namespace: str) -> bool:
+        """Whether an owner lives, as the very one it was, or is recovered too; `namespace` is that of what it owns."""
+
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """Return a PersistentVolume that lives or is recovered too."""
+
+
+def clean(draft: Draft, surroundings: Surroundings) -> None:
+    """
+    Make a stored object one that can be applied.
+
+    Finalizers go: a controller that is there sets its own again when it sees the object, and one that is not would make
+    the object impossible to delete.
+    """
+    metadata = draft.manifest["metadata"]
+    for name in _METADATA:
+        draft.drop("metadata", name)
+    for finalizer in metadata.pop("finalizers", None) or ():
+        draft.dropped.append(f"metadata.finalizers ({finalizer})")
+    draft.drop("status")
+    draft.drop_annotations(_LEADER)
+    rule = kinds.RULES.get((group_of(draft.api_version), draft.kind))
+    if rule is not None:
+        rule(draft, surroundings)
+    _drop_owners(draft, surroundings)
+
+
+def _drop_owners(draft: Draft, surroundings: Surroundings) -> None:
+    """Drop references to owners that are gone: the garbage collector would delete the object with them."""
+    metadata = draft.manifest["metadata"]
+    references = metadata.pop("ownerReferences", None) or ()
+    kept = []
+    for reference in references:
+        if surroundings.has_owner(reference, draft.namespace):
+            kept.append(reference)
+        else:
+            draft.dropped.append(f"metadata.ownerReferences ({reference.get('kind')} {reference.get('name')})")
+    if kept:
+        metadata["ownerReferences"] = kept
