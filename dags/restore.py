@@ -84,7 +84,7 @@ with DAG(
 ) as dag:
     question = {
         "subject": "Restore cluster {{ params.cluster }} from backup {{ ti.xcom_pull('resolve_backup')['backup_id'] }}?",
-        "body": "{{ ti.xcom_pull('preflight')['page'] }}",
+        "body": "{{ ti.xcom_pull('preflight', key='page') }}",
         "digest": "{{ ti.xcom_pull('preflight')['digest'] }}",
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import etcdctl
-from etcdkeep.errors import CommandFailed, CommandMissing, EtcdkeepError, NotFound, RestoreRefused
+from etcdkeep.errors import CommandFailed, CommandMissing, EtcdkeepError, NotFound, RestoreRefused, TransientError
 from etcdkeep.ports import PodRef, StreamLimits
 from etcdkeep.restore.facts import PathFacts, parse_stat
 from etcdkeep.restore.tools import PROGRAMS, Tool, describe_tool, tool_argv
@@ -249,7 +249,7 @@ def _image(
     member = posixpath.join(data_dir, "member")
     for each in members:
         pod = pods.get(each.pod)
-        if pod is None or (pod.get("status") or {}).get("phase") != "Running":
+        if pod is None or not _runs(pod, container["name"]):
             continue
         runner = _runner(api, cluster, each.pod)
         owner = parse_stat(_text(runner, ("stat", "-c", "%u:%g %a", member)) or "")
@@ -259,6 +259,12 @@ def _image(
             return container["image"], tool, live
         return _utility_image(api, cluster), Tool("node", "etcdctl", prefix=()), live
     return _utility_image(api, cluster), Tool("node", "etcdctl", prefix=()), PathFacts(member)
+
+
+def _runs(pod: Mapping[str, Any], container: str) -> bool:
+    """Say whether a container can be asked; the phase of a pod that crashes again and again is Running all the same."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return any(each["name"] == container and "running" in (each.get("state") or {}) for each in statuses)
 
 
 def _tool(runner: CommandRunner) -> Tool | None:
@@ -310,5 +316,5 @@ def _runner(api: KubeApi, cluster: Cluster, pod: str) -> CommandRunner:
 def _text(runner: CommandRunner, argv: tuple[str, ...]) -> str | None:
     try:
         return runner.run(argv, StreamLimits(PROBE_S)).stdout.decode(errors="replace")
-    except (CommandFailed, CommandMissing):
+    except (CommandFailed, CommandMissing, TransientError):
         return None

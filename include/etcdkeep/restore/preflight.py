@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from etcdkeep.errors import RestoreRefused
 from etcdkeep.restore.facts import ACTIVE
 from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
@@ -116,19 +115,6 @@ def blocking(objections: Sequence[Objection], *, override: bool = False) -> tupl
     :param override: Whether an approver has passed over those that may be.
     """
     return tuple(each for each in objections if each.severity == "stop" and not (override and each.overridable))
-
-
-def check_go(cluster: str, objections: Sequence[Objection], *, override: bool) -> None:
-    """
-    :raises RestoreRefused: with everything for which the restore ends here.
-    """
-    reasons = blocking(objections, override=override)
-    if reasons:
-        way_out = "" if override or not all(each.overridable for each in reasons) else " All of it can be overridden."
-        raise RestoreRefused(
-            f"restore of cluster {cluster!r} refused; nothing was touched.{way_out}",
-            tuple(each.sentence for each in reasons),
-        )
 
 
 def check_set(found: BackupSet, options: Options, known: Circumstances) -> Iterator[Objection]:

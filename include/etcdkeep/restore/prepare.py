@@ -67,6 +67,22 @@ class Prepared:
     objections: tuple[Objection, ...]
     plan: Plan | None
 
+    def plan_to_approve(self, cluster: str, *, override: bool) -> Plan:
+        """
+        Return the plan, when people may be asked for it.
+
+        :param override: Whether what may be passed over is.
+        :raises RestoreRefused: with everything for which the restore ends here.
+        """
+        reasons = blocking(self.objections, override=override)
+        if self.plan is None or reasons:
+            way_out = " All of it can be overridden." if all(each.overridable for each in reasons) else ""
+            raise RestoreRefused(
+                f"restore of cluster {cluster!r} refused; nothing was touched.{way_out}",
+                tuple(each.sentence for each in reasons),
+            )
+        return self.plan
+
 
 def look_round(
     cluster: Cluster,

@@ -7,13 +7,14 @@ Everything about nodes is asked over SSH; what only the API knows is added when 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import etcdctl
 from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import EtcdkeepError
+from etcdkeep.errors import CommandFailed, EtcdkeepError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import parse_container_names, parse_etcd_status
@@ -112,6 +113,14 @@ def parse_pods(output: str) -> dict[str, str]:
         for item in json.loads(output).get("items") or ()
         if (item.get("annotations") or {}).get("kubernetes.io/config.source") == "api"
     }
+
+
+def parse_count(output: str) -> int:
+    """Read ``etcdctl get --count-only -w fields``, the one format in which etcdctl gives a count."""
+    match = re.search(r'^"Count" : (\d+)$', output, re.MULTILINE)
+    if match is None:
+        raise CommandFailed(f"etcdctl counted no keys: {output[:200]!r}.", exit_code=0)
+    return int(match[1])
 
 
 def compare(
@@ -258,10 +267,10 @@ def inspect_pods(world: World, cluster: Cluster, plan: Plan, members: Iterable[s
             "--prefix",
             "--count-only",
             "-w",
-            "json",
+            "fields",
             timeout_s=ASK_S / 4,
         )
-        keys = int(json.loads(runner.run(count, StreamLimits(ASK_S)).stdout).get("count", 0))
+        keys = parse_count(runner.run(count, StreamLimits(ASK_S)).stdout.decode(errors="replace"))
         names = cluster.control_plane.static_pods
         states.append(NodeState(pod, pod, status.cluster_id, status.revision, keys, (), names, {}))
     return compare(plan, cluster, states, pods=())

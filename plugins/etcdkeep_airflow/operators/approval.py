@@ -24,8 +24,7 @@ class ApprovalGate(ApprovalOperator):
     Waits for one person's approval, and hands the answer on.
 
     A rejection skips everything after it, whatever the trigger rules. An answer that does not come in time, or does not
-    count, fails the task. What comes after reads ``digest`` of the answer: a gate that said no has none, nor has one that
-    somebody marked as done.
+    count, fails the task. What comes after reads ``digest`` of the answer: a gate that somebody marked as done has none.
 
     :param digest: Of what is shown in `body`; the answer is for this, also when what is shown changes meanwhile.
     :param first: Answer of the gate before, where two people have to approve: then the same person's does not count.
@@ -57,8 +56,8 @@ class ApprovalGate(ApprovalOperator):
         self.keep(context, answer)
         if answer.approved and self._is_second:
             check_second(answer, self.first)
-        super().execute_complete(context, event)
-        return answer.model_dump(mode="json") | ({} if answer.approved else {"digest": ""})
+        super().execute_complete(context, event)  # raises for a rejection, which so hands nothing on
+        return answer.model_dump(mode="json")
 
     def keep(self, context: Context, answer: Answer) -> None:
         """Put an answer on record, be it yes or no; for subclasses."""

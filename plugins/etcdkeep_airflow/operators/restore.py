@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +28,6 @@ from etcdkeep.restore.ending import hold, restored, take_back
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.form import Form, choose_backup
 from etcdkeep.restore.loss import find_losses
-from etcdkeep.restore.preflight import check_go
 from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import inspect
@@ -69,6 +68,7 @@ ROLLBACK_RETRIES = ExceptionRetryPolicy(
     ]
 )
 READ_S = 60.0
+PAGE = "page"
 
 
 def restore_name(cluster: str, context: Context) -> str:
@@ -143,13 +143,13 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         losses = find_losses(found, store, identities, site.api if known.live_uid else None)
         page = render_request(ready, losses, form, str(context["dag_run"].triggering_user_name or "unknown"))
         self.log.info("%s", page)
-        answer = {"page": page, "objections": [asdict(each) for each in ready.objections], "digest": ""}
+        context["ti"].xcom_push(key=PAGE, value=page)
         if form.dry_run:
             self.log.info("dry run: it ends here, nothing was touched")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))
-            return answer
-        check_go(self.cluster, ready.objections, override=form.override)
-        return answer | {"digest": record.keep_plan(ready.plan, page, now) if ready.plan else ""}
+            return {"digest": ""}
+        plan = ready.plan_to_approve(self.cluster, override=form.override)
+        return {"digest": record.keep_plan(plan, page, now)}
 
 
 def running_backup(cluster: str, context: Context) -> str | None:

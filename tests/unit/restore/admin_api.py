@@ -50,6 +50,7 @@ class AdminApi:
 
     members: int = 1
     shell: bool = True
+    crashing: bool = False
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
     fault: Fault | None = None
@@ -138,7 +139,11 @@ class AdminApi:
                 self.objects.pop(f"{PODS}/{name}", None)
         for path in list(self.objects):
             if posixpath.dirname(path) == PODS:
-                self.objects[path]["status"] = {"phase": "Running"}
+                state = {"waiting": {"reason": "CrashLoopBackOff"}} if self.crashing else {"running": {}}
+                self.objects[path]["status"] = {
+                    "phase": "Running",
+                    "containerStatuses": [{"name": "kube-etcd", "state": state}],
+                }
 
 
 class _Struck:
@@ -185,6 +190,8 @@ class _PodRunner:
             found = self.api.objects.get(f"{PODS}/{self.pod.pod}")
             if found is None:
                 raise NotFound(f"{self.where} is not there")
+            if self.api.crashing and self.pod.container == "kube-etcd":
+                raise Unreachable('unable to upgrade connection: container not found ("kube-etcd")')
             if argv[0] == "etcdctl":
                 return CommandResult(self._etcdctl(argv))
             if argv[0] == "which":

@@ -250,6 +250,8 @@ class Machine:
         del stdin
         program, _, verb, path, *flags = args[1:]
         assert program == "etcdutl"
+        if path not in self.files:
+            raise CommandFailed(f"etcdutl: {path}: no such file or directory", exit_code=1)
         if verb == "status":
             return json.dumps({"revision": int(str(self.files[path]).split("@")[1])})
         target = next(flag for flag in flags if flag.startswith("--data-dir=")).partition("=")[2]

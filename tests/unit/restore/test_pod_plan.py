@@ -100,6 +100,15 @@ def test_without_a_shell_in_etcds_image_the_profiles_is_taken_as_a_node_has_it()
     assert not facts.tool.bumps
 
 
+def test_an_etcd_that_crashes_again_and_again_is_not_asked() -> None:
+    api = AdminApi(crashing=True)
+    image = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
+    api.objects["/api/v1/nodes/n"] = {"metadata": {"name": "n"}, "status": {"images": [{"names": [image]}]}}
+    facts = gather_pods(api, CLUSTER, manifest(1))
+    assert (facts.image, facts.live.owner, facts.revision) == (image, None, None)
+    assert not facts.members[0].healthy
+
+
 @pytest.mark.parametrize("members", [1, 3])
 def test_it_ends_restored_and_can_be_taken_back(members: int) -> None:
     api = AdminApi(members)

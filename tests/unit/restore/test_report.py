@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from etcdkeep.errors import CommandFailed
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.report import NodeState, Report, compare, parse_pods
+from etcdkeep.restore.report import NodeState, Report, compare, parse_count, parse_pods
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names
 
 CLUSTER = make_cluster()
@@ -44,6 +45,12 @@ def report(*states: NodeState, **arguments: Any) -> Report:
         "nodes": [{"metadata": {"name": "cp-0"}, "status": READY}],
     }
     return compare(PLAN, CLUSTER, states or (make_state(), make_state(1), make_state(2)), **(known | arguments))
+
+
+def test_the_count_is_read_from_etcdctls_own_format() -> None:
+    assert parse_count('"ClusterID" : 1\n"Revision" : 31\n"More" : false\n"Count" : 3000\n') == 3000
+    with pytest.raises(CommandFailed, match="counted no keys"):
+        parse_count('{"count": 1}')
 
 
 def test_a_good_restore_has_nothing_to_say() -> None:

@@ -1,0 +1,54 @@
+"""``kubeconfig``: the administrator's kubeconfig that a restore kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from etcdkeep.cli.common import IDENTITY_VARIABLE, identities, open_cluster
+from etcdkeep.errors import NotFound, ObjectExists, SecretUnavailable
+from etcdkeep.restore.record import RestoreRecord, restores_with_kubeconfig
+from etcdkeep.seal import unseal
+
+KUBECONFIG_BYTES = 2**20
+
+
+@click.command()
+@click.argument("cluster")
+@click.argument("restore", required=False)
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="New file for it, readable by you only.",
+)
+def kubeconfig(cluster: str, restore: str | None, target: Path) -> None:
+    """Write the kubeconfig that a restore of CLUSTER fetched from its node. Without RESTORE: the newest one's."""
+    site = open_cluster(cluster)
+    store = site.repository.store
+    keys = identities(site)
+    if keys is None:
+        raise SecretUnavailable(f"the kubeconfig cannot be opened: set {IDENTITY_VARIABLE} to the age identity file.")
+    kept = restores_with_kubeconfig(store, cluster)
+    chosen = restore or (kept[-1] if kept else "")
+    if chosen not in kept:
+        raise NotFound(
+            f"no kubeconfig of {f'restore {restore!r}' if restore else 'any restore'} of cluster {cluster!r} in {store.url}; there are: "
+            f"{', '.join(kept) or 'none'}."
+        )
+    try:
+        with (
+            open(target, "xb", opener=_private) as plain,
+            RestoreRecord(store, cluster, chosen).open_kubeconfig() as stored,
+        ):
+            unseal(stored, plain, keys, size_limit=KUBECONFIG_BYTES)
+    except FileExistsError as err:
+        raise ObjectExists(f"{target} is there already; nothing was written. Give a new file.") from err
+    click.echo(f"{target}: cluster {cluster}, as of {chosen}")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

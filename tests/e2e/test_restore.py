@@ -1,0 +1,141 @@
+"""The DAG `restore` through Airflow, on every kind of cluster, its API down; and what ends without a restore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.airflow import PROJECT
+from lab.site import LabError
+from lab.waiting import wait_for
+from tests.e2e.restore_run import RestoreRun
+from tests.integration.restore.lab_restore import AS_BACKED_UP, SETTLED_S, SPOILED, Markers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from demo.airflow import Airflow
+    from lab import Site
+
+CLUSTERS = ("harbor", "skiff", "fleet")
+CHANGING = ("stage", "restore_etcd", "swap", "verify", "fetch_kubeconfig", "rollback")
+pytestmark = pytest.mark.timeout(1200)
+
+
+@dataclass
+class Spoiled:
+    """A backed-up cluster whose objects were changed afterwards."""
+
+    markers: Markers
+
+    def shows(self, seen: tuple[str, bool]) -> bool:
+        """Whether the cluster settles on this within a minute."""
+
+        def looks() -> bool:
+            try:
+                return self.markers.seen() == seen
+            except LabError:
+                return False
+
+        wait_for(looks, f"{self.markers.cluster.name} to show {seen}", SETTLED_S)
+        return True
+
+    def ruin(self) -> None:
+        """Damage every member's database: etcd ends at each start, and the API is gone."""
+        cluster = self.markers.cluster
+        for member in cluster.members:
+            member.ruin()
+        wait_for(lambda: cluster.kubectl("get", "--raw=/readyz", check=False).returncode, "the API to be gone")
+
+
+@pytest.fixture(scope="module")
+def backed_up(airflow: Airflow, site: Site) -> dict[str, Spoiled]:
+    """All clusters with markers, backed up at once, then spoiled."""
+    found = {cluster: Spoiled(Markers(site.clusters[cluster])) for cluster in CLUSTERS}
+    for each in found.values():
+        each.markers.write()
+    runs = {cluster: airflow.trigger(f"backup__{cluster}", {"reason": "e2e"}) for cluster in CLUSTERS}
+    for cluster, run_id in runs.items():
+        assert airflow.wait(f"backup__{cluster}", run_id, 300)["state"] == "success"
+        found[cluster].markers.spoil()
+    return found
+
+
+@pytest.fixture(scope="module")
+def command_line(site: Site, config: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    environment = {**os.environ, "ETCDKEEP_CONFIG": str(config), "STORAGE_EMULATOR_HOST": site.gcs_url}
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        line = (sys.executable, "-m", "etcdkeep", *argv)
+        return subprocess.run(
+            line, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+        )
+
+    return run
+
+
+def test_a_dry_run_shows_the_plan_and_what_will_be_lost_and_touches_nothing(airflow, backed_up):
+    run = RestoreRun.start(airflow, "harbor", dry_run=True)
+    assert run.ended() == "success"
+    assert set(run.states().values()) == {"success", "skipped"}
+    page = run.returned("preflight", "page")
+    assert "no restore is needed" in page
+    assert "| configmaps | shop | 1 | 1 | 0 |" in page
+    assert backed_up["harbor"].shows(SPOILED)
+
+
+def test_a_healthy_cluster_is_refused_unless_overridden_and_a_no_touches_nothing(airflow, backed_up):
+    refused = RestoreRun.start(airflow, "harbor")
+    overridden = RestoreRun.start(airflow, "harbor", override=True)
+    assert refused.ended() == "failed"
+    assert "no restore is needed" in refused.log("preflight")
+    assert {refused.states()[task] for task in ("approve", "stage")} == {"upstream_failed"}
+    shown = overridden.answer("approve", "alice", "Reject")
+    assert "**OVERRIDDEN:**" in shown["body"]
+    assert overridden.ended() == "success"
+    assert {overridden.states()[task] for task in ("approve_second", *CHANGING)} == {"skipped"}
+    assert backed_up["harbor"].shows(SPOILED)
+
+
+def test_one_person_cannot_approve_twice(airflow, backed_up):
+    run = RestoreRun.start(airflow, "harbor", override=True)
+    run.approve("alice", "alice")
+    assert run.ended() == "failed"
+    assert "alice has approved already" in run.log("approve_second")
+    states = run.states()
+    assert (states["stage"], states["rollback"]) == ("upstream_failed", "skipped")
+    assert backed_up["harbor"].shows(SPOILED)
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_ruined_cluster_is_as_backed_up_and_so_it_is_a_second_time(
+    airflow, backed_up, site, cluster, tmp_path, command_line
+):
+    spoiled = backed_up[cluster]
+    for _ in range(2):
+        spoiled.ruin()
+        run = RestoreRun.start(airflow, cluster)
+        shown = run.approve()
+        if cluster != "skiff":
+            assert "does not answer" in shown["body"]
+        assert run.ended() == "success", {
+            name: run.log(name)[-2000:] for name, state in run.states().items() if state == "failed"
+        }
+        assert spoiled.shows(AS_BACKED_UP)
+        outcome = run.returned("verify")
+        assert outcome["kind"] == "restored"
+        assert outcome["down_s"] > 0
+        if cluster != "skiff":
+            opened = tmp_path / "kubeconfig"
+            opened.unlink(missing_ok=True)
+            command_line("kubeconfig", cluster, "--to", str(opened))
+            assert opened.stat().st_mode & 0o777 == 0o600
+            ready = site.clusters[cluster].kubectl("--kubeconfig", str(opened), "get", "--raw=/readyz")
+            assert ready.stdout.startswith(b"ok")
+        spoiled.markers.spoil()

@@ -1,0 +1,368 @@
+"""The steps of a restore as operators: a whole run, each step twice, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from contextlib import suppress
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+
+from etcdkeep.errors import (
+    CommandFailed,
+    NotApproved,
+    NotFound,
+    PlanChanged,
+    RestoreRefused,
+    RollbackIncomplete,
+    StepFailed,
+    Unreachable,
+    VerificationFailed,
+)
+from etcdkeep.restore.record import RestoreRecord
+from etcdkeep.restore.report import Report
+from etcdkeep.restore.steps import OUTAGE
+from etcdkeep.seal import unseal
+from etcdkeep_airflow.operators.restore import (
+    RESTORE_RETRIES,
+    ROLLBACK_RETRIES,
+    DockerEtcdRestoreOperator,
+    FetchKubeconfigOperator,
+    PreflightOperator,
+    ResolveBackupOperator,
+    RollbackOperator,
+    StageOperator,
+    SwapOperator,
+    VerifyRestoreOperator,
+    restore_name,
+)
+from tests.restore_site import RestoreSite
+from tests.unit.restore.builders import PLANNED_AT
+from tests.unit.restore.machine import Fault, Killed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = "manual__2026-11-23"
+BACKUP = "20261120T023000Z-1f0c9a3e"
+WALK = {
+    "stage": StageOperator,
+    "restore_etcd": DockerEtcdRestoreOperator,
+    "swap": SwapOperator,
+    "verify": VerifyRestoreOperator,
+    "rollback": RollbackOperator,
+    "fetch_kubeconfig": FetchKubeconfigOperator,
+}
+FORWARD = ("stage", "restore_etcd", "swap", "verify")
+FORM = {"cluster": "prod", "confirm": "prod", "reason": "a test", "dry_run": False}
+
+
+class Ran:
+    """One run of the DAG against a site, task by task."""
+
+    def __init__(self, site: RestoreSite, **form: Any) -> None:
+        self.site = site
+        self.params = FORM | form
+        self.backups = 0
+        self.pushed: dict[str, Any] = {}
+        self.digest = ""
+
+    @property
+    def record(self) -> RestoreRecord:
+        return RestoreRecord(self.site.repository.store, "prod", restore_name("prod", self.context()))
+
+    def context(self) -> dict[str, Any]:
+        ti = SimpleNamespace(
+            xcom_push=lambda key, value: self.pushed.update({key: value}),
+            get_dr_count=lambda dag_id, states: self.backups,
+            map_index=-1,
+        )
+        task = SimpleNamespace(get_flat_relatives=lambda upstream: [EmptyOperator(task_id="approve")])
+        dag_run = SimpleNamespace(run_id=RUN, run_after=PLANNED_AT, triggering_user_name="carol")
+        return {"run_id": RUN, "dag_run": dag_run, "ti": ti, "params": self.params, "task": task}
+
+    def task(self, operator: Any, **arguments: Any) -> Any:
+        with DAG(dag_id="restore", schedule=None):
+            made = operator(task_id="task", cluster="prod", **arguments)
+        return json.loads(json.dumps(made.execute(self.context())))
+
+    def resolve(self) -> Any:
+        return self.task(ResolveBackupOperator)
+
+    def preflight(self) -> Any:
+        return self.task(PreflightOperator, backup=BACKUP)
+
+    def walk(self, *tasks: str) -> Any:
+        return [self.task(WALK[name], digest=self.digest) for name in tasks][-1]
+
+    def approve(self) -> None:
+        self.digest = self.preflight()["digest"]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RestoreSite:
+    made = RestoreSite(tmp_path / "repository")
+    made.install(monkeypatch)
+    return made
+
+
+@pytest.fixture
+def ran(site: RestoreSite) -> Ran:
+    """An approved run."""
+    run = Ran(site)
+    run.approve()
+    return run
+
+
+def node(site: RestoreSite) -> Any:
+    return site.machines["10.0.0.1"]
+
+
+def data_of(site: RestoreSite) -> str:
+    return str(node(site).files["/var/lib/etcd/member/snap/db"])
+
+
+# --- the way there -------------------------------------------------------------------------------------------------
+
+
+def test_an_approved_run_ends_restored_and_gives_the_cluster_free(ran: Ran, site: RestoreSite) -> None:
+    node(site).put("/etc/kubernetes/admin.conf", "canary: kubeconfig")
+    outcome = ran.walk(*FORWARD)
+    assert data_of(site).startswith("restored data@")
+    assert outcome["kind"] == "restored"
+    assert outcome["down_s"] > 0
+    assert (outcome["revision"], outcome["keys"]) == (2_000_000_000, 5)
+    assert site.repository.store.stat("prod/restores/taken.json") is None
+    last = ran.record.outcome()
+    assert last is not None
+    assert last.model_dump(mode="json") == outcome
+
+
+def test_the_newest_good_backup_is_taken_or_the_one_that_is_named(site: RestoreSite) -> None:
+    for wanted in ("", BACKUP, f"prod/{BACKUP}", f" {BACKUP} "):
+        assert Ran(site, backup=wanted).resolve() == {
+            "backup_id": BACKUP,
+            "state": "good",
+            "levels": ["stored", "sealed", "etcd", "pki", "drill"],
+        }
+
+
+def test_the_page_has_plan_objections_loss_and_limits_and_the_plan_is_on_record(site: RestoreSite) -> None:
+    run = Ran(site, reason="the *disk* died")
+    digest = run.preflight()["digest"]
+    page = run.pushed["page"]
+    for said in (digest, "Bring etcd's data", "the \\*disk\\* died", "carol", "Unknown:", "last resort", "`rollback`"):
+        assert said in page
+    assert run.record.plan(digest).backup_id == BACKUP
+    assert run.preflight()["digest"] == digest, "a second try plans the same"
+
+
+def test_down_time_begins_in_the_task_that_ends_it(ran: Ran, site: RestoreSite) -> None:
+    ran.walk("stage", "restore_etcd")
+    assert node(site).running
+    assert data_of(site) == "live data of cp-0@1500"
+    assert tuple(SwapOperator.phases) == OUTAGE
+    ran.walk("swap")
+    assert node(site).running
+    assert data_of(site).startswith("restored data@")
+
+
+@pytest.mark.parametrize("task", FORWARD)
+@pytest.mark.parametrize("kind", ["kill", "cut"])
+def test_a_retry_of_any_task_goes_on_where_its_predecessor_was_killed(
+    ran: Ran, site: RestoreSite, task: str, kind: str
+) -> None:
+    before = FORWARD[: FORWARD.index(task)]
+    if before:
+        ran.walk(*before)
+    struck = node(site)
+    struck.fault = Fault(struck.count + 3, kind, before=False)
+    with suppress(Killed):
+        ran.walk(task)
+    struck.fault = None
+    ran.walk(task)
+    ran.walk(*FORWARD[FORWARD.index(task) :])
+    assert data_of(site).startswith("restored data@")
+
+
+def test_the_kubeconfig_is_sealed_once_and_opens_with_the_age_identity(
+    ran: Ran, site: RestoreSite, tmp_path: Path
+) -> None:
+    node(site).put("/etc/kubernetes/admin.conf", "canary: kubeconfig")
+    node(site)._cat = lambda args, stdin: node(site).files[args[-1]]
+    ran.walk(*FORWARD)
+    first = ran.walk("fetch_kubeconfig")
+    stored = (tmp_path / "repository" / first["kubeconfig"]).read_bytes()
+    assert ran.walk("fetch_kubeconfig") == first
+    assert (tmp_path / "repository" / first["kubeconfig"]).read_bytes() == stored
+    assert b"canary" not in stored
+    with ran.record.open_kubeconfig() as sealed, (tmp_path / "plain").open("wb") as plain:
+        unseal(sealed, plain, site.identities(), size_limit=1000)
+    assert (tmp_path / "plain").read_text() == "canary: kubeconfig"
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "said"),
+    [
+        pytest.param({"confirm": "Prod"}, RestoreRefused, "the confirmation reads 'Prod'", id="confirmation"),
+        pytest.param({"backup": "other/" + BACKUP}, RestoreRefused, "is of cluster 'other'", id="another-cluster"),
+        pytest.param({"backup": "yesterday"}, NotFound, "is no backup", id="no-id"),
+        pytest.param({"backup": "20261120T023000Z-ffffffff"}, NotFound, "no backup prod/", id="no-such-set"),
+        pytest.param({"reason": "  "}, ValueError, "reason", id="no-reason"),
+    ],
+)
+def test_a_form_that_is_wrong_is_refused(
+    site: RestoreSite, form: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        Ran(site, **form).resolve()
+
+
+def test_a_dry_run_ends_with_everything_skipped_and_nothing_on_record(site: RestoreSite) -> None:
+    run = Ran(site, dry_run=True)
+    site.facts["cp-0"] = site.facts["cp-0"].__class__(**{**vars(site.facts["cp-0"]), "etcd_healthy": True})
+    with pytest.raises(DownstreamTasksSkipped):
+        run.preflight()
+    assert "no restore is needed" in run.pushed["page"]
+    assert list(site.repository.store.list("prod/restores/")) == []
+
+
+def test_every_reason_against_is_told_at_once_and_what_may_be_is_overridden(site: RestoreSite) -> None:
+    site.facts["cp-0"] = site.facts["cp-0"].__class__(**{**vars(site.facts["cp-0"]), "etcd_healthy": True})
+    run = Ran(site)
+    run.backups = 1
+    with pytest.raises(RestoreRefused) as caught:
+        run.preflight()
+    assert len(caught.value.problems) == 2
+    assert "All of it can be overridden" in str(caught.value)
+    overridden = Ran(site, override=True)
+    overridden.backups = 1
+    overridden.preflight()
+    assert overridden.pushed["page"].count("**OVERRIDDEN:**") == 2
+
+
+@pytest.mark.parametrize("task", FORWARD)
+def test_nothing_is_done_that_nobody_approved(site: RestoreSite, task: str) -> None:
+    run = Ran(site)
+    run.preflight()
+    with pytest.raises(NotApproved, match="have not approved"):
+        run.walk(task)
+    assert node(site).count == 0
+
+
+@pytest.mark.parametrize("task", FORWARD)
+def test_a_plan_that_changed_after_the_approval_is_refused(ran: Ran, site: RestoreSite, task: str) -> None:
+    (path,) = (site.repository.store.root / "prod/restores").glob("*/plan-*.json")
+    path.write_text(path.read_text().replace("/var/lib/etcd", "/var/lib/evil"))
+    with pytest.raises(PlanChanged, match="was approved"):
+        ran.walk(task)
+    assert node(site).count == 0
+
+
+def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> None:
+    other = RestoreRecord(site.repository.store, "prod", "restore-20261101T000000Z-00000000")
+    other.take()
+    with pytest.raises(RestoreRefused, match="restore-20261101T000000Z-00000000' has the cluster"):
+        ran.walk("stage")
+    assert node(site).count == 0
+    with pytest.raises(AirflowSkipException, match="nothing was begun"):
+        ran.walk("rollback")
+    with pytest.raises(RestoreRefused, match="has this cluster"):
+        ran.preflight()
+    ran.params["override"] = True
+    ran.walk("stage")
+    assert other.taken_by() == ran.record.restore
+
+
+# --- the way back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", range(1, 5))
+def test_whatever_was_done_is_taken_back(ran: Ran, site: RestoreSite, done: int) -> None:
+    ran.walk(*FORWARD[:done])
+    outcome = ran.walk("rollback")
+    assert outcome["kind"] == "rolled-back"
+    assert data_of(site) == "live data of cp-0@1500"
+    assert node(site).files["/etc/kubernetes/pki/ca.crt"] == "live ca"
+    assert node(site).running
+    assert (outcome["down_s"] is not None) == (done > 2)
+    assert site.repository.store.stat("prod/restores/taken.json") is None
+
+
+def test_a_restore_that_is_not_good_fails_and_is_taken_back(ran: Ran, site: RestoreSite) -> None:
+    site.report = Report(("the members form 2 etcd clusters",), (), 1, 1)
+    ran.walk(*FORWARD[:3])
+    with pytest.raises(VerificationFailed, match="form 2 etcd clusters"):
+        ran.walk("verify")
+    ran.walk("rollback")
+    assert data_of(site) == "live data of cp-0@1500"
+
+
+def test_hold_leaves_all_as_it_is_and_says_where_it_stands_until_rollback_is_cleared(site: RestoreSite) -> None:
+    run = Ran(site, on_failure="hold")
+    run.approve()
+    run.walk(*FORWARD[:3])
+    before = dict(node(site).files)
+    held = run.walk("rollback")
+    assert held["kind"] == "held"
+    assert "clear the failed task" in held["words"]
+    assert held["remaining"][0].endswith("# start-kubelet.cp-0")
+    assert node(site).files == before
+    run.walk("verify")
+    assert run.walk("rollback")["kind"] == "held", "it went on since: not asked to take it back"
+    assert run.walk("rollback")["kind"] == "rolled-back", "cleared a second time, with nothing done in between"
+    assert data_of(site) == "live data of cp-0@1500"
+
+
+def test_a_rollback_that_cannot_be_says_what_a_person_has_to_do(ran: Ran, site: RestoreSite) -> None:
+    ran.walk(*FORWARD[:3])
+    node(site).fault = Fault(node(site).count + 4, "fail", before=True)
+    with pytest.raises(RollbackIncomplete, match="not taken back wholly") as caught:
+        ran.walk("rollback")
+    assert caught.value.remaining
+    last = ran.record.outcome()
+    assert last is not None
+    assert (last.kind, last.remaining) == ("incomplete", caught.value.remaining)
+    node(site).fault = None
+    assert ran.walk("rollback")["kind"] == "rolled-back"
+
+
+def test_the_rollback_is_of_the_plan_that_was_begun(ran: Ran, site: RestoreSite) -> None:
+    ran.walk("stage")
+    ran.digest = ran.record.keep_plan(
+        ran.record.plan(ran.digest).__class__(**{**vars(ran.record.plan(ran.digest)), "words": ()}), "", PLANNED_AT
+    )
+    for task in ("stage", "rollback"):
+        with pytest.raises((RestoreRefused, PlanChanged), match=r"begun with another plan|began with plan"):
+            ran.walk(task)
+
+
+# --- what all of them are ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", [*WALK.values(), ResolveBackupOperator, PreflightOperator])
+def test_every_template_field_is_there_and_nothing_is_opened_before_it_runs(operator: Any) -> None:
+    needed = {"digest": "d"} if operator in WALK.values() else {}
+    needed |= {"backup": BACKUP} if operator is PreflightOperator else {}
+    with DAG(dag_id="restore", schedule=None):
+        made = operator(task_id="task", cluster="{{ params.cluster }}", **needed)
+    assert all(hasattr(made, field) for field in made.template_fields)
+    assert "site" not in vars(made)
+    assert pickle.loads(pickle.dumps(made)).cluster == "{{ params.cluster }}"
+
+
+def test_a_step_that_failed_is_taken_back_and_a_passing_trouble_is_tried_again_soon() -> None:
+    assert RESTORE_RETRIES.evaluate(StepFailed("x", step="s"), 1, 3).action.value == "fail"
+    again = RESTORE_RETRIES.evaluate(Unreachable("x"), 1, 3)
+    assert (again.action.value, again.retry_delay) == ("retry", timedelta(seconds=5))
+    for error in (RollbackIncomplete("x", remaining=()), CommandFailed("x", exit_code=1), Unreachable("x")):
+        assert ROLLBACK_RETRIES.evaluate(error, 1, 3).action.value == "retry"
