@@ -1,0 +1,132 @@
+"""``dags/restore.py``: the graph, the form, the gates."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from airflow.serialization.serialized_objects import DagSerialization
+
+from etcdkeep.errors import RollbackIncomplete, StepFailed, Unreachable
+
+GRAPH = {
+    "resolve_backup": {"preflight"},
+    "preflight": {"approve"},
+    "approve": {"approve_second"},
+    "approve_second": {"stage"},
+    "stage": {"restore_etcd", "rollback"},
+    "restore_etcd": {"swap", "rollback"},
+    "swap": {"verify", "rollback"},
+    "verify": {"fetch_kubeconfig", "rollback"},
+    "fetch_kubeconfig": set(),
+    "rollback": set(),
+}
+GATES = ("approve", "approve_second")
+
+
+@pytest.fixture
+def dag(read_dags, clusters):
+    bag = read_dags(*clusters, file="restore.py")
+    assert bag.import_errors == {}
+    return bag.dags["restore"]
+
+
+def test_the_graph(dag):
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == GRAPH
+
+
+def test_it_runs_only_by_hand_and_several_clusters_at_once(dag):
+    assert dag.schedule is None
+    assert dag.catchup is False
+    assert dag.max_active_runs > 1
+    assert dag.tags == {"restore"}
+
+
+def test_its_page_names_every_task_and_says_what_to_do_when_it_fails(dag):
+    assert "When it fails" in dag.doc_md
+    for task in GRAPH:
+        assert f"`{task}`" in dag.doc_md
+
+
+def test_the_form_is_safe_unless_said_otherwise(dag):
+    assert dag.params.dump() == {
+        "cluster": None,
+        "backup": "",
+        "what": "etcd+pki",
+        "bump_revision": True,
+        "way": "auto",
+        "dry_run": True,
+        "on_failure": "rollback",
+        "override": False,
+        "reason": None,
+        "confirm": None,
+    }
+    assert dag.params.get_param("cluster").schema["enum"] == ["fleet", "harbor", "skiff"]
+    for param in dag.params:
+        assert dag.params.get_param(param).schema["title"]
+        assert dag.params.get_param(param).description
+
+
+@pytest.mark.parametrize(
+    ("param", "wrong"),
+    [
+        ("cluster", "elsewhere"),
+        ("what", "everything"),
+        ("way", "reboot"),
+        ("on_failure", "ignore"),
+        ("dry_run", "no"),
+        ("reason", ""),
+        ("confirm", ""),
+    ],
+)
+def test_the_form_takes_nothing_else(dag, param, wrong):
+    with pytest.raises(ValueError, match=r"is not one of|is not of type|should be non-empty|is too short"):
+        dag.params.get_param(param).resolve(wrong)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_gate_waits_for_hours_and_is_never_answered_by_anything_but_a_person(dag, gate):
+    task = dag.get_task(gate)
+    assert (task.retries, task.retry_policy, task.defaults) == (0, None, None)
+    assert task.response_timeout == timedelta(hours=4)
+    assert task.ignore_downstream_trigger_rules
+    assert not task.fail_on_reject
+
+
+def test_the_second_gate_is_given_the_first_answer(dag):
+    assert dag.get_task("approve").first is None
+    assert dag.get_task("approve_second").first.operator.task_id == "approve"
+
+
+def test_errors_are_tried_again_soon_or_taken_back(dag):
+    for task in dag.tasks:
+        if task.task_id not in (*GATES, "rollback"):
+            assert (task.retries, task.retry_delay) == (3, timedelta(seconds=5))
+            assert task.retry_policy.evaluate(StepFailed("x", step="s"), 1, 3).action.value == "fail"
+            assert task.retry_policy.evaluate(Unreachable("x"), 1, 3).action.value == "retry"
+    rollback = dag.get_task("rollback")
+    assert rollback.trigger_rule == "one_failed"
+    assert rollback.retry_policy.evaluate(RollbackIncomplete("x", remaining=()), 1, 3).action.value == "retry"
+
+
+def test_it_runs_on_the_queue_of_the_age_identity_where_there_is_only_one(read_dags, clusters):
+    mixed = read_dags(*clusters, file="restore.py").dags["restore"]
+    assert {task.queue for task in mixed.tasks} == {None}
+    for each in clusters:
+        each["verify_queue"] = "restore"
+    one = read_dags(*clusters, file="restore.py").dags["restore"]
+    assert {task.queue for task in one.tasks} == {"restore"}
+
+
+def test_reading_it_twice_gives_the_same(read_dags, clusters):
+    first, second = (
+        DagSerialization.to_dict(read_dags(*clusters, file="restore.py").dags["restore"]) for _ in range(2)
+    )
+    assert first == second
+    assert "PRIVATE" not in json.dumps(first)
+
+
+def test_without_clusters_there_is_nothing_to_choose_and_no_error(read_dags):
+    bag = read_dags("schema_version: 1\nclusters: []\n", file="restore.py")
+    assert bag.import_errors == {}
