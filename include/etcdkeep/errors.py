@@ -247,6 +247,18 @@ class RecoveryRefused(PermanentError):
         self.problems = problems
 
 
+class RecoveryIncomplete(PermanentError):
+    """
+    Some of the approved objects could not be recovered; the others are.
+
+    :param problems: Which and why, one sentence each.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems
+
+
 class NotServed(NotFound):
     """The cluster's API has no such kind."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lab.api.defaults import now
+from lab.api.defaults import NO_STATUS_SUBRESOURCE, now
 from lab.api.patch import merge_key, strategic
 from lab.api.status import ApiError
 
@@ -47,6 +47,7 @@ def apply(old: dict[str, Any] | None, wanted: dict[str, Any], manager: str, *, f
 
     :raises ApiError: 409 when a field with another value belongs to somebody else and `force` is not given.
     """
+    wanted = _appliable(wanted)
     fields = _leaves(wanted)
     entries = [
         (entry, _paths(entry["fieldsV1"])) for entry in (old or {"metadata": {}})["metadata"].get("managedFields", ())
@@ -72,6 +73,14 @@ def apply(old: dict[str, Any] | None, wanted: dict[str, Any], manager: str, *, f
 
 
 _ABSENT = object()
+
+
+def _appliable(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an apply cannot set: a status that has its own subresource, and fields that are null."""
+    if wanted["kind"] not in NO_STATUS_SUBRESOURCE:
+        wanted = {key: value for key, value in wanted.items() if key != "status"}
+    metadata = {key: value for key, value in (wanted.get("metadata") or {}).items() if value is not None}
+    return {**wanted, "metadata": metadata}
 
 
 def _leaves(obj: dict[str, Any]) -> dict[Path, Any]:
@@ -162,12 +171,20 @@ def _paths(tree: dict[str, Any], prefix: Path = ()) -> set[Path]:
 
 def _conflict(conflicts: list[tuple[dict[str, Any], Path]]) -> ApiError:
     causes = []
-    lines = []
+    fields: dict[str, list[str]] = {}
     for entry, path in conflicts:
         field = "".join(f".{part[2:]}" if part.startswith("f:") else f"[{part[2:]}]" for part in path)
-        message = f'conflict with "{entry["manager"]}" using {entry["apiVersion"]}'
-        causes.append({"reason": "FieldManagerConflict", "message": message, "field": field})
-        lines.append(f"{message}: {field}")
-    plural = "s" if len(lines) > 1 else ""
-    text = f"Apply failed with {len(lines)} conflict{plural}: {'; '.join(lines)}"
+        version = "" if entry["operation"] == "Apply" else f" using {entry['apiVersion']}"
+        manager = f'"{entry["manager"]}"{version}'
+        causes.append({"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": field})
+        fields.setdefault(manager, []).append(field)
+    if len(causes) == 1:
+        text = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+    else:
+        lines = [
+            line
+            for manager, own in fields.items()
+            for line in (f"conflicts with {manager}:", *(f"- {each}" for each in own))
+        ]
+        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
     return ApiError(409, "Conflict", text, {"causes": causes})

@@ -49,6 +49,13 @@ def read_applied(body: bytes) -> dict[str, Any]:
         raise bad_request(f"error decoding YAML: {err}") from err
     if not isinstance(wanted, dict) or "apiVersion" not in wanted or "kind" not in wanted:
         raise bad_request("invalid object type: apiVersion and kind are required")
+    if (wanted.get("metadata") or {}).get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    try:
+        json.dumps(wanted, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as err:
+        # JSON's surrogate pairs: YAML has none
+        raise bad_request("error decoding YAML: yaml: found invalid Unicode character escape code") from err
     return wanted
 
 

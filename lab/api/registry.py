@@ -13,7 +13,7 @@ from lab.api.managed import apply, track_update
 from lab.api.patch import apply_patch, read_applied
 from lab.api.resources import BUILT_IN, CRDS, Resource, custom_resources
 from lab.api.selectors import matches_fields, matches_labels
-from lab.api.status import ApiError, bad_request, conflict, exists, gone, not_found, plain, too_large
+from lab.api.status import ApiError, bad_request, conflict, exists, gone, invalid, not_found, plain, too_large
 from lab.api.store import Compacted, Conflict, Store, Stored
 
 if TYPE_CHECKING:
@@ -156,12 +156,28 @@ class Registry:
     async def apply(
         self, resource: Resource, namespace: str, name: str, body: bytes, *, manager: str, force: bool, dry: bool
     ) -> tuple[dict[str, Any], bool]:
-        """Server-side apply; returns the object and whether it is new."""
+        """
+        Server-side apply; returns the object and whether it is new.
+
+        :raises ApiError: 409 or 422 when a uid or resourceVersion in `body` is not that of the object.
+        """
         wanted = read_applied(body)
+        meta = wanted.setdefault("metadata", {})
+        if meta.get("name", name) != name:
+            raise bad_request("the name of the object does not match the name on the URL")
+        uid = meta.get("uid")
         if await self.store.get(resource.key(namespace, name)) is None:
+            if uid:
+                raise conflict(
+                    resource,
+                    name,
+                    f"uid mismatch: the provided object specified uid {uid}, and no existing object was found",
+                )
             return await self.create(resource, namespace, apply(None, wanted, manager, force=force), dry=dry), True
 
         def change(old: dict[str, Any]) -> dict[str, Any]:
+            if uid not in (None, old["metadata"]["uid"]):
+                raise invalid(resource, name, "metadata.uid", f'Invalid value: "{uid}": field is immutable')
             return apply(_without_revision(old), wanted, manager, force=force)
 
         return await self.update(resource, namespace, name, change, dry=dry), False

@@ -216,6 +216,8 @@ class ApiServer:
     async def _patched(self, request: web.Request, target: Target, *, dry: bool) -> tuple[dict[str, Any], bool]:
         where, body, manager = (target.resource, target.namespace, target.name), await request.read(), _manager(request)
         if request.content_type == APPLY:
+            if not request.query.get("fieldManager"):
+                raise bad_request("PatchOptions is invalid: fieldManager: Required value: is required for apply patch")
             force = request.query.get("force") == "true"
             return await self.registry.apply(*where, body, manager=manager, force=force, dry=dry)
         return await self.registry.patch(*where, request.content_type, body, dry=dry, manager=manager), False

@@ -38,11 +38,11 @@ def exists(resource: Resource, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", message, _details(resource, name))
 
 
-def conflict(resource: Resource, name: str) -> ApiError:
-    message = (
-        f'Operation cannot be fulfilled on {resource.qualified} "{name}": the object has been modified; '
-        "please apply your changes to the latest version and try again"
-    )
+CHANGED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def conflict(resource: Resource, name: str, why: str = CHANGED) -> ApiError:
+    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
     return ApiError(409, "Conflict", message, _details(resource, name))
 
 

@@ -1,4 +1,4 @@
-"""``objects list | get | history | diff | stats``: what is in a backup, or in a plain snapshot file."""
+"""``objects list | get | history | diff | stats | recover``: what is in a backup, or in a plain snapshot file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from etcdkeep.cli.object_output import (
     print_names,
     print_object,
 )
+from etcdkeep.cli.object_recover import recover
 from etcdkeep.cli.object_source import Failures, open_source
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.find import find_history, find_object
@@ -46,6 +47,7 @@ def objects() -> None:
 
 
 objects.add_command(diff)
+objects.add_command(recover)
 
 
 @objects.command("list")

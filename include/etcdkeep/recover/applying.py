@@ -18,7 +18,7 @@ from etcdkeep.objects import exact_json
 from etcdkeep.recover.draft import label
 from etcdkeep.recover.gather import DEFINITIONS
 from etcdkeep.recover.live import get_if_there, refusal, with_owners
-from etcdkeep.recover.plan import Plan, Planned, state_digest
+from etcdkeep.recover.plan import WRITING, Plan, Planned, state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,10 +68,14 @@ class Report(Record):
         """How many objects there are by outcome."""
         return dict(Counter(each.outcome for each in self.objects))
 
-    @property
-    def refused(self) -> tuple[Applied, ...]:
-        """What could not be recovered."""
-        return tuple(each for each in self.objects if each.outcome == "refused")
+    def failures(self, plan: Plan) -> tuple[str, ...]:
+        """Return what was to be applied and was refused, a sentence each."""
+        ends = zip(plan.objects, self.objects, strict=True)
+        return tuple(
+            f"{applied.label}: {applied.why}"
+            for planned, applied in ends
+            if planned.action in WRITING and applied.outcome == "refused"
+        )
 
     def to_bytes(self) -> bytes:
         """Return the bytes that are stored."""
@@ -116,7 +120,7 @@ class _Applying:
     def one(self, each: Planned) -> Applied:
         """Return what became of one object."""
         outcome, why = _WITHOUT_WRITING.get(each.action, "refused"), each.why
-        if each.action in ("create", "overwrite"):
+        if each.action in WRITING:
             try:
                 manifest = with_owners(exact_json.loads(each.manifest), self._owners, self._get, _no_owner)
                 outcome, why = (
@@ -131,15 +135,16 @@ class _Applying:
         if live is None or _made_with_its_namespace(each):
             self._apply_when_served(each, manifest)
             return "created", ""
-        if _is_applied_by_us(live):
-            return "created", ""
+        is_ours = _is_applied_by_us(live)
         try:
             result = self._api.apply(each.path, manifest, dry_run=True)
         except FieldsOwned as err:
+            if is_ours:
+                return "created", "and changed by somebody since"
             raise LiveChanged(f"it was made since the plan was, and differs ({', '.join(err.fields)}).") from err
-        if state_digest(result) == state_digest(live):
-            return "unchanged", "it was made since the plan was, and is the same"
-        raise LiveChanged("it was made since the plan was, and differs.")
+        if state_digest(result) != state_digest(live):
+            raise LiveChanged("it was made since the plan was, and differs.")
+        return ("created", "") if is_ours else ("unchanged", "it was made since the plan was, and is the same")
 
     def _overwrite(self, each: Planned, manifest: dict[str, Any]) -> tuple[Outcome, str]:
         live = self._get(each.path)

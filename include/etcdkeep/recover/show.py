@@ -1,0 +1,190 @@
+"""The plan and the report of a recovery as people read them: Markdown for the approval form, YAML to take along."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from etcdkeep.objects import exact_json, yaml_text
+from etcdkeep.recover.clean import BY_THE_SERVER
+from etcdkeep.recover.plan import WRITING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from etcdkeep.recover.applying import Report
+    from etcdkeep.recover.plan import Action, Plan, Planned
+
+MAX_ROWS = 100
+MAX_DIFF_CHARS = 24_000
+_SHOWN_FIELDS = 12
+_TITLES: dict[Action, str] = {
+    "create": "is made anew",
+    "overwrite": "is there and differs: **is overwritten**",
+    "leave": "is there and differs: is left as it is",
+    "unchanged": "is there, the same as in the backup",
+    "refuse": "cannot be recovered",
+    "skip": "is left out",
+}
+_CHECKED = {
+    "here": "",
+    "elsewhere": "tried in namespace default, since its own is not there yet",
+    "": "cannot be tried before its namespace or kind is there",
+}
+
+
+def render_plan(plan: Plan, whole: str) -> str:
+    """
+    Return the plan as Markdown, cut where it grows long.
+
+    :param whole: Where the rest can be read.
+    """
+    return "\n".join(
+        [
+            *_head(plan),
+            *_differences(plan, whole),
+            *_section(plan, "create", whole),
+            *_section(plan, "refuse", whole),
+            *_left_out(plan),
+            *_footer(plan, whole),
+        ]
+    )
+
+
+def render_whole(plan: Plan) -> str:
+    """Return every object of a plan with all that was found, uncut, and with no value of a Secret."""
+    lines = [*_head(plan)]
+    for each in plan.objects:
+        lines += [
+            "",
+            f"## {each.label}",
+            "",
+            f"{each.action}: {each.why or _TITLES[each.action]}",
+            *_details(each, all_fields=True),
+        ]
+        lines += _diff_block(each.diff) if each.diff else []
+    return "\n".join(lines) + "\n"
+
+
+def render_report(report: Report) -> str:
+    """Return what became of each object, one line each, what was only left out counted."""
+    lines = [
+        f"{each.outcome:11} {each.label}{f': {each.why}' if each.why else ''}"
+        for each in report.objects
+        if each.outcome != "skipped"
+    ]
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items()))
+    return "\n".join([*lines, f"in all: {counts}"])
+
+
+def manifests_yaml(objects: Iterable[tuple[str, Sequence[str]]], source: str) -> Iterator[str]:
+    """
+    Yield clean manifests as YAML documents that ``kubectl apply -f`` takes.
+
+    :param objects: Each manifest as JSON, with the fields that were dropped.
+    :param source: The backup, for the comment above each.
+    """
+    for manifest, dropped in objects:
+        own = [field for field in dropped if field not in BY_THE_SERVER]
+        note = f"; dropped: {', '.join(own)}" if own else ""
+        text = f"# from {source}{note}".replace("\n", " ")
+        yield f"---\n{text}\n{yaml_text.dumps(exact_json.loads(manifest))}"
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    yield f"Recover **{plan.meant}** of cluster **{plan.cluster}** from backup **{plan.backup_id}**."
+    yield f"Reason: {_inline(plan.reason)}"
+    yield ""
+    yield "| objects | what happens |"
+    yield "|---:|---|"
+    counts = plan.counts
+    for action, title in _TITLES.items():
+        if action in counts:
+            yield f"| {counts[action]} | {title} |"
+    yield ""
+    yield "Nothing is deleted. Each object is looked at again right before it is applied; one that is not as shown here is refused."
+    for problem in plan.unread:
+        yield f"- **could not be read out of the backup:** {_inline(problem)}"
+
+
+def _differences(plan: Plan, whole: str) -> Iterator[str]:
+    shown_chars = 0
+    for each in (each for each in plan.objects if each.action in ("overwrite", "leave")):
+        if shown_chars == 0:
+            yield from ("", "## What differs", "")
+        if shown_chars > MAX_DIFF_CHARS:
+            yield f"- {each.label}: {_TITLES[each.action]}; its diff is in {whole}"
+            continue
+        yield f"**{each.label}** {_TITLES[each.action]}; {_inline(each.why)}"
+        yield from _details(each)
+        cut = each.diff[: MAX_DIFF_CHARS - shown_chars] if shown_chars <= MAX_DIFF_CHARS else ""
+        yield from _diff_block(cut) if cut else ()
+        if len(cut) < len(each.diff):
+            yield f"(cut here; the rest is in {whole})"
+        shown_chars += len(each.diff) + 1
+
+
+def _section(plan: Plan, action: Action, whole: str) -> Iterator[str]:
+    found = [each for each in plan.objects if each.action == action]
+    if not found:
+        return
+    yield from ("", f"## What {_TITLES[action]}", "")
+    for each in found[:MAX_ROWS]:
+        yield f"- **{each.label}**{f': {_inline(each.why)}' if each.why else ''}"
+        yield from (f"  {line}" for line in _details(each))
+    if len(found) > MAX_ROWS:
+        yield f"- and {len(found) - MAX_ROWS} more: {whole}"
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    """Tell by kind and reason what is left out: there may be thousands of events."""
+    found = Counter((each.kind, _reason(each)) for each in plan.objects if each.action == "skip")
+    if found:
+        yield from ("", "## What is left out", "")
+    for (kind, reason), count in sorted(found.items()):
+        yield f"- {count} {kind}: {reason}"
+
+
+def _reason(each: Planned) -> str:
+    """Return why an object is left out, without its owner's name: one line for all pods of all ReplicaSets."""
+    owner, makes, rest = each.why.partition(" makes it")
+    return f"a {owner.split()[0]} makes it" if makes and not rest and len(owner.split()) == 2 else each.why
+
+
+def _footer(plan: Plan, whole: str) -> Iterator[str]:
+    fields = ", ".join(field.removeprefix("metadata.") for field in sorted(BY_THE_SERVER))
+    yield ""
+    yield f"From every object, what the API server writes is dropped ({fields})."
+    yield f"All of it, uncut: {whole}"
+    yield f"Plan SHA-256: `{plan.digest}`"
+
+
+def _details(each: Planned, *, all_fields: bool = False) -> Iterator[str]:
+    dropped = [field for field in each.dropped if all_fields or field not in BY_THE_SERVER]
+    if each.action in WRITING and dropped:
+        yield f"- dropped: {_listed(dropped)}"
+    if each.stays:
+        yield f"- only in the live one, and stays: {_listed(each.stays)}"
+    if each.action == "create" and _CHECKED[each.checked]:
+        yield f"- {_CHECKED[each.checked]}"
+    for warning in each.warnings:
+        yield f"- **note:** {_inline(warning)}"
+
+
+def _listed(fields: Sequence[str]) -> str:
+    shown = ", ".join(f"`{field}`" for field in fields[:_SHOWN_FIELDS])
+    return f"{shown} and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else shown
+
+
+def _diff_block(diff: str) -> list[str]:
+    fence = "`" * max(3, *(len(run) + 1 for run in _runs_of_backticks(diff)), 3)
+    return ["", f"{fence}diff", diff.rstrip("\n"), fence, ""]
+
+
+def _runs_of_backticks(text: str) -> list[str]:
+    return [run for run in "".join(each if each == "`" else " " for each in text).split() if run]
+
+
+def _inline(text: str) -> str:
+    """Return text that stays one line of Markdown."""
+    return " ".join(text.split())
