@@ -19,6 +19,7 @@ import yaml
 
 from lab.kube import Informer, Kube, KubeError
 from lab.layout import KUBERNETES_VERSION, ClusterLayout, Node, write_atomic
+from lab.manifests import ETCD_IMAGE, ETCD_UTIL_IMAGE
 from lab.pods import PodWorker, timestamp
 from lab.tools import python_env
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SYNC_EVERY_S = 0.1
 LEASE_EVERY_S = 10.0
 POWER_OFF_S = 2.0
+PRESENT_IMAGES = (ETCD_IMAGE, ETCD_UTIL_IMAGE)
 MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -235,6 +237,7 @@ class Kubelet:
                 "conditions": [
                     {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
                 ],
+                "images": [{"names": [image], "sizeBytes": 1 << 20} for image in PRESENT_IMAGES],
                 "nodeInfo": {
                     "kubeletVersion": KUBERNETES_VERSION, "containerRuntimeVersion": "containerd://2.1.4",
                     "osImage": "etcdkeep lab", "kernelVersion": "", "architecture": "amd64", "operatingSystem": "linux",

@@ -15,7 +15,7 @@ from lab.runtime import container_states, tree_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.layout import Layout
+    from lab.layout import Layout, Node
 
 END_S = 15.0
 
@@ -56,6 +56,14 @@ def end_leftovers(layout: Layout) -> None:
     """End what a supervisor left that was killed itself."""
     for stamp in _leftovers(layout):
         end(stamp, grace_s=2.0)
+
+
+def end_node(node: Node) -> None:
+    """End every process of a node at once: its containers, and the commands of whoever is logged in."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and tree_of(int(entry.name)) == str(node.root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _leftovers(layout: Layout) -> Iterator[dict[str, int]]:

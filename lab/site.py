@@ -17,7 +17,7 @@ from lab.filling import fill_with_configmaps
 from lab.hosts import ssh_host
 from lab.layout import BUCKET, JUMP_ADDRESS, SKIFF, SKIFF_ADDRESS, SSH_USER, Layout, Node
 from lab.members import Member
-from lab.processes import end, end_leftovers, is_alive, read_stamp
+from lab.processes import end, end_leftovers, end_node, is_alive, read_stamp
 from lab.runtime import ContainerState, find_container
 from lab.tools import etcd_folder, fill_bin, image_tools
 from lab.waiting import wait_for
@@ -42,7 +42,8 @@ class NodeHandle:
         self.view = node.view
         self.address = node.address
         self.ssh = ssh_host(layout, node.name, node.address, layout.ports["ssh"])
-        self.member = Member(layout, node)
+        self.member = Member(node)
+        self._faults = Faults(layout.root)
         self._node = node
 
     def container(self, name: str, *, pod: str | None = None, namespace: str = "kube-system") -> ContainerState:
@@ -90,6 +91,17 @@ class NodeHandle:
     def kubelet_state(self) -> str:
         return (self._node.run / "kubelet.state").read_text().strip()
 
+    def reboot(self) -> None:
+        """Cut the power: connections break, every process of the node is gone at once; then its kubelet starts by itself."""
+        with self._faults.ssh("refuse", where=f"^{self.name}$"):
+            self._set_kubelet("inactive")
+            end_node(self._node)
+            self._set_kubelet("active")
+
+    def _set_kubelet(self, state: str) -> None:
+        (self._node.run / "kubelet.want").write_text(f"{state}\n")
+        wait_for(lambda: self.kubelet_state == state, f"the kubelet on {self.name} to be {state}")
+
 
 @dataclass(frozen=True)
 class ClusterHandle:
@@ -97,6 +109,7 @@ class ClusterHandle:
     One cluster, from outside.
 
     :param kubeconfig: The administrator's.
+    :param members: Its etcd members.
     :param expired_kubeconfig: One whose client certificate is long over.
     :param etcd_endpoints: Client URLs of its members.
     :param etcd_tls: CA, certificate and key that etcd accepts.
@@ -106,6 +119,7 @@ class ClusterHandle:
     kubeconfig: Path
     expired_kubeconfig: Path | None
     nodes: tuple[NodeHandle, ...]
+    members: tuple[Member, ...]
     etcd_endpoints: tuple[str, ...]
     etcd_tls: tuple[Path, Path, Path]
 
@@ -155,6 +169,7 @@ class Site:
             cluster.root / "kubeconfig",
             cluster.root / "kubeconfig-expired",
             tuple(NodeHandle(self.layout, node) for node in cluster.nodes),
+            tuple(Member(node) for node in cluster.nodes),
             tuple(f"https://{node.address}:{cluster.etcd_port}" for node in cluster.nodes),
             (pki / "ca.crt", pki / "healthcheck-client.crt", pki / "healthcheck-client.key"),
         )
@@ -163,11 +178,13 @@ class Site:
         """Return the user cluster; its node is the admin cluster's."""
         folder = self.layout.skiff
         harbor = self.layout.clusters["harbor"]
+        node = harbor.nodes[0]
         return ClusterHandle(
             SKIFF,
             folder / "kubeconfig",
             None,
             tuple(NodeHandle(self.layout, node) for node in harbor.nodes),
+            (Member(node, (SKIFF, "kube-etcd-0", "kube-etcd"), node.root / "pods" / SKIFF / "var/lib/etcd"),),
             (f"https://{SKIFF_ADDRESS}:{self.layout.ports['skiff_etcd']}",),
             (folder / "etcd/etcdCA.crt", folder / "etcd/etcd.crt", folder / "etcd/etcd.key"),
         )
