@@ -53,12 +53,10 @@ def publish_snapshot(
     artifact = spool.seal(naming.ETCD_ARTIFACT, "etcd", _blocks(snapshot))
     with open_snapshot(snapshot) as opened:
         report = opened.status()
+    facts = {name: getattr(report, name) for name in ("revision", "hash", "total_keys", "size_bytes")}
     true = {
-        "revision": report.revision,
-        "hash": report.hash,
-        "total_keys": report.total_keys,
-        "size_bytes": report.size_bytes,
-    }
+        name: 1 if fact is None else fact for name, fact in facts.items()
+    }  # what damage made unknowable was known there
     member = make_reported(**{**true, "tool_version": ETCD_VERSION, **(reported or {})})
     fields = {
         "backup_id": identifier,

@@ -80,5 +80,5 @@ class FakeServer:
         yield ordered[:2]
         yield ordered[2:]
 
-    def hash_kv(self, revision: int) -> int:
+    def hash_kv(self) -> int:
         return self.contents.hash_kv

@@ -126,9 +126,9 @@ class EtcdClient:
                 for each in page.kvs
             ]
 
-    def hash_kv(self, revision: int) -> int:
-        """Return HashKV at a revision."""
-        request = _message("HashKVRequest", revision=revision)
+    def hash_kv(self) -> int:
+        """Return HashKV at the current revision, which etcd must not be told where it is the compacted one too."""
+        request = _message("HashKVRequest")
         return int(self._result(self._hash_kv.future(request, timeout=self._left_s())).hash)
 
     def _ask(self, **fields: Any) -> Any:

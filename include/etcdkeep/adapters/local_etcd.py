@@ -163,7 +163,7 @@ class _Workshop:
 
     def _launch(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()))
-        with log.open("wb") as output:
+        with open(log, "wb", opener=_private) as output:
             self._process = subprocess.Popen(
                 (*launcher, *argv),
                 stdin=subprocess.DEVNULL,
@@ -234,10 +234,10 @@ class _Server:
         with self._watched():
             yield from self._client.keys(revision)
 
-    def hash_kv(self, revision: int) -> int:
-        """Return its HashKV."""
+    def hash_kv(self) -> int:
+        """Return HashKV at the current revision."""
         with self._watched():
-            return self._client.hash_kv(revision)
+            return self._client.hash_kv()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -300,9 +300,13 @@ def _write_credentials(folder: Path, credentials: DrillCredentials) -> Credentia
     files = Credentials(folder / "ca.crt", folder / "etcd.crt", folder / "etcd.key")
     contents = (credentials.authority, credentials.server.certificate, credentials.server.key)
     for path, content in zip((files.authority, files.certificate, files.key), contents, strict=True):
-        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(path, "xb", opener=_private) as file:
             file.write(content)
     return files
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _free_ports(count: int) -> list[int]:

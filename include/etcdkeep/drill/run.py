@@ -65,8 +65,8 @@ class Server(Protocol):
     def keys(self, revision: int) -> Iterator[Sequence[LiveKey]]:
         """Yield every key that exists, some at a time."""
 
-    def hash_kv(self, revision: int) -> int:
-        """Return its HashKV."""
+    def hash_kv(self) -> int:
+        """Return HashKV at the current revision."""
 
 
 class Workshop(Protocol):
@@ -263,7 +263,7 @@ def _read_server(server: Server) -> Contents:
     tallies = Tallies()
     for some in server.keys(revision):
         tallies.add(some)
-    return Contents(revision, server.hash_kv(revision), tallies)
+    return Contents(revision, server.hash_kv(), tallies)
 
 
 def _private(path: str, flags: int) -> int:
