@@ -14,6 +14,8 @@ DAG = "restore"
 GATES = ("approve", "approve_second")
 ASKED_S = 180.0
 ENDED_S = 420.0
+READING_S = 2.0
+"""Airflow 3.3 takes an answer given before its scheduler has seen the task parked for a crash; people read first."""
 
 
 @dataclass
@@ -48,6 +50,7 @@ class RestoreRun:
     def answer(self, gate: str, user: str, choice: str = "Approve") -> dict[str, Any]:
         """Answer a gate when it asks, and return what it showed."""
         shown = self.asked(gate)
+        time.sleep(READING_S)
         body = {"chosen_options": [choice], "params_input": {}}
         self._call("PATCH", f"taskInstances/{gate}/-1/hitlDetails", body, user)
         return shown

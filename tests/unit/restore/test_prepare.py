@@ -1,0 +1,213 @@
+"""From cluster and set to facts, objections and plan; and what stands in the form and on the page."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcdkeep.errors import NotFound, RestoreRefused, SecretUnavailable, Unreachable
+from etcdkeep.restore import prepare as module
+from etcdkeep.restore.form import Form
+from etcdkeep.restore.loss import Loss, Losses
+from etcdkeep.restore.planning import Options
+from etcdkeep.restore.preflight import Circumstances
+from etcdkeep.restore.prepare import Prepared, look_round, prepare
+from etcdkeep.restore.request import ROWS, render_request
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
+from tests.unit.restore.test_preflight import make_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KNOWN = Circumstances(PLANNED_AT)
+OPTIONS = Options("restore-a", PLANNED_AT)
+FORM = Form(cluster="prod", reason="the disk died", confirm="prod")
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Address → the node's facts, or the error that is all that comes of it."""
+    found: dict[str, Any] = {f"10.0.0.{index + 1}": make_facts(f"cp-{index}", index) for index in range(3)}
+    monkeypatch.setattr(module, "gather_node", lambda runner, cluster, node, address: found[address])
+    return found
+
+
+def looked_over(nodes: dict[str, Any], found: Any = None, known: Circumstances = KNOWN, **more: Any) -> Prepared:
+    @contextmanager
+    def open_node(address: str) -> Iterator[Any]:
+        if isinstance(nodes[address], Exception):
+            raise nodes[address]
+        yield None
+
+    def open_api() -> Any:
+        raise AssertionError("nodes need no API")
+
+    found = found or make_set(manifest=make_manifest(3))
+    return prepare(make_cluster(), found, OPTIONS, known, open_node=open_node, open_api=open_api, **more)
+
+
+def sentences(ready: Prepared, severity: str = "stop") -> list[str]:
+    return [each.sentence for each in ready.objections if each.severity == severity]
+
+
+def test_three_broken_nodes_give_a_plan_for_all_of_them(nodes: dict[str, Any]) -> None:
+    ready = looked_over(nodes)
+    assert sentences(ready) == []
+    assert ready.plan is not None
+    assert [place.name for place in ready.plan.places] == ["cp-0", "cp-1", "cp-2"]
+    assert ready.plan_to_approve("prod", override=False) is ready.plan
+
+
+def test_a_node_that_does_not_answer_leaves_no_plan(nodes: dict[str, Any]) -> None:
+    nodes["10.0.0.2"] = Unreachable("no route to host")
+    ready = looked_over(nodes)
+    assert ready.plan is None
+    assert sentences(ready) == ["node cp-1 cannot be reached, and all members are restored together: no route to host"]
+    with pytest.raises(RestoreRefused, match="cp-1 cannot be reached"):
+        ready.plan_to_approve("prod", override=True)
+
+
+@pytest.mark.parametrize(("running", "way"), [(None, "manifests"), (True, "kubelet"), (False, "kubelet")])
+def test_the_kubelet_is_stopped_where_every_node_can(nodes: dict[str, Any], running: bool | None, way: str) -> None:
+    nodes["10.0.0.3"] = replace(nodes["10.0.0.3"], kubelet_running=running)
+    assert looked_over(nodes, choose_way=True).options.way == way
+
+
+def test_what_keeps_a_plan_from_being_made_is_an_objection_that_nobody_overrides(nodes: dict[str, Any]) -> None:
+    artifacts = make_manifest(2).artifacts
+    ready = looked_over(nodes, make_set(manifest=make_manifest(3, artifacts=artifacts)))
+    assert ready.plan is None
+    (reason,) = [each for each in ready.objections if each.severity == "stop"]
+    assert "no certificates and keys of node cp-2" in reason.sentence
+    assert not reason.overridable
+
+
+def test_a_set_without_manifest_or_address_is_not_asked_about(nodes: dict[str, Any]) -> None:
+    forged = looked_over(nodes, replace(make_set(problem="signed by nobody"), manifest=None))
+    assert (forged.facts, forged.plan) == (None, None)
+    assert "signed by nobody" in sentences(forged)[0]
+    manifest = make_manifest()
+    nowhere = manifest.model_copy(update={"members": (manifest.members[0].model_copy(update={"address": None}),)})
+    lost = looked_over(nodes, make_set(manifest=nowhere))
+    assert "ssh.addresses.cp-0" in sentences(lost)[0]
+
+
+@pytest.mark.parametrize(
+    ("known", "words", "overridable"),
+    [
+        ({"sealed": "no identity"}, "cannot be opened here: no identity", False),
+        ({"taken_by": "restore-b"}, "restore 'restore-b' has this cluster", True),
+        ({"running_backup": "backup__prod"}, "backup run backup__prod", True),
+    ],
+)
+def test_what_is_known_beside_the_nodes_speaks_too(
+    nodes: dict[str, Any], known: Any, words: str, overridable: bool
+) -> None:
+    ready = looked_over(nodes, known=Circumstances(PLANNED_AT, **known))
+    (reason,) = [each for each in ready.objections if each.severity == "stop"]
+    assert words in reason.sentence
+    assert reason.overridable == overridable
+    with pytest.raises(RestoreRefused) as caught:
+        ready.plan_to_approve("prod", override=False)
+    assert ("can be overridden" in str(caught.value)) == overridable
+
+
+# --- what is known beside the nodes --------------------------------------------------------------------------------
+
+
+class Api:
+    def get(self, path: str) -> Any:
+        return {"metadata": {"uid": f"uid of {path.rpartition('/')[2]}"}}
+
+
+@pytest.mark.parametrize("error", [SecretUnavailable("no key"), NotFound("gone")])
+def test_a_set_that_does_not_open_is_known_and_so_is_who_answers(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(module, "certificates_expire", refuse)
+    api: Any = Api()
+    known = look_round(make_cluster(), make_set(), None, None, lambda: api, now=PLANNED_AT)  # type: ignore[arg-type]
+    assert (known.sealed, known.live_uid) == (str(error), "uid of kube-system")
+
+
+def test_an_api_that_is_down_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "certificates_expire", lambda *args: PLANNED_AT)
+
+    def down() -> Any:
+        raise Unreachable("refused")
+
+    known = look_round(make_cluster(), make_set(), None, None, down, now=PLANNED_AT)  # type: ignore[arg-type]
+    assert (known.expires_at, known.sealed, known.live_uid) == (PLANNED_AT, None, None)
+
+
+# --- the form ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "what", "way"),
+    [
+        ({}, ("etcd", "pki"), "kubelet"),
+        ({"what": "etcd", "way": "manifests"}, ("etcd",), "manifests"),
+        ({"what": "pki", "way": "auto"}, ("pki",), "kubelet"),
+    ],
+)
+def test_the_form_becomes_options(fields: dict[str, Any], what: tuple[str, ...], way: str) -> None:
+    options = FORM.model_copy(update=fields).options("restore-a", PLANNED_AT)
+    assert (options.run, options.what, options.way, options.bump_revision) == ("restore-a", what, way, True)
+
+
+def test_only_the_clusters_own_name_confirms() -> None:
+    FORM.check_confirmed()
+    for typed in ("", "Prod", "prod "):
+        with pytest.raises(RestoreRefused, match="must be the cluster's name"):
+            FORM.model_copy(update={"confirm": typed}).check_confirmed()
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def page(ready: Prepared, losses: Losses = Losses(), **fields: Any) -> str:  # noqa: B008 - immutable
+    return render_request(ready, losses, FORM.model_copy(update=fields), "carol")
+
+
+def test_the_page_shows_the_plan_its_digest_and_who_wants_it(nodes: dict[str, Any]) -> None:
+    ready = looked_over(nodes)
+    assert ready.plan is not None
+    text = page(ready)
+    for said in (*ready.plan.words, ready.plan.digest, "carol", "the disk died", "last resort", "Nothing was created"):
+        assert said in text
+
+
+def test_objections_stand_by_weight_and_overridden_ones_say_so(nodes: dict[str, Any]) -> None:
+    nodes |= {address: replace(facts, etcd_healthy=True) for address, facts in nodes.items()}
+    ready = looked_over(nodes)
+    assert "**OVERRIDDEN:** 3 of 3 member" not in page(ready)
+    text = page(ready, override=True)
+    assert "**OVERRIDDEN:** 3 of 3 member" in text
+    assert text.index("### Against it") < text.index("### Notes")
+
+
+def test_losses_are_a_table_of_bounded_length(nodes: dict[str, Any]) -> None:
+    rows = tuple(Loss("configmaps", f"team-{number}", 1, 2, 3) for number in range(ROWS + 5))
+    text = page(looked_over(nodes), Losses(rows, ("pods could not be listed: 403",)))
+    assert "| configmaps | team-0 | 1 | 2 | 3 |" in text
+    assert "| 5 more | | 5 | 10 | 15 |" in text
+    assert "- pods could not be listed: 403" in text
+
+
+def test_what_people_typed_cannot_change_the_page(nodes: dict[str, Any]) -> None:
+    text = page(looked_over(nodes), Losses(unknown="it\nis | down"), reason="**bold**\n### Plan [x](http://y)")
+    assert "\\*\\*bold\\*\\* \\#\\#\\# Plan \\[x\\](http://y)" in text
+    assert text.count("### Plan\n") == 1
+    assert "Unknown: it is \\| down" in text
+
+
+def test_a_page_without_a_plan_says_so(nodes: dict[str, Any]) -> None:
+    nodes["10.0.0.2"] = Unreachable("no route to host")
+    assert "There can be none" in page(looked_over(nodes))
