@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from etcdkeep.errors import ValueDamaged
 from etcdkeep.recover import kinds
 from etcdkeep.recover.draft import group_of
 
@@ -48,6 +49,8 @@ def clean(draft: Draft, surroundings: Surroundings) -> None:
 
     Finalizers go: a controller that is there sets its own again when it sees the object, and one that is not would make
     the object impossible to delete.
+
+    :raises ValueDamaged: when the object is not shaped like one of its kind.
     """
     metadata = draft.manifest["metadata"]
     for name in _METADATA:
@@ -57,9 +60,12 @@ def clean(draft: Draft, surroundings: Surroundings) -> None:
     draft.drop("status")
     draft.drop_annotations(_LEADER)
     rule = kinds.RULES.get((group_of(draft.api_version), draft.kind))
-    if rule is not None:
-        rule(draft, surroundings)
-    _drop_owners(draft, surroundings)
+    try:
+        if rule is not None:
+            rule(draft, surroundings)
+        _drop_owners(draft, surroundings)
+    except (KeyError, TypeError, AttributeError) as err:
+        raise ValueDamaged(f"{draft.label} is not shaped like a {draft.kind}: {type(err).__name__} {err}") from err
 
 
 def _drop_owners(draft: Draft, surroundings: Surroundings) -> None:

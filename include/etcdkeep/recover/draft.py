@@ -40,6 +40,11 @@ class Draft:
         return str(self.manifest["kind"])
 
     @property
+    def spec(self) -> dict[str, Any]:
+        """Of the manifest; an empty one that is not in it, where it has none."""
+        return self.manifest.get("spec") or {}
+
+    @property
     def place(self) -> tuple[str, str, str]:
         """What sorts objects of one rank."""
         return self.kind, self.namespace, self.name

@@ -95,6 +95,7 @@ def _draft(stored: KubernetesObject) -> Draft:
         raise ValueDamaged(
             f"{name}: {stored.api_version} {stored.kind} cannot be recovered: its kind is not known here"
         )
+    _check_metadata(stored)
     return Draft(
         plural=parse_key(stored.key).resource,
         namespace=stored.namespace,
@@ -103,3 +104,11 @@ def _draft(stored: KubernetesObject) -> Draft:
         manifest=stored.json,
         warnings=list(stored.notices),
     )
+
+
+def _check_metadata(stored: KubernetesObject) -> None:
+    metadata = stored.json["metadata"]
+    maps = all(isinstance(metadata.get(name) or {}, dict) for name in ("labels", "annotations"))
+    owners = metadata.get("ownerReferences") or []
+    if not maps or not isinstance(owners, list) or not all(isinstance(each, dict) for each in owners):
+        raise ValueDamaged(f"{stored.key.decode(errors='replace')}: its metadata is not shaped like an object's")

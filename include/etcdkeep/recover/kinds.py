@@ -30,7 +30,7 @@ _OF_BINDING = (
 def _pod(draft: Draft, _: Surroundings) -> None:
     for name in ("nodeName", "ephemeralContainers", "priority", "preemptionPolicy"):
         draft.drop("spec", name)
-    spec = draft.manifest["spec"]
+    spec = draft.spec
     if spec.get("runtimeClassName"):
         draft.drop("spec", "overhead")
     tokens = {volume["name"] for volume in spec.get("volumes") or () if _holds_token(volume, spec)}
@@ -62,7 +62,7 @@ def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _service(draft: Draft, _: Surroundings) -> None:
-    if draft.manifest["spec"].get("clusterIP") != "None":
+    if draft.spec.get("clusterIP") != "None":
         draft.drop("spec", "clusterIP")
         draft.drop("spec", "clusterIPs")
 
@@ -70,14 +70,14 @@ def _service(draft: Draft, _: Surroundings) -> None:
 def drop_node_ports(draft: Draft) -> None:
     """Leave the choice of node ports to the cluster: for a Service whose own ones are taken."""
     draft.drop("spec", "healthCheckNodePort")
-    for port in draft.manifest["spec"].get("ports") or ():
+    for port in draft.spec.get("ports") or ():
         if port.pop("nodePort", None):
             draft.dropped.append(f"spec.ports.nodePort ({port.get('name') or port.get('port')})")
 
 
 def _claim(draft: Draft, surroundings: Surroundings) -> None:
     draft.drop_annotations(*_OF_BINDING)
-    name = draft.manifest["spec"].get("volumeName")
+    name = draft.spec.get("volumeName")
     if not name:
         return
     volume = surroundings.volume(name)
@@ -100,7 +100,7 @@ def _volume(draft: Draft, _: Surroundings) -> None:
     draft.drop_annotations("pv.kubernetes.io/bound-by-controller")
     for name in ("uid", "resourceVersion"):
         draft.drop("spec", "claimRef", name)
-    if draft.manifest["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+    if draft.spec.get("persistentVolumeReclaimPolicy") == "Delete":
         draft.warnings.append("its reclaim policy is Delete: the storage behind it may be gone with the old volume.")
 
 
@@ -108,7 +108,7 @@ def _job(draft: Draft, _: Surroundings) -> None:
     _templates(draft, _)
     draft.drop_annotations("batch.kubernetes.io/job-tracking")
     draft.warnings.append("a Job that is made anew runs from its start.")
-    spec = draft.manifest["spec"]
+    spec = draft.spec
     if spec.get("manualSelector"):
         return
     draft.drop("spec", "selector")
@@ -188,7 +188,7 @@ def _endpoints(draft: Draft, _: Surroundings) -> None:
 
 def _definition(draft: Draft, _: Surroundings) -> None:
     """Say in the words of v1 what only the old version of CRDs could say of all fields at once."""
-    spec = draft.manifest["spec"]
+    spec = draft.spec
     if not spec.get("preserveUnknownFields"):
         return
     draft.drop("spec", "preserveUnknownFields")

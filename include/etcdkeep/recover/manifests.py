@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from etcdkeep.errors import ValueDamaged
 from etcdkeep.recover.clean import clean
 from etcdkeep.recover.left_out import controller_of, why_left_out
 from etcdkeep.recover.order import in_order
@@ -38,10 +39,14 @@ def clean_manifests(gathered: Gathered, *, include_left_out: bool) -> Manifests:
             found.left_out.append((draft, why))
         else:
             found.drafts.append(draft)
-    found.drafts[:] = in_order(found.drafts)
     surroundings = _OnPaper({draft.name: draft.manifest for draft in found.drafts if draft.kind == "PersistentVolume"})
-    for draft in found.drafts:
-        clean(draft, surroundings)
+    for draft in in_order(found.drafts):
+        try:
+            clean(draft, surroundings)
+        except ValueDamaged as err:
+            found.drafts.remove(draft)
+            found.left_out.append((draft, str(err)))
+    found.drafts[:] = in_order(found.drafts)
     return found
 
 

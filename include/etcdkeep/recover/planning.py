@@ -14,6 +14,7 @@ from etcdkeep.errors import (
     NotServed,
     ObjectRefused,
     RecoveryRefused,
+    ValueDamaged,
 )
 from etcdkeep.objects import exact_json
 from etcdkeep.objects.find import find_object
@@ -121,9 +122,13 @@ class _Planning:
                 self._drafts.append(draft)
         self._check_namespaces()
         surroundings = _Surroundings(self._live, self._drafts)
+        for draft in in_order(self._drafts):
+            try:
+                clean(draft, surroundings)
+            except ValueDamaged as err:
+                self._drafts.remove(draft)
+                others.append(_planned(draft, "refuse", f"{err}."))
         self._drafts = in_order(self._drafts)
-        for draft in self._drafts:
-            clean(draft, surroundings)
         owners = {draft.uid: draft.path for draft in self._drafts if draft.uid}
         return [*(self._judge(draft, owners) for draft in self._drafts), *others]
 

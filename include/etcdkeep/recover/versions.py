@@ -1,4 +1,4 @@
-"""In which version a stored object can be applied: its own, or one that has the very same fields."""
+"""In which version a stored object can be applied: its own, or one that has all of its fields."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def use_served_version(draft: Draft, served: Sequence[str], definition: Mapping[
         return
     if not served:
         raise NotServed(f"this cluster does not serve {stored} {draft.kind}")
-    same = next((version for version in served if _same_fields(stored, version, draft.kind, definition)), None)
+    same = next((version for version in served if _has_its_fields(stored, version, draft.kind, definition)), None)
     if same is None:
         raise NotServed(
             f"this cluster does not serve {stored} {draft.kind} any more, and {', '.join(served)} has other fields: "
@@ -44,23 +44,22 @@ def served_by(definition: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{spec['group']}/{version['name']}" for version in spec["versions"] if version.get("served", True))
 
 
-def _same_fields(stored: str, served: str, kind: str, definition: Mapping[str, Any] | None) -> bool:
+def _has_its_fields(stored: str, served: str, kind: str, definition: Mapping[str, Any] | None) -> bool:
     if group_of(stored) not in BUILT_IN_GROUPS:
         conversion = ((definition or {}).get("spec") or {}).get("conversion") or {"strategy": "None"}
         return definition is not None and conversion.get("strategy") == "None"
-    messages = (schema.kinds().get(f"{version} {kind}") for version in (stored, served))
-    before, after = messages
-    return before is not None and after is not None and _same_message(before, after, set())
+    before, after = (schema.kinds().get(f"{version} {kind}") for version in (stored, served))
+    return before is not None and after is not None and _reads_as(before, after, set())
 
 
-def _same_message(before: str, after: str, seen: set[tuple[str, str]]) -> bool:
-    """Whether two messages read the same in JSON; status is of no account."""
+def _reads_as(before: str, after: str, seen: set[tuple[str, str]]) -> bool:
+    """Whether the later message reads all that the earlier one can hold; status is of no account."""
     if before == after or (before, after) in seen:
         return True
     seen.add((before, after))
     old, new = ({each.name: each for each in schema.fields(name) if each.name != "status"} for name in (before, after))
-    return old.keys() == new.keys() and all(
+    return old.keys() <= new.keys() and all(
         (one.container, one.is_message, one.inline) == (other.container, other.is_message, other.inline)
-        and (_same_message(one.type, other.type, seen) if one.is_message else one.type == other.type)
+        and (_reads_as(one.type, other.type, seen) if one.is_message else one.type == other.type)
         for one, other in ((old[name], new[name]) for name in old)
     )
