@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
-from etcdkeep.config import KubeconfigRef, SecretRef
-from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable
-from tests.builders import age_pair, make_cluster, signing_pair
+from etcdkeep.config import KubeconfigRef, SecretRef, SshKeyRef
+from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable, Unreachable
+from etcdkeep.manifest import Plaintext
+from etcdkeep.repository import BackupSet
+from etcdkeep.seal import seal
+from tests.builders import BACKUP_ID, age_pair, make_artifact, make_cluster, make_manifest, signing_pair
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"
 
@@ -141,3 +148,68 @@ def test_on_the_command_line_keys_are_files(tmp_path):
         files.api_client(KubeconfigRef(in_cluster=True))
     with pytest.raises(SecretUnavailable, match=r"key file .*/none cannot be read: No such file"):
         read_secret_file(str(tmp_path / "none"))
+
+
+# --- keys of a cluster whose API is gone ---------------------------------------------------------------------------
+
+
+class Gone:
+    def get(self, path):
+        raise Unreachable("connection refused")
+
+
+def keep_access(folder, files, identity=None):
+    """Return a site whose API is down, and a set with these access files."""
+    site = make_site(
+        repository=f"file://{folder}",
+        age_identity={"connection": "age"},
+        credentials=Credentials(age=identity or age_pair()[0]),
+    )
+    site.__dict__["api"] = Gone()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    plain = packed.getvalue()
+    with site.repository.store.create(f"harbor/{BACKUP_ID}/access.tar.zst.age") as sink:
+        seal([plain], sink, [age_pair()[1]])
+    digest = Plaintext(size_bytes=len(plain), sha256=hashlib.sha256(plain).hexdigest())
+    access = make_artifact("access.tar.zst.age", kind="access", plaintext=digest)
+    return site, BackupSet("harbor", BACKUP_ID, make_manifest(artifacts=(access,)), b"", b"", ())
+
+
+def test_with_the_api_down_the_ssh_key_comes_from_the_set(tmp_path):
+    site, found = keep_access(tmp_path, {"ssh_key": b"PEM of the set"})
+    site.fall_back_to(found)
+    assert site.ssh_key == b"PEM of the set"
+
+
+def test_without_a_set_an_api_that_is_down_is_an_error(tmp_path):
+    site, _ = keep_access(tmp_path, {"ssh_key": b"PEM of the set"})
+    with pytest.raises(Unreachable):
+        _ = site.ssh_key
+
+
+def test_a_key_that_is_configured_never_comes_from_the_set(tmp_path):
+    site, found = keep_access(tmp_path, {"ssh_key": b"PEM of the set"})
+    configured = site.cluster.ssh.model_copy(update={"key": SshKeyRef(connection="ssh")})
+    site.cluster = site.cluster.model_copy(update={"ssh": configured})
+    site.credentials.keys["ssh"] = b"configured"
+    site.fall_back_to(found)
+    assert site.ssh_key == b"configured"
+
+
+def test_a_set_without_access_files_says_what_to_set(tmp_path):
+    site, found = keep_access(tmp_path, {"ssh_key": b"PEM"})
+    site.fall_back_to(replace(found, manifest=make_manifest()))
+    with pytest.raises(NotFound, match=r"holds no SSH key; set ssh\.key of cluster 'harbor'"):
+        _ = site.ssh_key
+
+
+def test_a_set_that_does_not_open_is_a_missing_key(tmp_path):
+    site, found = keep_access(tmp_path, {"ssh_key": b"PEM"}, identity=age_pair("theirs")[0])
+    site.fall_back_to(found)
+    with pytest.raises(SecretUnavailable, match="sealed to age1"):
+        _ = site.ssh_key

@@ -9,6 +9,7 @@ import click
 
 from etcdkeep.cli.common import IDENTITY_VARIABLE, identities, open_cluster
 from etcdkeep.errors import NotFound, ObjectExists, SecretUnavailable
+from etcdkeep.private_file import private_file
 from etcdkeep.restore.record import RestoreRecord, restores_with_kubeconfig
 from etcdkeep.seal import unseal
 
@@ -39,14 +40,15 @@ def kubeconfig(cluster: str, restore: str | None, target: Path) -> None:
             f"no kubeconfig of {f'restore {restore!r}' if restore else 'any restore'} of cluster {cluster!r} in {store.url}; there are: "
             f"{', '.join(kept) or 'none'}."
         )
-    try:
-        with (
-            open(target, "xb", opener=_private) as plain,
-            RestoreRecord(store, cluster, chosen).open_kubeconfig() as stored,
-        ):
+    with private_file(KUBECONFIG_BYTES) as plain:
+        with RestoreRecord(store, cluster, chosen).open_kubeconfig() as stored:
             unseal(stored, plain, keys, size_limit=KUBECONFIG_BYTES)
-    except FileExistsError as err:
-        raise ObjectExists(f"{target} is there already; nothing was written. Give a new file.") from err
+        plain.seek(0)
+        try:
+            with open(target, "xb", opener=_private) as file:
+                file.write(plain.read())
+        except FileExistsError as err:
+            raise ObjectExists(f"{target} is there already; nothing was written. Give a new file.") from err
     click.echo(f"{target}: cluster {cluster}, as of {chosen}")
 
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound
 from etcdkeep.objects.live_cluster import served_kinds
@@ -118,7 +118,13 @@ def _live(api: KubeApi, served: Served) -> Places:
     version = served.versions[0]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     found = (item["metadata"] for item in api.list(f"{root}/{served.resource.plural}"))
-    return {(each.get("namespace", ""), each["name"]): int(each["resourceVersion"]) for each in found}
+    return {(each.get("namespace", ""), each["name"]): _revision(each) for each in found}
+
+
+def _revision(metadata: Mapping[str, Any]) -> int:
+    """What an API server that is not etcd's own writes there is no revision."""
+    version = str(metadata.get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0
 
 
 def _compare(kind: str, before: Mapping[tuple[str, str], int], after: Mapping[tuple[str, str], int]) -> list[Loss]:
