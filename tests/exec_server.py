@@ -203,8 +203,14 @@ class ExecServer:
                 if not more:
                     return
                 head += more
+            head, _, body = head.partition(b"\r\n\r\n")
             lines = head.decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:]) if name}
+            while len(body) < int(headers.get("content-length", 0)):
+                more = wire.recv(65536)
+                if not more:
+                    return
+                body += more
             peer = Peer(wire, lines[0].split()[1], headers, client_certificate=bool(wire.getpeercert()))
             self.peers.append(peer)
             if self.answer is not None:

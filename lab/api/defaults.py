@@ -117,6 +117,8 @@ def _service(obj: dict[str, Any]) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
+    if spec["type"] != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
     spec.setdefault("clusterIP", f"10.96.{random.randrange(1, 255)}.{random.randrange(2, 255)}")
     spec.setdefault("clusterIPs", [spec["clusterIP"]])
     for port in spec.get("ports", ()):
