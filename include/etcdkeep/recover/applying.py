@@ -94,7 +94,8 @@ def apply_plan(api: KubeApi, plan: Plan, *, pause: Callable[[float], None] = tim
     objects = []
     for each in plan.objects:
         applied = applying.one(each)
-        log.info("%s: %s%s", applied.label, applied.outcome, f": {applied.why}" if applied.why else "")
+        level = logging.DEBUG if applied.outcome == "skipped" else logging.INFO
+        log.log(level, "%-11s %s%s", applied.outcome, applied.label, f": {applied.why}" if applied.why else "")
         objects.append(applied)
     return Report(
         cluster=plan.cluster,

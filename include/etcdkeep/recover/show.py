@@ -1,4 +1,4 @@
-"""The plan and the report of a recovery as people read them: Markdown for the approval form, YAML to take along."""
+"""The plan of a recovery as people read it: Markdown for the approval form, YAML to take along."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from etcdkeep.recover.plan import WRITING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from etcdkeep.recover.applying import Report
     from etcdkeep.recover.plan import Action, Plan, Planned
 
 MAX_ROWS = 100
@@ -64,17 +63,6 @@ def render_whole(plan: Plan) -> str:
         ]
         lines += _diff_block(each.diff) if each.diff else []
     return "\n".join(lines) + "\n"
-
-
-def render_report(report: Report) -> str:
-    """Return what became of each object, one line each, what was only left out counted."""
-    lines = [
-        f"{each.outcome:11} {each.label}{f': {each.why}' if each.why else ''}"
-        for each in report.objects
-        if each.outcome != "skipped"
-    ]
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items()))
-    return "\n".join([*lines, f"in all: {counts}"])
 
 
 def manifests_yaml(objects: Iterable[tuple[str, Sequence[str]]], source: str) -> Iterator[str]:

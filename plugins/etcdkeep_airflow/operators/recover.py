@@ -14,7 +14,7 @@ from etcdkeep.recover.form import RecoveryForm, choose_set
 from etcdkeep.recover.gather import gather
 from etcdkeep.recover.planning import check_same_cluster, plan_recovery
 from etcdkeep.recover.record import RecoveryRecord
-from etcdkeep.recover.show import render_plan, render_report
+from etcdkeep.recover.show import render_plan
 from etcdkeep_airflow.operators.approval import ApprovalGate
 from etcdkeep_airflow.operators.base import ClusterOperator
 
@@ -161,7 +161,7 @@ class ApplyRecoveryOperator(RecoveryOperator):
         plan = record.plan(self.digest, identities)
         report = apply_plan(self.site.api, plan)
         name = record.keep_report(report, identities)
-        self.log.info("%s", render_report(report))
+        self.log.info("in all: %s", ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())))
         failures = report.failures(plan)
         if failures:
             raise RecoveryIncomplete(
