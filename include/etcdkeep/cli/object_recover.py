@@ -57,7 +57,7 @@ def recover(
 
 def _print(drafts: list[Draft], source: str) -> None:
     secrets = sum(draft.kind == "Secret" for draft in drafts)
-    if secrets and sys.stdout.isatty():
+    if secrets and _is_terminal():
         raise click.UsageError(f"{secrets} Secret(s) are among them, and this is a terminal: give --to FOLDER.")
     for draft in drafts:
         click.echo(_text(draft, source), nl=False)
@@ -90,3 +90,7 @@ def _tell(found: Manifests) -> None:
             click.echo(printable(f"note: {draft.label}: {warning}"), err=True)
     for (kind, why), count in sorted(Counter((draft.kind, why) for draft, why in found.left_out).items()):
         click.echo(printable(f"left out: {count} {kind}: {why}"), err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
