@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 from demo.airflow import PROJECT
 from lab.site import LabError
 from lab.waiting import wait_for
+from tests.canaries import canaries, leaks_in_files
 from tests.e2e.restore_run import RestoreRun
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SETTLED_S, SPOILED, Markers
 
@@ -139,3 +141,59 @@ def test_a_ruined_cluster_is_as_backed_up_and_so_it_is_a_second_time(
             ready = site.clusters[cluster].kubectl("--kubeconfig", str(opened), "get", "--raw=/readyz")
             assert ready.stdout.startswith(b"ok")
         spoiled.markers.spoil()
+
+
+# --- when a step fails; the cluster is up, spoiled, and the objections are overridden ----------------------------------
+
+RENAME_INTO_PLACE = r"mv .*/data/member "
+
+
+@pytest.fixture
+def spoiled(backed_up) -> Spoiled:
+    """`harbor`, spoiled whatever the tests before left."""
+    found = backed_up["harbor"]
+    if found.markers.seen() != SPOILED:
+        found.markers.spoil()
+    return found
+
+
+def test_a_step_that_fails_is_taken_back_and_the_run_says_so(airflow, spoiled, site):
+    run = RestoreRun.start(airflow, "harbor", override=True)
+    with site.faults.ssh("sudo", where="harbor", match=RENAME_INTO_PLACE, times=1):
+        run.approve()
+        assert run.ended() == "failed"
+    states = run.states()
+    assert (states["swap"], states["rollback"], states["verify"]) == ("failed", "success", "upstream_failed")
+    assert "place-data" in run.log("swap")
+    assert run.returned("rollback")["kind"] == "rolled-back"
+    assert spoiled.shows(SPOILED)
+
+
+def test_what_is_held_goes_on_when_the_failed_task_is_cleared(airflow, spoiled, site):
+    run = RestoreRun.start(airflow, "harbor", override=True, on_failure="hold")
+    with site.faults.ssh("sudo", where="harbor", match=RENAME_INTO_PLACE, times=1):
+        run.approve()
+        assert run.ended() == "failed"
+    held = run.returned("rollback")
+    assert held["kind"] == "held"
+    assert held["remaining"]
+    assert spoiled.markers.cluster.kubectl("get", "--raw=/readyz", check=False).returncode, "it is left as it was: down"
+    run.clear("swap", "verify", "fetch_kubeconfig")
+    assert run.ended() == "success"
+    assert spoiled.shows(AS_BACKED_UP)
+
+
+def test_a_worker_killed_in_the_outage_is_followed_by_one_that_goes_on(airflow, spoiled, site):
+    run = RestoreRun.start(airflow, "harbor", override=True)
+    with site.faults.ssh("stall", where="harbor", match="crictl.* stop", times=1) as stalled:
+        run.approve()
+        wait_for(lambda: site.faults.hits(stalled.id), "the outage to begin", 120)
+        os.kill(int(airflow.tasks("restore", run.run_id)["swap"]["pid"]), signal.SIGKILL)
+        assert run.ended() == "success"
+    assert airflow.tasks("restore", run.run_id)["swap"]["try_number"] == 2
+    assert run.returned("verify")["kind"] == "restored"
+    assert spoiled.shows(AS_BACKED_UP)
+
+
+def test_no_secret_is_in_logs_xcom_rendered_fields_or_the_record(airflow, spoiled, site, config):
+    assert leaks_in_files([airflow.home, config.parent], canaries(site)) == {}
