@@ -24,6 +24,8 @@ COMMANDS = {
     "kubeconfig": "etcdkeep.cli.kubeconfig:kubeconfig",
     "list": "etcdkeep.cli.sets:list_sets",
     "objects": "etcdkeep.cli.objects:objects",
+    "restore-leftovers": "etcdkeep.cli.restore:restore_leftovers",
+    "runbook": "etcdkeep.cli.restore:runbook",
     "show": "etcdkeep.cli.sets:show",
     "status": "etcdkeep.cli.status:status",
     "trust": "etcdkeep.cli.keys:trust",

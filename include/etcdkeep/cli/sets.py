@@ -145,7 +145,10 @@ def verify(name: str, no_record: bool, as_json: bool) -> None:
     help="New or empty folder for the plain files.",
 )
 def unseal(name: str, target: Path) -> None:
-    """Open a backup into plain files: etcd.db, control-plane/, access/, manifest.json. Private keys: keep the folder safe."""
+    """
+    Open a backup into plain files: etcd.db, control-plane/ and control-plane.tar, access/, manifest.json. They hold
+    private keys: keep the folder safe.
+    """
     site, found = find_set(name)
     manifest = manifest_of(found)
     keys = identities(site)

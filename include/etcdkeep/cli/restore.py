@@ -1,0 +1,124 @@
+"""``runbook`` and ``restore-leftovers``: a restore by hand, and what restores left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from etcdkeep import naming
+from etcdkeep.cli.common import find_set, identities, manifest_of
+from etcdkeep.cli.output import json_option, print_json, print_table
+from etcdkeep.errors import NotFound, RestoreRefused
+from etcdkeep.repository import ANY
+from etcdkeep.restore.form import WHAT
+from etcdkeep.restore.gather import gather_node, restore_nodes
+from etcdkeep.restore.leftovers import removal_argv, remove_leftovers
+from etcdkeep.restore.planning import Options
+from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.record import RestoreRecord
+from etcdkeep.restore.runbook import render_runbook
+
+if TYPE_CHECKING:
+    from etcdkeep.adapters.site import Site
+    from etcdkeep.repository import BackupSet
+    from etcdkeep.restore.facts import EarlierRun
+    from etcdkeep.restore.planning import What
+
+
+@click.command()
+@click.argument("cluster")
+@click.argument("backup", required=False)
+@click.option("--what", type=click.Choice(list(WHAT)), help="Default: both; of a kubeception cluster, etcd.")
+@click.option(
+    "--way",
+    type=click.Choice(["auto", "kubelet", "manifests"]),
+    default="auto",
+    show_default=True,
+    help="Stop the kubelet (seconds of down time), or park the manifests; auto: the first where it can be.",
+)
+@click.option("--no-bump", is_flag=True, help="Do not raise revisions past all that clients have seen.")
+@click.option("--override", is_flag=True, help="Print it although something speaks against it that may be passed over.")
+def runbook(cluster: str, backup: str | None, what: str | None, way: str, no_bump: bool, override: bool) -> None:
+    """
+    Print the restore of CLUSTER from BACKUP (default: its newest good one) as shell lines with real values, for a person
+    with the files of `unseal`. Looks at the nodes; changes nothing. The cluster's API may be down, and Airflow gone.
+    """
+    site, found = find_set(f"{cluster}/{backup.rpartition('/')[2]}" if backup else cluster)
+    manifest_of(found)
+    site.fall_back_to(found)
+    now = datetime.now(UTC)
+    run = naming.restore_id(cluster, now, f"runbook {now.isoformat()}")
+    chosen: tuple[What, ...] = (
+        WHAT[what] if what else WHAT["etcd+pki" if site.cluster.control_plane.has_nodes else "etcd"]
+    )
+    options = Options(run, now, chosen, "manifests" if way == "manifests" else "kubelet", not no_bump)
+    known = look_round(site.cluster, found, site.repository.store, identities(site), lambda: site.api, now=now)
+    ready = prepare(
+        site.cluster,
+        found,
+        options,
+        replace(known, taken_by=RestoreRecord(site.repository.store, cluster, run).taken_by()),
+        open_node=site.open_node,
+        open_api=lambda: site.api,
+        choose_way=way == "auto",
+    )
+    plan = ready.plan_to_approve(cluster, override=override)
+    for objection in ready.objections:
+        click.echo(f"{objection.severity}: {objection.sentence}", err=True)
+    click.echo(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
+
+
+@click.command("restore-leftovers")
+@click.argument("cluster")
+@click.option("--remove", "run", metavar="RUN", help="Remove what this restore set aside, on every node, for ever.")
+@click.option("--yes", is_flag=True, help="With --remove: do not ask.")
+@json_option
+def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -> None:
+    """List what restores of CLUSTER set aside on its nodes. Nothing is removed unless asked for by name, and confirmed."""
+    site, found = find_set(cluster, ANY)
+    if not site.cluster.control_plane.has_nodes:
+        raise RestoreRefused(
+            f"cluster {cluster!r} has no nodes of its own: what was set aside lies on the claims of its etcd pods, in .etcdkeep."
+        )
+    site.fall_back_to(found)
+    left = _leftovers(site, found)
+    if run is None:
+        _show(left, as_json=as_json)
+        return
+    chosen = [each for folders in left.values() for each in folders if each.run == run]
+    if not chosen:
+        raise NotFound(
+            f"no restore {run!r} left anything on the nodes of {cluster!r}: `python -m etcdkeep restore-leftovers {cluster}`."
+        )
+    for each in chosen:
+        removal_argv(each)
+    if not yes:
+        click.confirm(
+            f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be taken back then.",
+            abort=True,
+        )
+    for node, address in restore_nodes(site.cluster, manifest_of(found)).items():
+        with site.open_node(address) as shell:
+            for folder in remove_leftovers(shell, left[node], run):
+                click.echo(f"{node}: removed {folder}")
+
+
+def _leftovers(site: Site, found: BackupSet) -> dict[str, tuple[EarlierRun, ...]]:
+    left = {}
+    for node, address in restore_nodes(site.cluster, manifest_of(found)).items():
+        with site.open_node(address) as shell:
+            left[node] = gather_node(shell, site.cluster, node, address).earlier
+    return left
+
+
+def _show(left: dict[str, tuple[EarlierRun, ...]], *, as_json: bool) -> None:
+    rows = [(node, each.run, each.state, each.folder) for node, folders in left.items() for each in folders]
+    if as_json:
+        print_json([dict(zip(("node", "restore", "state", "folder"), row, strict=True)) for row in rows])
+    elif rows:
+        print_table(("node", "restore", "state", "folder"), rows)
+    else:
+        click.echo("nothing was left by restores")
