@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from etcdkeep.adapters.directory import DirectoryStore
+from etcdkeep.age_keys import parse_identities
 from etcdkeep.errors import NotFound, RestoreRefused, SecretUnavailable, Unreachable
+from etcdkeep.manifest import Plaintext
 from etcdkeep.restore import prepare as module
 from etcdkeep.restore.form import Form
 from etcdkeep.restore.loss import Loss, Losses
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.preflight import Circumstances
-from etcdkeep.restore.prepare import Prepared, look_round, prepare
+from etcdkeep.restore.prepare import Prepared, certificates_expire, look_round, prepare
 from etcdkeep.restore.request import ROWS, render_request
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
+from etcdkeep.seal import seal
+from tests.builders import age_pair
+from tests.pki import make_pki
+from tests.unit.restore.admin_api import ETCD, AdminApi
+from tests.unit.restore.builders import PLANNED_AT, make_artifact, make_cluster, make_facts, make_manifest
 from tests.unit.restore.test_preflight import make_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KNOWN = Circumstances(PLANNED_AT)
 OPTIONS = Options("restore-a", PLANNED_AT)
@@ -211,3 +222,68 @@ def test_what_people_typed_cannot_change_the_page(nodes: dict[str, Any]) -> None
 def test_a_page_without_a_plan_says_so(nodes: dict[str, Any]) -> None:
     nodes["10.0.0.2"] = Unreachable("no route to host")
     assert "There can be none" in page(looked_over(nodes))
+
+
+# --- a control plane in an admin cluster ---------------------------------------------------------------------------
+
+
+def kubeception(api: Any, found: Any = None) -> Prepared:
+    cluster = make_cluster(name="user-1", profile="gke-user-kubeception")
+    manifest = make_manifest(cluster="user-1", profile="gke-user-kubeception")
+    return prepare(
+        cluster,
+        found or make_set(manifest=manifest),
+        replace(OPTIONS, what=("etcd",)),
+        KNOWN,
+        open_node=lambda address: pytest.fail("it has no nodes"),
+        open_api=lambda: api,
+    )
+
+
+def test_a_kubeception_control_plane_is_planned_by_the_admin_clusters_api() -> None:
+    ready = kubeception(AdminApi(1))
+    assert ready.plan is not None
+    assert ready.plan.way == "pods"
+
+
+def test_a_kubeception_control_plane_that_is_made_otherwise_is_an_objection() -> None:
+    api = AdminApi(1)
+    api.objects[ETCD]["spec"]["template"]["spec"]["containers"][0]["name"] = "other"
+    ready = kubeception(api)
+    assert (ready.facts, ready.plan) == (None, None)
+    assert not ready.objections[0].overridable
+
+
+def test_an_admin_cluster_that_does_not_answer_is_asked_again() -> None:
+    class Down:
+        def get(self, path: str) -> Any:
+            raise Unreachable("refused")
+
+    with pytest.raises(Unreachable):
+        kubeception(Down())
+
+
+# --- certificates --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_certificate_to_expire_counts(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in make_pki(PLANNED_AT).items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    plain = packed.getvalue()
+    store, found = DirectoryStore(tmp_path), make_set()
+    with store.create(f"{found.name}/control-plane.tar.zst.age") as sink:
+        seal([plain], sink, [age_pair()[1]])
+    artifact = make_artifact("control-plane.tar.zst.age", "control-plane", plain.decode("latin-1"), "cp-0")
+    digest = Plaintext(size_bytes=len(plain), sha256=hashlib.sha256(plain).hexdigest())
+    found = make_set(manifest=make_manifest(artifacts=(artifact.model_copy(update={"plaintext": digest}),)))
+    expires_at = certificates_expire(make_cluster(), found, store, parse_identities(age_pair()[0]), PLANNED_AT)
+    assert expires_at is not None
+    assert expires_at > PLANNED_AT
+    with pytest.raises(SecretUnavailable, match="no age_identity"):
+        certificates_expire(make_cluster(), found, store, None, PLANNED_AT)
+    with pytest.raises(SecretUnavailable, match="sealed to age1"):
+        certificates_expire(make_cluster(), found, store, parse_identities(age_pair("theirs")[0]), PLANNED_AT)
