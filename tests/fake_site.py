@@ -75,6 +75,10 @@ class FakeSite:
         return self.kube
 
     @property
+    def own_api(self) -> FakeKube:
+        return self.api
+
+    @property
     def repository(self) -> Repository:
         return Repository(DirectoryStore(self.folder / "repository"), self.cluster.signing.public_keys)
 

@@ -235,6 +235,11 @@ class Cluster(Section):
         description="How its API is reached (kubeception: the admin cluster's).",
         examples=[{"connection": "kubernetes_prod"}],
     )
+    own_kubeconfig: KubeconfigRef | None = Field(
+        None,
+        description="For gke-user-kubeception: how the cluster's own API is reached; only for `recover_objects` and `objects diff --live`.",
+        examples=[{"connection": "kubernetes_prod_user"}],
+    )
     ssh: Ssh = Field(default_factory=Ssh, description="How its nodes are reached.")
     schedule: Cron = Field(
         "30 2 * * *", description="Cron expression (UTC) of the nightly backup; null for none.", examples=["30 2 * * *"]

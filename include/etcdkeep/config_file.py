@@ -166,7 +166,7 @@ def _normalise(defaults: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any
     return {**merged, "control_plane": _merge(profile, overrides) if isinstance(overrides, dict) else overrides}
 
 
-_ALTERNATIVES = frozenset({"key", "kubeconfig", "age_identity"})
+_ALTERNATIVES = frozenset({"key", "kubeconfig", "own_kubeconfig", "age_identity"})
 """Sections of which exactly one field is given: an entry replaces the default as a whole."""
 
 
@@ -189,6 +189,10 @@ def _reach_problem(cluster: Cluster, clusters: Mapping[str, Cluster]) -> str | N
         return f"admin_cluster: {admin!r} has no kubeconfig of its own"
     if cluster.kubeconfig is None and admin is None:
         return "kubeconfig: missing; give a connection, a path or in_cluster (kubeception: or admin_cluster)"
+    if cluster.own_kubeconfig is not None and has_nodes:
+        return (
+            "own_kubeconfig: only for a control plane that runs in another cluster (kubeception); here it is kubeconfig"
+        )
     if cluster.copy_out == "node" and not has_nodes and not cluster.ssh.addresses:
         return "copy_out: node needs ssh.addresses here, since this kind of cluster has no nodes of its own"
     if cluster.extra_paths and not has_nodes:

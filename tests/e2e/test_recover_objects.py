@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.canaries import canaries, leaks_in_files
 
 if TYPE_CHECKING:

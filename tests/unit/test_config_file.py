@@ -271,6 +271,7 @@ def test_an_admin_cluster_must_be_usable_wherever_it_stands(admin, said, first):
     ("change", "said"),
     [
         pytest.param({"admin_cluster": "admin", "kubeconfig": None}, "admin_cluster: only for", id="etcd-of-the-admin-cluster"),
+        pytest.param({"own_kubeconfig": {"path": "/k"}}, "own_kubeconfig: only for", id="own-api-twice"),
         pytest.param({"profile": "gke-user-kubeception", "copy_out": "node"}, "copy_out: node needs ssh.addresses", id="node-unknown"),
         pytest.param({"profile": "gke-user-kubeception", "extra_paths": ["/a"]}, "extra_paths: this kind of cluster", id="paths-of-no-node"),
     ],

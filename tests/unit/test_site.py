@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tarfile
 from base64 import b64encode
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -213,3 +215,22 @@ def test_a_set_that_does_not_open_is_a_missing_key(tmp_path):
     site.fall_back_to(found)
     with pytest.raises(SecretUnavailable, match="sealed to age1"):
         _ = site.ssh_key
+
+
+def test_the_own_api_of_a_cluster_with_nodes_is_the_api():
+    site = make_site()
+    assert site.own_api is site.api
+
+
+def test_a_cluster_inside_another_is_never_taken_for_that_other_one(monkeypatch):
+    inside = {"profile": "gke-user-kubeception"}
+    with pytest.raises(ConfigError, match="has no own_kubeconfig"):
+        _ = make_site(**inside).own_api
+    credentials = Credentials()
+    credentials.api_client = lambda ref: ref.connection
+    client = SimpleNamespace(KubeApiClient=lambda client: f"the API at {client}")
+    monkeypatch.setitem(
+        sys.modules, "etcdkeep.adapters.kube", client
+    )  # the real one looks for IPv6 when it is imported
+    site = make_site(credentials=credentials, **inside, own_kubeconfig={"connection": "of_its_own"})
+    assert site.own_api == "the API at of_its_own"

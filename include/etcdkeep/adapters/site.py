@@ -118,6 +118,24 @@ class Site:
         return KubeApiClient(self.credentials.api_client(self.cluster.kubeconfig))
 
     @cached_property
+    def own_api(self) -> KubeApiClient:
+        """
+        The API that serves the cluster's own objects, which for kubeception is not the one that reaches its etcd.
+
+        :raises ConfigError: when there is no way to it in the configuration.
+        """
+        if self.cluster.control_plane.has_nodes:
+            return self.api
+        if self.cluster.own_kubeconfig is None:
+            raise ConfigError(
+                f"cluster {self.cluster.name!r} has no own_kubeconfig, and its kubeconfig reaches the admin cluster, whose objects "
+                "are others. Set own_kubeconfig; or take the YAML: python -m etcdkeep objects recover --to FOLDER."
+            )
+        from etcdkeep.adapters.kube import KubeApiClient
+
+        return KubeApiClient(self.credentials.api_client(self.cluster.own_kubeconfig))
+
+    @cached_property
     def repository(self) -> Repository:
         """The backup sets."""
         return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)

@@ -112,7 +112,7 @@ def _since(
     source: FileSource | SetSource, cluster: str | None, selection: Selection, failures: Failures
 ) -> Iterator[Shown]:
     """Yield what differs between a snapshot and the running cluster."""
-    api = _live_site(source, cluster).api
+    api = _live_site(source, cluster).own_api
     live = LiveCluster(api, lambda entry: source.decode(entry).json)
     _tell_other_cluster(source, cluster_uid(api))
     served = served_kinds(api)

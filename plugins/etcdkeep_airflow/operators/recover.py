@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
-from etcdkeep.errors import NotApproved, RecoveryIncomplete, RecoveryRefused, SecretUnavailable
+from etcdkeep.errors import NotApproved, RecoveryIncomplete, SecretUnavailable
+from etcdkeep.objects.live_cluster import cluster_uid
 from etcdkeep.objects.stored_set import StoredSet
 from etcdkeep.recover.applying import apply_plan
 from etcdkeep.recover.form import RecoveryForm, choose_set
@@ -71,11 +72,7 @@ class ChooseSetOperator(RecoveryOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         form = self.form(context)
         form.selection()
-        if not self.site.cluster.control_plane.has_nodes:
-            raise RecoveryRefused(
-                f"the control plane of {self.cluster!r} runs in cluster {self.site.cluster.admin_cluster!r}, whose API is the one that "
-                "is configured; nothing was touched. Take the YAML: python -m etcdkeep objects recover --to FOLDER."
-            )
+        cluster_uid(self.site.own_api)  # better now than after the backup was opened
         found = choose_set(self.site.repository, form)
         self.log.info("cluster %s: backup %s (%s)", self.cluster, found.backup_id, found.state)
         return {"backup_id": found.backup_id, "state": found.state}
@@ -102,9 +99,9 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
         found = site.repository.get(self.cluster, self.backup)
         with ExitStack() as stack:
             source = StoredSet(stack, site.repository.store, found, lambda: identities)
-            check_same_cluster(site.api, source)
+            check_same_cluster(site.own_api, source)
             plan = plan_recovery(
-                site.api,
+                site.own_api,
                 gather(source, form.selection()),
                 cluster=self.cluster,
                 backup_id=self.backup,
@@ -159,7 +156,7 @@ class ApplyRecoveryOperator(RecoveryOperator):
             raise NotApproved("nobody has approved this recovery; nothing was applied.")
         record, identities = self.record(context), self.identities()
         plan = record.plan(self.digest, identities)
-        report = apply_plan(self.site.api, plan)
+        report = apply_plan(self.site.own_api, plan)
         name = record.keep_report(report, identities)
         self.log.info("in all: %s", ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())))
         failures = report.failures(plan)
