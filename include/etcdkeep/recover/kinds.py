@@ -34,16 +34,17 @@ def _pod(draft: Draft, _: Surroundings) -> None:
     if spec.get("runtimeClassName"):
         draft.drop("spec", "overhead")
     tokens = {volume["name"] for volume in spec.get("volumes") or () if _holds_token(volume, spec)}
-    if not tokens:
-        return
-    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] not in tokens]
     draft.dropped += (f"spec.volumes ({name})" for name in sorted(tokens))
-    for container in (each for field in _CONTAINERS for each in spec.get(field) or ()):
-        mounts = container.get("volumeMounts")
-        if mounts:
-            container["volumeMounts"] = [mount for mount in mounts if mount["name"] not in tokens]
-    for holder, field in ((spec, "volumes"), *((each, "volumeMounts") for each in _containers(spec))):
-        if holder.get(field) == []:
+    _take_named(spec, "volumes", tokens)
+    for container in _containers(spec):
+        _take_named(container, "volumeMounts", tokens)
+
+
+def _take_named(holder: dict[str, Any], field: str, names: set[str]) -> None:
+    """Take items of those names out of a list, and the list with the last of them."""
+    if holder.get(field):
+        holder[field] = [each for each in holder[field] if each["name"] not in names]
+        if not holder[field]:
             del holder[field]
 
 
@@ -105,7 +106,7 @@ def _volume(draft: Draft, _: Surroundings) -> None:
 
 
 def _job(draft: Draft, _: Surroundings) -> None:
-    _templates(draft, _)
+    _clean_templates(draft)
     draft.drop_annotations("batch.kubernetes.io/job-tracking")
     draft.warnings.append("a Job that is made anew runs from its start.")
     spec = draft.spec
@@ -147,11 +148,15 @@ def _namespace(draft: Draft, _: Surroundings) -> None:
 
 
 def _deployment(draft: Draft, _: Surroundings) -> None:
-    _templates(draft, _)
+    _clean_templates(draft)
     draft.drop_annotations("deprecated.daemonset.template.generation", prefix="deployment.kubernetes.io/")
 
 
 def _templates(draft: Draft, _: Surroundings) -> None:
+    _clean_templates(draft)
+
+
+def _clean_templates(draft: Draft) -> None:
     """Take the empty fields out that old API servers wrote into the templates of pods and claims."""
     for inner in _templates_of(draft.manifest):
         metadata = inner.get("metadata")
