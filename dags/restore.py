@@ -35,7 +35,7 @@ from etcdkeep.config_file import load_config
 from etcdkeep_airflow.operators.restore import (
     RESTORE_RETRIES,
     ROLLBACK_RETRIES,
-    SHORT,
+    SOON,
     DockerEtcdRestoreOperator,
     FetchKubeconfigOperator,
     PreflightOperator,
@@ -78,7 +78,7 @@ with DAG(
         "digest": "{{ (ti.xcom_pull('approve_second') or {}).get('digest', '') }}",
         "queue": QUEUES.pop() if len(QUEUES) == 1 else None,  # a queue cannot depend on the form
         "retries": 3,
-        "retry_delay": SHORT,
+        "retry_delay": SOON,
         "retry_policy": RESTORE_RETRIES,
     },
 ) as dag:

@@ -44,15 +44,17 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from etcdkeep.approval import Answer
+    from etcdkeep.restore.loss import Losses
+    from etcdkeep.restore.prepare import Prepared
 
-SHORT = timedelta(seconds=5)
+SOON = timedelta(seconds=5)
 RESTORE_RETRIES = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="same inputs, same failure: take it back"),
         RetryRule(
             exception=TransientError,
             action=RetryAction.RETRY,
-            retry_delay=SHORT,
+            retry_delay=SOON,
             reason="a node or the network misbehaved, and the control plane may be down: soon again",
         ),
     ]
@@ -124,23 +126,8 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         self.backup = backup
 
     def execute(self, context: Context) -> dict[str, Any]:
-        site, form, record, now = self.site, self.form(context), self.record(context), datetime.now(UTC)
-        store, identities = site.repository.store, site.identities()
-        found = site.repository.get(self.cluster, self.backup)
-        site.fall_back_to(found)
-        known = look_round(site.cluster, found, store, identities, lambda: site.api, now=now)
-        known = replace(known, running_backup=running_backup(self.cluster, context), taken_by=record.taken_by())
-        options = form.options(record.restore, started_at(context))
-        ready = prepare(
-            site.cluster,
-            found,
-            options,
-            known,
-            open_node=site.open_node,
-            open_api=lambda: site.api,
-            choose_way=form.way == "auto",
-        )
-        losses = find_losses(found, store, identities, site.api if known.live_uid else None)
+        form, record, now = self.form(context), self.record(context), datetime.now(UTC)
+        ready, losses = self.look_over(context, form, record, now)
         page = render_request(ready, losses, form, str(context["dag_run"].triggering_user_name or "unknown"))
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
@@ -150,6 +137,25 @@ class PreflightOperator(RestoreOperator, SkipMixin):
             return {"digest": ""}
         plan = ready.plan_to_approve(self.cluster, override=form.override)
         return {"digest": record.keep_plan(plan, page, now)}
+
+    def look_over(self, context: Context, form: Form, record: RestoreRecord, now: datetime) -> tuple[Prepared, Losses]:
+        """Ask set, nodes and API for all that speaks for and against it."""
+        site = self.site
+        store, identities = site.repository.store, site.identities()
+        found = site.repository.get(self.cluster, self.backup)
+        site.fall_back_to(found)
+        known = look_round(site.cluster, found, store, identities, lambda: site.api, now=now)
+        known = replace(known, running_backup=running_backup(self.cluster, context), taken_by=record.taken_by())
+        ready = prepare(
+            site.cluster,
+            found,
+            form.options(record.restore, started_at(context)),
+            known,
+            open_node=site.open_node,
+            open_api=lambda: site.api,
+            choose_way=form.way == "auto",
+        )
+        return ready, find_losses(found, store, identities, site.api if known.live_uid else None)
 
 
 def running_backup(cluster: str, context: Context) -> str | None:
