@@ -39,6 +39,7 @@ BENCHES: dict[str, Callable[[Path], list[Row]]] = {
     "one_run": partial(_later, "bench.airflow_runs", "one_run"),
     "fifty": partial(_later, "bench.airflow_runs", "fifty"),
     "parse": partial(_later, "bench.parse", "run"),
+    "drill": partial(_later, "bench.drill", "run"),
     "objects": partial(_later, "bench.objects", "run"),
 }
 """Imported when run: Airflow's benches do not wait for the others' imports, nor the others for Airflow's."""
