@@ -200,16 +200,14 @@ def _translated(err: ApiError) -> Exception:
     return ObjectRefused(str(err), fields=tuple(each["field"] for each in causes))
 
 
-def snapshot_of(
-    objects: Iterable[Mapping[str, Any]], encrypted: Mapping[str, Mapping[str, Any]] | None = None
-) -> bytes:
+def snapshot_of(objects: Iterable[Mapping[str, Any]], values: Mapping[bytes, bytes] | None = None) -> bytes:
     """
     Return a snapshot that holds objects, as an API server stores them in JSON, each at a revision of its own.
 
-    :param encrypted: Objects whose values stand behind such a mark.
+    :param values: What is stored besides, by key.
     """
     puts = [Put(_key(each), json.dumps(each).encode()) for each in objects]
-    puts += [Put(_key(each), mark.encode() + b"sealed") for mark, each in (encrypted or {}).items()]
+    puts += [Put(key, value) for key, value in (values or {}).items()]
     numbered = [(revision_key(main), record_value(put, main)) for main, put in enumerate(puts, start=10)]
     return make_snapshot(numbered)
 
@@ -243,13 +241,11 @@ class BackupOf(Source):
 
 
 @contextmanager
-def backup_of(
-    *objects: Mapping[str, Any], encrypted: Mapping[str, Mapping[str, Any]] | None = None
-) -> Iterator[BackupOf]:
+def backup_of(*objects: Mapping[str, Any], values: Mapping[bytes, bytes] | None = None) -> Iterator[BackupOf]:
     """Open a backup that holds these objects, and kube-system's namespace."""
     with tempfile.TemporaryFile() as file:
         kube_system = named("Namespace", "kube-system", metadata={"uid": KUBE_SYSTEM_UID})
-        file.write(snapshot_of([kube_system, *objects], encrypted))
+        file.write(snapshot_of([kube_system, *objects], values))
         file.flush()
         with open_snapshot(file.fileno()) as snapshot:
             yield BackupOf(snapshot)

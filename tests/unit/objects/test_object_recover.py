@@ -94,3 +94,12 @@ def test_everything_is_refused(run, snapshot, tmp_path):
     assert answer.code != 0
     assert "give a namespace, kinds, labels or a name" in answer.err
     assert not (tmp_path / "all").exists()
+
+
+def test_what_is_not_shaped_like_its_kind_is_left_out(run, tmp_path):
+    path = tmp_path / "etcd.db"
+    odd = named("Pod", "odd", "shop", spec={"containers": ["x"], "volumes": [{"name": "v"}]})
+    path.write_bytes(snapshot_of([odd, config_map("settings")]))
+    answer = run("recover", path, "-n", "shop", "--to", "-")
+    assert [each["kind"] for each in yaml.safe_load_all(answer.out)] == ["ConfigMap"]
+    assert "Pod shop/odd is not shaped like a Pod" in answer.err

@@ -9,7 +9,7 @@ import pytest
 from etcdkeep.errors import NotServed, ObjectRefused, Unreachable
 from etcdkeep.recover.applying import apply_plan
 from tests.live_api import LiveApi, config_map, definition, named, owned_by
-from tests.unit.recover.test_plan_recovery import (
+from tests.shop import (
     DEPLOYMENT,
     PASSWORD,
     SETTINGS,
@@ -241,6 +241,16 @@ def test_a_kind_of_its_own_is_waited_for(plan):
     report = apply_plan(api, found, pause=waited.append)
     assert set(outcomes(report).values()) == {"created"}
     assert waited == [1.0, 1.0, 1.0]
+
+
+def test_a_kind_that_nobody_defines_is_not_waited_for(plan):
+    api = LiveApi(SHOP, WIDGETS)
+    found = plan(api, SHOP, WIDGETS, WIDGET)
+    del api.objects["/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.shop.example.com"]
+    waited = []
+    report = apply_plan(api, found, pause=waited.append)
+    assert outcomes(report) == {"Widget shop/gear": "refused"}
+    assert waited == []
 
 
 def test_a_definition_that_is_never_established_is_refused(plan):

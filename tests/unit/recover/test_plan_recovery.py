@@ -23,29 +23,11 @@ from etcdkeep.recover.gather import gather
 from etcdkeep.recover.order import in_order
 from etcdkeep.recover.plan import parse_plan
 from etcdkeep.recover.planning import check_same_cluster
+from tests.kubernetes_values import envelope
 from tests.live_api import LiveApi, backup_of, config_map, definition, named, owned_by
+from tests.shop import DEPLOYMENT, PASSWORD, POD, REPLICAS, SETTINGS, SETTINGS_PATH, SHOP, WIDGET, WIDGETS, live
 
-SHOP = named("Namespace", "shop")
 RBAC = "rbac.authorization.k8s.io/v1"
-DEPLOYMENT = named(
-    "Deployment",
-    "web",
-    "shop",
-    "apps/v1",
-    spec={"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}},
-)  # fmt: skip
-REPLICAS = named("ReplicaSet", "web-1", "shop", "apps/v1", spec={}, metadata=owned_by(DEPLOYMENT))
-POD = named("Pod", "web-1-a", "shop", spec={"containers": []}, metadata=owned_by(REPLICAS))
-WIDGET = named("Widget", "gear", "shop", "shop.example.com/v1", spec={"size": 3})
-WIDGETS = definition("widgets", "Widget")
-PASSWORD = named("Secret", "gear", "shop", type="Opaque", data={"password": "Y2FuYXJ5"}, metadata=owned_by(WIDGET))
-SETTINGS = config_map("settings", color="blue")
-SETTINGS_PATH = "/api/v1/namespaces/shop/configmaps/settings"
-
-
-def live(content, **changes):
-    """Return an object as it lives: with a uid of its own."""
-    return {**content, **changes, "metadata": {**content["metadata"], "uid": "alive"}}
 
 
 # --- what is left out --------------------------------------------------------------------------------------------
@@ -174,8 +156,8 @@ def test_selectors_go_together(plan, actions):
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_goes_on():
-    encrypted = {"k8s:enc:aescbc:v1:key1:": named("Secret", "db", "shop")}
-    with backup_of(SHOP, SETTINGS, encrypted=encrypted) as source:
+    encrypted = {b"/registry/secrets/shop/db": b"k8s:enc:aescbc:v1:key1:sealed"}
+    with backup_of(SHOP, SETTINGS, values=encrypted) as source:
         found = gather(source, Selection(("shop",)))
     assert [draft.label for draft in found.drafts] == ["ConfigMap shop/settings", "Namespace shop"]
     assert [type(err) for err in found.failures] == [SecretUnavailable]
@@ -199,6 +181,22 @@ def test_metadata_that_is_not_shaped_like_any_is_told():
     with backup_of(odd) as source:
         found = gather(source, Selection(("shop",)))
     assert (found.drafts, [type(err) for err in found.failures]) == ([], [ValueDamaged])
+
+
+def test_a_kind_that_is_not_known_here_is_told():
+    unknown = envelope("apps/v9", "Deployment", b"\x0a\x07\x0a\x05later")
+    with backup_of(SETTINGS, values={b"/registry/deployments/shop/later": unknown}) as source:
+        found = gather(source, Selection(("shop",)))
+    assert [draft.label for draft in found.drafts] == ["ConfigMap shop/settings"]
+    assert "its kind is not known here" in str(found.failures[0])
+
+
+def test_a_definition_that_cannot_be_read_is_told():
+    key = b"/registry/apiextensions.k8s.io/customresourcedefinitions/widgets.shop.example.com"
+    with backup_of(SHOP, WIDGET, values={key: b"{}"}) as source:
+        found = gather(source, Selection(("shop",)))
+    assert [draft.label for draft in found.drafts] == ["Widget shop/gear", "Namespace shop"]
+    assert [type(err) for err in found.failures] == [ValueDamaged]
 
 
 # --- order -------------------------------------------------------------------------------------------------------

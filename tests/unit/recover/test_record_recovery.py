@@ -16,7 +16,7 @@ from etcdkeep.recover.plan import parse_plan
 from etcdkeep.recover.record import RecoveryRecord
 from tests.builders import BACKUP_ID, age_pair, make_verification
 from tests.live_api import LiveApi, named
-from tests.unit.recover.test_plan_recovery import SETTINGS, SHOP
+from tests.shop import SETTINGS, SHOP
 
 CANARY = "Y2FuYXJ5LW9mLWEtc2VjcmV0"
 OURS = parse_identities(age_pair()[0])

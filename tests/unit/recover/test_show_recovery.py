@@ -5,7 +5,7 @@ from __future__ import annotations
 from etcdkeep.objects import exact_json
 from etcdkeep.recover.show import MAX_DIFF_CHARS, MAX_ROWS, manifests_yaml, render_plan, render_whole
 from tests.live_api import LiveApi, config_map, named, owned_by
-from tests.unit.recover.test_plan_recovery import DEPLOYMENT, POD, REPLICAS, SETTINGS, SHOP, live
+from tests.shop import DEPLOYMENT, POD, REPLICAS, SETTINGS, SHOP, live
 
 WHOLE = "`plan-1.md.zst.age`"
 
