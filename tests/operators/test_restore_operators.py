@@ -283,6 +283,13 @@ def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> Non
     assert other.taken_by() == ran.record.restore
 
 
+def test_a_worker_killed_between_taking_the_cluster_and_beginning_leaves_it_free(ran: Ran, site: RestoreSite) -> None:
+    ran.record.take()
+    with pytest.raises(AirflowSkipException, match="nothing was begun"):
+        ran.walk("rollback")
+    assert site.repository.store.stat("prod/restores/taken.json") is None
+
+
 # --- the way back --------------------------------------------------------------------------------------------------
 
 

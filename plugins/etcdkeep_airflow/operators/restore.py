@@ -303,6 +303,7 @@ class RollbackOperator(PlanOperator):
         record = self.record(context)
         begun = record.begun()
         if begun is None:
+            record.give_free()
             raise AirflowSkipException("nothing was begun, so nothing is to be taken back")
         plan = self.plan(record)
         if begun.digest != plan.digest:
