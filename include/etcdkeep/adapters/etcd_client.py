@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 _FIRST_KEY = b"\0"
 _TO_THE_END = b"\0"
-_PAGE_BYTES = 8 * 2**20
+_PAGE_BYTES = 16 * 2**20
+"""For each page etcd counts all keys behind it, so small ones are slow."""
 _FIRST_PAGE_KEYS = 64
-_MOST_PAGE_KEYS = 8192
+_MOST_PAGE_KEYS = 16384
 _GROWTH = 8
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 50),
 )
 _LOOK_S = 0.1
 

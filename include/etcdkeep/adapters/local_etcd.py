@@ -268,8 +268,8 @@ def find_programs(folder: str | None) -> Programs:
     etcd = _find("etcd", ("--version",), folder)
     if etcd is None:
         raise DrillImpossible(f"there is no etcd {f'in {folder}' if folder else 'on PATH'} here. {how_to_install()}")
-    others = {name: program for name in RESTORE_PROGRAMS if (program := _find(name, ("version",), folder))}
-    return Programs(etcd, choose_restore(others))
+    found = (program for name in RESTORE_PROGRAMS if (program := _find(name, ("version",), folder)))
+    return Programs(etcd, choose_restore(next(found, None)))
 
 
 def _find(name: str, argv: Sequence[str], folder: str | None) -> Program | None:

@@ -126,14 +126,22 @@ def _hash_kv(snapshot: Snapshot, live: set[tuple[int, int]], any_live: bool) -> 
 
     :param live: Revisions, up to the compacted one, of the last records of existing keys.
     """
+    hash_kv, bump = _hash_records(snapshot, live, any_live)
+    if bump is not None:  # a record of the key "", which counts as existing
+        hash_kv, _ = _hash_records(snapshot, live | {bump}, True)
+    return hash_kv
+
+
+def _hash_records(snapshot: Snapshot, live: set[tuple[int, int]], any_live: bool) -> tuple[int, tuple[int, int] | None]:
+    """Return the hash, and the revision of the last record that a revision bump left."""
     compacted = snapshot.compacted_revision
-    bumps = [revision_key for revision_key, record in snapshot.raw_records() if not record]
-    if bumps:  # a record of the key "", which counts as existing
-        live, any_live = live | {decode_revision(bumps[-1])}, True
+    bump = None
     extend = google_crc32c.extend
     crc: int = extend(0, KEY_BUCKET)
     for revision_key, record in snapshot.raw_records():
         main, sub = decode_revision(revision_key)
+        if not record:
+            bump = main, sub
         if main > compacted or not any_live or ((main, sub) in live and not is_tombstone(revision_key)):
             crc = extend(crc, revision_key + record)
-    return crc
+    return crc, bump

@@ -16,6 +16,7 @@ MEMBER = "drill"
 WAL_BYTES = 192 * 2**20
 """Two segments of 64 MiB, which etcd allocates at once, and what else it writes."""
 RESTORE_PROGRAMS = ("etcdutl", "etcdctl")
+"""The first that is there is taken."""
 _VERSION = re.compile(r"(?:etcd|etcdutl|etcdctl) version: v?(\d+\.\d+\.\d+\S*)", re.IGNORECASE)
 
 
@@ -55,19 +56,20 @@ def parse_program_version(output: str) -> str | None:
     return match[1] if match else None
 
 
-def choose_restore(found: dict[str, Program]) -> Program:
+def choose_restore(found: Program | None) -> Program:
     """
-    Choose what restores: etcdutl, else an etcdctl that still can.
+    Return what restores.
 
-    :raises DrillImpossible: when there is neither.
+    :param found: The first of :data:`RESTORE_PROGRAMS` that is there.
+    :raises DrillImpossible: when there is none, or only an etcdctl that cannot any more.
     """
-    if "etcdutl" in found:
-        return found["etcdutl"]
-    etcdctl = found.get("etcdctl")
-    if etcdctl is None or version_tuple(etcdctl.version) >= UTIL_SINCE:
-        there = f"; {etcdctl.words} has no `snapshot restore` any more" if etcdctl else ""
-        raise DrillImpossible(f"there is no etcdutl on this worker{there}. {how_to_install()}")
-    return etcdctl
+    if found is None:
+        raise DrillImpossible(f"there is no etcdutl on this worker. {how_to_install()}")
+    if found.path.name == "etcdctl" and version_tuple(found.version) >= UTIL_SINCE:
+        raise DrillImpossible(
+            f"there is no etcdutl on this worker; {found.words} has no `snapshot restore` any more. {how_to_install()}"
+        )
+    return found
 
 
 def check_versions(programs: Programs, cluster_version: str) -> list[str]:
@@ -130,6 +132,9 @@ def etcd_argv(
         f"--advertise-client-urls={client_url}",
         f"--listen-peer-urls=https://127.0.0.1:{peer_port}",
         *(f"--{side}{name}={path}" for side in ("", "peer-") for name, path in (*files, trust)),
+        # Nobody else votes: no need to wait up to a second for others.
+        "--heartbeat-interval=20",
+        "--election-timeout=100",
         "--client-cert-auth",
         "--peer-client-cert-auth",
         "--log-level=error",
