@@ -131,10 +131,15 @@ class _Applying:
                 outcome, why = "refused", refusal(each.kind, err)
         return Applied(outcome=outcome, kind=each.kind, namespace=each.namespace, name=each.name, why=why)
 
-    def _create(self, each: Planned, manifest: dict[str, Any]) -> tuple[Outcome, str]:
+    def _create(self, each: Planned, manifest: dict[str, Any], *, again: bool = True) -> tuple[Outcome, str]:
         live = self._get(each.path)
         if live is None or _made_with_its_namespace(each):
-            self._apply_when_served(each, manifest)
+            try:
+                self._apply_when_served(each, manifest)
+            except LiveChanged:
+                if not again:
+                    raise
+                return self._create(each, manifest, again=False)  # made by somebody in that very moment: look at it
             return "created", ""
         is_ours = _is_applied_by_us(live)
         try:

@@ -29,7 +29,7 @@ _METADATA = (
     "managedFields",
 )
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
-BY_THE_SERVER = frozenset({"status", *(f"metadata.{name}" for name in _METADATA)})
+BY_THE_SERVER = frozenset({"status", "spec.finalizers", *(f"metadata.{name}" for name in _METADATA)})
 """Fields that nobody misses: the API server and the controllers fill them anew."""
 
 

@@ -25,11 +25,6 @@ _TITLES: dict[Action, str] = {
     "refuse": "cannot be recovered",
     "skip": "is left out",
 }
-_CHECKED = {
-    "here": "",
-    "elsewhere": "tried in namespace default, since its own is not there yet",
-    "": "cannot be tried before its namespace or kind is there",
-}
 
 
 def render_plan(plan: Plan, whole: str) -> str:
@@ -117,6 +112,10 @@ def _section(plan: Plan, action: Action, whole: str) -> Iterator[str]:
     if not found:
         return
     yield from ("", f"## What {_TITLES[action]}", "")
+    elsewhere = sum(each.checked == "elsewhere" for each in found)
+    if elsewhere:
+        yield f"{elsewhere} of them were tried in namespace default, since their own is not there yet."
+        yield ""
     for each in found[:MAX_ROWS]:
         yield f"- **{each.label}**{f': {_inline(each.why)}' if each.why else ''}"
         yield from (f"  {line}" for line in _details(each))
@@ -153,8 +152,8 @@ def _details(each: Planned, *, all_fields: bool = False) -> Iterator[str]:
         yield f"- dropped: {_listed(dropped)}"
     if each.stays:
         yield f"- only in the live one, and stays: {_listed(each.stays)}"
-    if each.action == "create" and _CHECKED[each.checked]:
-        yield f"- {_CHECKED[each.checked]}"
+    if each.action == "create" and not each.checked:
+        yield "- cannot be tried before its namespace or kind is there"
     for warning in each.warnings:
         yield f"- **note:** {_inline(warning)}"
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from etcdkeep.errors import NotServed, ObjectRefused, Unreachable
+from etcdkeep.errors import LiveChanged, NotServed, ObjectRefused, Unreachable
 from etcdkeep.recover.applying import apply_plan
 from tests.live_api import LiveApi, config_map, definition, named, owned_by
 from tests.shop import (
@@ -211,6 +211,28 @@ def test_the_default_service_account_is_added_to_the_one_that_the_cluster_made(p
     api.before_apply = make
     assert outcomes(applied(api, found))["ServiceAccount shop/default"] == "created"
     assert api.get("/api/v1/namespaces/shop/serviceaccounts/default")["imagePullSecrets"] == [{"name": "registry"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "outcome"),
+    [
+        pytest.param(named("ServiceAccount", "default", "shop"), "created", id="default-account"),
+        pytest.param(SETTINGS, "unchanged", id="same"),
+        pytest.param(config_map("settings", color="red"), "refused", id="other"),
+    ],
+)
+def test_what_is_made_in_the_very_moment_is_looked_at_again(plan, content, outcome):
+    stored = content if content["kind"] == "ServiceAccount" else SETTINGS
+    api = LiveApi(SHOP)
+    found = plan(api, SHOP, stored)
+
+    def make(path, dry_run):
+        api.before_apply = lambda path, dry_run: None
+        api.put(live(content), "kube-controller-manager")
+        raise LiveChanged("already exists")
+
+    api.before_apply = make
+    assert list(outcomes(applied(api, found)).values()) == [outcome]
 
 
 def test_one_that_is_refused_leaves_the_others(plan):
