@@ -21,12 +21,12 @@ from etcdkeep.objects.find import find_object
 from etcdkeep.objects.live_cluster import cluster_uid, served_kinds
 from etcdkeep.recover.clean import clean
 from etcdkeep.recover.difference import only_in, shown_diff
-from etcdkeep.recover.draft import Draft, collection_path
+from etcdkeep.recover.draft import Draft, collection_path, group_of
 from etcdkeep.recover.gather import DEFINITIONS, Gathered
 from etcdkeep.recover.kinds import drop_node_ports
 from etcdkeep.recover.left_out import controller_of, why_left_out
 from etcdkeep.recover.live import Live, refusal
-from etcdkeep.recover.order import in_order
+from etcdkeep.recover.order import BUILT_IN_GROUPS, in_order
 from etcdkeep.recover.plan import Action, Plan, Planned, state_digest
 from etcdkeep.recover.versions import served_by, use_served_version
 
@@ -145,7 +145,10 @@ class _Planning:
 
     def _definition(self, draft: Draft) -> Mapping[str, Any] | None:
         """Return the definition of a custom kind: the live one, else the one that is recovered too."""
-        name = f"{draft.plural}.{draft.api_version.rpartition('/')[0]}"
+        group = group_of(draft.api_version)
+        if group in BUILT_IN_GROUPS:
+            return None
+        name = f"{draft.plural}.{group}"
         path = f"{collection_path('apiextensions.k8s.io/v1', DEFINITIONS, '')}/{name}"
         recovered = (each.manifest for each in self._every if (each.plural, each.name) == (DEFINITIONS, name))
         return self._live.get(path) or next(recovered, None)
