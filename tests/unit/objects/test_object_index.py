@@ -71,7 +71,11 @@ def test_index_opens_with_stock_tools_to_one_json_document(verified):
     sealed = index_path(verified).read_bytes()
     assert b"/registry/" not in sealed
     document = json.loads(zstd.decompress(pyrage.decrypt(sealed, parse_identities(age_pair()[0]))))
-    rows = [dict(zip(document["columns"], row, strict=True)) for block in document["objects"] for row in zip(*block, strict=True)]
+    rows = [
+        dict(zip(document["columns"], row, strict=True))
+        for block in document["objects"]
+        for row in zip(*block, strict=True)
+    ]
     assert tuple(document["columns"]) == COLUMNS
     assert document["revision"] == max(each.mod_revision for each in control_plane())
     assert {row["key"]: row["revision"] for row in rows} == {
