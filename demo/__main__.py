@@ -63,6 +63,9 @@ def run() -> None:
     click.echo(
         f"Look      {_command(site)} show harbor\n"
         f"Open      {_command(site)} unseal harbor --to /tmp/harbor   (plain files: keep them safe)\n"
+        f"Restore   trigger `restore` in the UI: cluster skiff, a reason, confirm skiff; the dry run shows the plan and changes nothing.\n"
+        f"          For real: dry run off, override on (nothing is broken yet); approve as alice, then as bob. docs/restore.md\n"
+        f"Objects   delete a namespace, and bring it back: docs/recover-objects.md\n"
         f"By hand   trigger backup__fleet in the UI: three members, three nodes\n"
         f"Cluster   {kubectl_path()} --kubeconfig {site.clusters['harbor'].kubeconfig} get pods -A\n"
         f"Stop      make down"
@@ -101,7 +104,9 @@ def _start() -> tuple[Airflow, Site]:
 
 
 def _say_where(airflow: Airflow) -> None:
-    click.echo(f"Airflow   {airflow.url}   user admin, password {airflow.state['passwords']['admin']}")
+    passwords = airflow.state["passwords"]
+    people = ", ".join(f"{user} / {passwords[user]}" for user in ("admin", "alice", "bob"))
+    click.echo(f"Airflow   {airflow.url}   {people}")
 
 
 def _command(site: Site) -> str:

@@ -125,10 +125,9 @@ def check_set(found: BackupSet, options: Options, known: Circumstances) -> Itera
         )
         return
     manifest = found.manifest
-    problems = found.verifications[-1].problems if found.verifications else ()
     if found.state == "bad":
         yield Objection(
-            "stop", f"backup {found.name} was verified and found bad: {'; '.join(problems)}", overridable=False
+            "stop", f"backup {found.name} was verified and found bad: {'; '.join(found.problems)}", overridable=False
         )
     elif found.state == "unverified":
         reached = ", ".join(found.levels) or "none"
