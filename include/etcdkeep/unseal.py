@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from etcdkeep.ports import ObjectStore
     from etcdkeep.repository import BackupSet
 
-SNAPSHOT_FILE = "etcd.db"
 SEALED_SUFFIX = ".zst.age"
-TAR_SUFFIX = f".tar{SEALED_SUFFIX}"
 BLOCK_BYTES = 2**20
 
 
@@ -39,6 +37,8 @@ def unseal_set(
     """
     Write a set's plain files: ``etcd.db``, ``control-plane/``, ``access/``, ``manifest.json``; files 0600, folders 0700.
 
+    Each archive stands beside its folder as it was, ``control-plane.tar``: only there are owners and modes as on the node.
+
     :param folder: An empty private folder. What is in it after a failure is not to be used.
     :raises VerificationFailed: when an artifact is not what the manifest says.
     :raises NoSpace: when it does not fit.
@@ -46,17 +46,17 @@ def unseal_set(
     done = 0
     for artifact in manifest.artifacts:
         name = f"{naming.set_prefix(found.cluster, found.backup_id)}{artifact.name}"
-        with store.open(name) as stored, telling_full_disk(folder, artifact.plaintext.size_bytes):
-            if artifact.name == naming.ETCD_ARTIFACT:
-                with open(folder / SNAPSHOT_FILE, "xb", opener=_private) as plain:
-                    facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
-                _compare(artifact, facts.plain_sha256)
-            else:
-                with private_file(artifact.plaintext.size_bytes) as plain:
-                    facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
-                    _compare(artifact, facts.plain_sha256)
-                    plain.seek(0)
-                    extract_archive(plain, folder / artifact.name.removesuffix(TAR_SUFFIX), ARCHIVE_LIMIT_BYTES)
+        path = folder / artifact.name.removesuffix(SEALED_SUFFIX)
+        with (
+            store.open(name) as stored,
+            telling_full_disk(folder, artifact.plaintext.size_bytes),
+            open(path, "x+b", opener=_private) as plain,
+        ):
+            facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
+            _compare(artifact, facts.plain_sha256)
+            if artifact.kind != "etcd":
+                plain.seek(0)
+                extract_archive(plain, path.with_suffix(""), ARCHIVE_LIMIT_BYTES)
         done += artifact.stored.size_bytes
         progress(done, manifest.stored_bytes)
     for name, data in ((naming.MANIFEST, found.manifest_bytes), (naming.SIGNATURE, found.signature)):

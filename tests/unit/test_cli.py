@@ -213,7 +213,9 @@ def test_unseal_gives_the_plain_files_private(laptop, run, tmp_path):
     target = tmp_path / "plain"
     answer = run("unseal", f"harbor/{BACKUP_ID}", "--to", target)
     assert answer.code == 0
-    assert [Path(line).name for line in answer.out.splitlines()] == ["access", "control-plane", "etcd.db", "manifest.json", "manifest.json.sig"]  # fmt: skip
+    assert [Path(line).name for line in answer.out.splitlines()] == [
+        "access", "access.tar", "control-plane", "control-plane.tar", "etcd.db", "manifest.json", "manifest.json.sig",
+    ]  # fmt: skip
     assert (target / "etcd.db").read_bytes() == laptop.members[0].database
     assert (target / "control-plane/pki/sa.key").read_bytes() == (laptop.folder / "kubernetes/pki/sa.key").read_bytes()
     assert (target / "control-plane/manifests/etcd.yaml").is_file()

@@ -11,12 +11,16 @@ import json
 import shlex
 from typing import TYPE_CHECKING, assert_never
 
+from etcdkeep.naming import split_address
 from etcdkeep.restore.actions import exists_argv, rename_argv, write_argv
 from etcdkeep.restore.preflight import LIMITS
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from etcdkeep.config import Ssh
+    from etcdkeep.restore.preflight import Objection
 
 TITLES: dict[Phase, str] = {
     "stage": "Bring the files; nothing live is touched",
@@ -29,13 +33,14 @@ TITLES: dict[Phase, str] = {
 }
 
 
-def render_runbook(plan: Plan, *, ssh_user: str = "ubuntu", jump: str | None = None) -> str:
+def render_runbook(plan: Plan, ssh: Ssh, objections: Sequence[Objection] = ()) -> str:
     """
     Return the whole page: a bash script that is also meant to be read and pasted block by block.
 
-    :param jump: ``user@host[:port]`` of the jump host.
+    :param ssh: How the nodes are reached.
+    :param objections: What speaks against the restore; shown at the top.
     """
-    return "\n".join([*_head(plan, ssh_user, jump), *_forward(plan), *_backward(plan)]) + "\n"
+    return "\n".join([*_head(plan, ssh, objections), *_forward(plan), *_backward(plan)]) + "\n"
 
 
 def undo_line(plan: Plan, step: Step) -> str:
@@ -44,45 +49,63 @@ def undo_line(plan: Plan, step: Step) -> str:
     return f"{line}  # {step.name}"
 
 
-def _head(plan: Plan, ssh_user: str, jump: str | None) -> Iterator[str]:
+def _head(plan: Plan, ssh: Ssh, objections: Sequence[Objection]) -> Iterator[str]:
     yield "#!/bin/bash"
     yield f"# Restore {plan.run} of cluster {plan.cluster} from backup {plan.backup_id}."
     yield f"# Plan {plan.digest}"
     yield "#"
     yield from (f"# {line}" for line in plan.words)
+    if objections:
+        yield "#"
+        yield "# What speaks against it:"
+        yield from (f"# - {each.severity}: {each.sentence}" for each in objections)
     yield "#"
     yield "# Limits:"
     yield from (f"# - {limit}" for limit in LIMITS)
     yield "#"
-    yield f"# Before: python -m etcdkeep unseal {plan.cluster}/{plan.backup_id} FOLDER, then run this in FOLDER."
-    yield "# Paste it block by block. A block that fails ends here: read why, mend it, paste it again from the top."
+    yield f"# Before: python -m etcdkeep unseal {plan.cluster}/{plan.backup_id} --to FOLDER, then `cd FOLDER` and start `bash`."
+    yield "# Paste it block by block. A block that fails ends that bash: read why, mend it, start bash and paste again from the top."
     yield "set -eu"
     yield ""
     if any(place.kind == "node" for place in plan.places):
-        yield from _node_functions(plan, ssh_user, jump)
+        yield from _node_functions(plan, ssh)
     if any(place.kind == "pod" for place in plan.places):
         yield from _pod_functions(plan)
     yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
     yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
     yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
     yield 'fails() { ! "$@" 2>/dev/null; }'
+    for number, names in enumerate(_endings(plan), 1):
+        steps = [step for step in plan.steps if step.name in names]
+        questions = (_question(plan, step.place, step.done) for step in steps if step.done)
+        yield f"over_{number}() {{ {' && '.join(questions)}; }}  # past {', '.join(names)}: what led there is not to be done again"
     yield ""
 
 
-def _node_functions(plan: Plan, ssh_user: str, jump: str | None) -> Iterator[str]:
-    options = "-i access/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=access/known_hosts"
-    if jump:
-        proxy = f"ssh {options} -W %h:%p {jump.replace(':', ' -p ')}"
+def _node_functions(plan: Plan, ssh: Ssh) -> Iterator[str]:
+    options = _ssh_options("ssh_key")
+    if ssh.jump:
+        through = _ssh_options("jump_ssh_key" if ssh.jump.key else "ssh_key")
+        proxy = f"ssh {through} -W %h:%p -p {ssh.jump.port} {ssh.jump.user}@{ssh.jump.host}"
         options += f" -o {shlex.quote(f'ProxyCommand={proxy}')}"
-    yield f"SSH=(ssh {options})"
+    yield "# One login for each node, kept open for all that follows."
+    yield "LOGINS=$(mktemp -d)"
+    yield f'SSH=(ssh {options} -o ControlMaster=auto -o "ControlPath=$LOGINS/%C" -o ControlPersist=60)'
     for place in plan.places:
-        host, _, port = place.address.partition(":")
-        target = " ".join([*(["-p", port] if port else []), f"{ssh_user}@{host}"])
-        yield from _functions(place.name, f'"${{SSH[@]}}" {target} "$1"')
+        host, port = split_address(place.address, ssh.port)
+        yield from _functions(place.name, f'"${{SSH[@]}}" -p {port} {ssh.user}@{host} "$1"')
+
+
+def _ssh_options(key: str) -> str:
+    """Stock options: the set's key and host keys, no question asked, and a dead connection is noticed."""
+    trust = "-o UserKnownHostsFile=access/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
+    return f"-i access/{key} -o IdentitiesOnly=yes {trust} -o ServerAliveInterval=5"
 
 
 def _pod_functions(plan: Plan) -> Iterator[str]:
-    yield "KUBECTL=(kubectl --kubeconfig access/kubeconfig)"
+    yield "# Its control plane is reached through the admin cluster, whose own backups have a kubeconfig: access/kubeconfig."
+    yield ': "${ADMIN_KUBECONFIG:?export it first: the path of a kubeconfig for the admin cluster}"'
+    yield 'KUBECTL=(kubectl --kubeconfig "$ADMIN_KUBECONFIG")'
     for place in plan.places:
         if place.kind == "pod":
             namespace, pod, container = place.address.split("/")
@@ -111,7 +134,8 @@ def _forward(plan: Plan) -> Iterator[str]:
         yield f"# === {number}. {TITLES[phase]} ==="
         for step in steps:
             yield f"# {step.place}: {step.words}"
-            yield from _guarded(plan, step, step.action, step.done)
+            ending = _endings(plan).get(step.needed_until)
+            yield from _guarded(plan, step, step.action, step.done, f"over_{ending} || " if ending else "")
             if step.remedy:
                 seen, mend = (
                     _question(plan, step.place, step.remedy.seen),
@@ -129,22 +153,33 @@ def _backward(plan: Plan) -> Iterator[str]:
             yield from (f"#   {line}" for line in _guarded(plan, step, step.undo, step.undone))
 
 
-def _guarded(plan: Plan, step: Step, action: Action | None, check: AnyCheck | None) -> Iterator[str]:
-    """Yield: unless it is done, do it; then see that it is."""
+def _endings(plan: Plan) -> dict[tuple[str, ...], int]:
+    """Number the different sets of steps after which others are no longer needed."""
+    return {
+        names: number
+        for number, names in enumerate(dict.fromkeys(step.needed_until for step in plan.steps if step.needed_until), 1)
+    }
+
+
+def _guarded(plan: Plan, step: Step, action: Action | None, check: AnyCheck | None, unless: str = "") -> Iterator[str]:
+    """
+    Yield: unless it is done, do it; then see that it is.
+
+    :param unless: Begins each line: a question and ``||``.
+    """
     lines = [] if action is None else list(_lines(plan, step.place, action))
-    if check is None:
-        yield from lines
-        return
-    question = _question(plan, step.place, check)
-    if lines and step.always:
-        yield from lines
-    elif len(lines) == 1:
-        yield f"{question} || {lines[0]}"
-    elif lines:
-        yield f"{question} || {{"
+    question = _question(plan, step.place, check) if check else ""
+    before = unless + (f"{question} || " if question and not step.always else "")
+    if len(lines) == 1:
+        yield before + lines[0]
+    elif lines and before:
+        yield f"{before}{{"
         yield from (f"  {line}" for line in lines)
         yield "}"
-    yield f"wait_for {max(1, round(step.wait_s))} {question}"
+    else:
+        yield from lines
+    if question:
+        yield f"{unless}wait_for {max(1, round(step.wait_s))} {question}"
 
 
 def _question(plan: Plan, place: str, check: AnyCheck) -> str:

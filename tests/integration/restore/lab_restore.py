@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep.adapters.restore_world import RestoreWorld
 from etcdkeep.adapters.site import FileCredentials, Site
 from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.planning import SEALED_SUFFIX, Options
-from etcdkeep.restore.pod_facts import PodFacts
+from etcdkeep.restore.planning import Options
 from etcdkeep.restore.prepare import Prepared, look_round, prepare
-from etcdkeep.restore.report import Report, inspect_nodes, inspect_pods
+from etcdkeep.restore.report import Report, inspect
 from etcdkeep.restore.runbook import undo_line
-from etcdkeep.unseal import open_artifact
+from etcdkeep.unseal import stream_plaintext
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -109,19 +108,18 @@ class LabRestore:
 
     def world(self, plan: Plan) -> RestoreWorld:
         """Return the plan's places."""
+        store, identities = self.site.repository.store, self.site.identities()
         return RestoreWorld(
-            plan, open_node=self.site.open_node, open_api=lambda: self.site.api, open_artifact=self._artifact
+            plan,
+            open_node=self.site.open_node,
+            open_api=lambda: self.site.api,
+            open_artifact=lambda name: stream_plaintext(store, self.found, identities, name),
         )
 
-    def report(self, prepared: Prepared) -> Report:
+    def report(self, plan: Plan) -> Report:
         """Compare the restored cluster with what was planned."""
-        assert prepared.plan is not None
-        with self.world(prepared.plan) as world:
-            if isinstance(prepared.facts, PodFacts):
-                members = [member.pod for member in prepared.facts.members]
-                return inspect_pods(world, self.site.cluster, prepared.plan, members)
-            facts = prepared.facts or ()
-            return inspect_nodes(world, self.site.cluster, prepared.plan, facts, api=self.site.api)
+        with self.world(plan) as world:
+            return inspect(world, self.site.cluster, plan, api=lambda: self.site.api)
 
     def expect(self, seen: tuple[str, bool]) -> None:
         """Wait until every server of the cluster shows these markers: right after a start, one may still be on its way."""
@@ -139,12 +137,3 @@ class LabRestore:
         for member in self.cluster.members:
             member.ruin()
         wait_for(lambda: self.cluster.kubectl("get", "--raw=/readyz", check=False).returncode, "the API to be gone")
-
-    def _artifact(self, name: str) -> Iterator[bytes]:
-        manifest = self.found.manifest
-        assert manifest is not None
-        artifact = next(each for each in manifest.artifacts if each.name == name + SEALED_SUFFIX)
-        store, identities = self.site.repository.store, self.site.identities()
-        with open_artifact(store, self.found.name, artifact, identities) as plain:
-            while block := plain.read(2**20):
-                yield block

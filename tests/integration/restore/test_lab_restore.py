@@ -28,7 +28,7 @@ def test_a_cluster_goes_back_and_forth(start_run: StartRun, cluster: str, choice
     with restore.engine(first.plan) as engine:
         engine.walk()
         restore.expect(AS_BACKED_UP)
-        assert restore.report(first).problems == ()
+        assert restore.report(first.plan).problems == ()
         engine.roll_back()
         restore.expect(SPOILED)
     second = restore.prepare(**choices)
@@ -37,7 +37,7 @@ def test_a_cluster_goes_back_and_forth(start_run: StartRun, cluster: str, choice
     with restore.engine(second.plan) as engine:
         engine.walk()
     restore.expect(AS_BACKED_UP)
-    assert restore.report(second).problems == ()
+    assert restore.report(second.plan).problems == ()
 
 
 @pytest.mark.parametrize("cluster", ["harbor", "fleet", "skiff"])

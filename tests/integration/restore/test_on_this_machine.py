@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etcdkeep.config import Ssh
 from etcdkeep.errors import StepFailed
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.facts import PathFacts
@@ -142,7 +143,7 @@ def test_a_damaged_snapshot_stops_nothing(node: LocalNode, unsealed: Path, tmp_p
 
 
 def test_the_printed_runbook_does_the_same(node: LocalNode, unsealed: Path) -> None:
-    page = render_runbook(make_plan(node, unsealed))
+    page = render_runbook(make_plan(node, unsealed), Ssh())
     done = subprocess.run(
         ["bash"],
         input=page,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from etcdkeep.config import Ssh
 from etcdkeep.errors import ObjectDamaged, PlanChanged, RestoreRefused
 from etcdkeep.restore.facts import EtcdStatus, PathFacts
 from etcdkeep.restore.planning import Options
@@ -77,7 +78,7 @@ def test_the_dangerous_commands_of_the_vendors_page_are_nowhere(way: Any, tool: 
     assert not re.search(r"\brm -\w", scripts)
     assert "skip-hash-check" not in scripts
     assert "*" not in "".join(word for word in words if not word.startswith("^"))
-    for page in (render_runbook(plan), plan.to_json()):
+    for page in (render_runbook(plan, Ssh()), plan.to_json()):
         assert not re.search(r"\brm -\w", page)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etcdkeep.config import Ssh
 from etcdkeep.errors import EtcdkeepError, RestoreRefused
 from etcdkeep.manifest import Identity, Manifest
 from etcdkeep.repository import BackupSet
@@ -212,7 +213,7 @@ def test_a_utility_pod_gets_what_it_needs_and_no_more() -> None:
 
 
 def test_the_runbook_speaks_kubectl() -> None:
-    page = render_runbook(make_plan(AdminApi(1)))
+    page = render_runbook(make_plan(AdminApi(1)), Ssh())
     assert '"${KUBECTL[@]}" patch -n user-1 statefulsets/kube-etcd --type=merge -p' in page
     assert '"${KUBECTL[@]}" create -f -' in page
     assert "fails there -n user-1 pods/kube-etcd-0" in page

@@ -1,0 +1,99 @@
+"""The printed runbook in the hands of a person: a shell, stock ssh through the jump host, the files of ``unseal``."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from etcdkeep.cli import cli
+from lab.site import kubectl_path
+from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab import Site
+    from tests.integration.conftest import StartRun
+
+PAGE_S = 300
+
+
+def etcdkeep(*args: str) -> str:
+    """Run the command line and return what it printed."""
+    done = CliRunner().invoke(cli, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def paste(lines: str, folder: Path, site: Site) -> None:
+    """Give the lines to a shell as a person does: through its input, one after the other."""
+    path = f"{kubectl_path().parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "ADMIN_KUBECONFIG": str(site.clusters["harbor"].kubeconfig)}
+    done = subprocess.run(
+        ["bash"], input=lines.encode(), cwd=folder, env=environment, capture_output=True, timeout=PAGE_S
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-3000:]
+
+
+def way_back(page: str) -> str:
+    """Return what the page says to run when something failed: the functions, and the lines without their ``#``."""
+    head, rest = page.split("# === 1.")
+    undo = rest.split("# === Back to the state before")[1].splitlines()[1:]
+    return "\n".join([head, *(line.removeprefix("#   ") for line in undo if line.startswith("#   "))])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "options"),
+    [
+        pytest.param("harbor", (), id="one-member-through-the-jump-host"),
+        pytest.param("fleet", ("--way", "manifests", "--what", "etcd"), id="three-members"),
+        pytest.param("skiff", (), id="kubeception"),
+    ],
+)
+def test_a_person_brings_a_ruined_cluster_back(
+    start_run: StartRun, site: Site, tmp_path: Path, cluster: str, options: tuple[str, ...]
+) -> None:
+    restore = LabRestore(start_run(cluster, discovered=False))
+    restore.ruin()
+    etcdkeep("unseal", restore.found.name, "--to", str(tmp_path / "plain"))
+    page = etcdkeep("runbook", cluster, restore.found.backup_id, *options)
+    paste(page, tmp_path / "plain", site)
+    restore.expect(AS_BACKED_UP)
+
+
+def test_the_page_can_be_pasted_again_and_taken_back(start_run: StartRun, site: Site, tmp_path: Path) -> None:
+    restore = LabRestore(start_run("harbor", discovered=False))
+    etcdkeep("unseal", restore.found.name, "--to", str(tmp_path / "plain"))
+    page = etcdkeep("runbook", "harbor", restore.found.backup_id, "--override")
+    for _ in range(2):
+        paste(page, tmp_path / "plain", site)
+        restore.expect(AS_BACKED_UP)
+    paste(way_back(page), tmp_path / "plain", site)
+    restore.expect(SPOILED)
+
+
+def test_a_healthy_cluster_has_no_runbook_unless_overridden(start_run: StartRun) -> None:
+    start_run("harbor", discovered=False)
+    done = CliRunner().invoke(cli, ["runbook", "harbor"])
+    assert done.exit_code == 1
+    assert "no restore is needed" in str(done.exception)
+
+
+def test_leftovers_are_listed_and_removed_only_when_asked(start_run: StartRun) -> None:
+    restore = LabRestore(start_run("harbor", discovered=False))
+    plan = restore.plan()
+    with restore.engine(plan) as engine:
+        engine.walk()
+    listed = etcdkeep("restore-leftovers", "harbor")
+    assert re.search(rf"{plan.run} +finished", listed)
+    refused = CliRunner().invoke(cli, ["restore-leftovers", "harbor", "--remove", plan.run], input="n\n")
+    assert refused.exit_code == 1
+    assert plan.run in etcdkeep("restore-leftovers", "harbor")
+    assert "removed" in etcdkeep("restore-leftovers", "harbor", "--remove", plan.run, "--yes")
+    assert plan.run not in etcdkeep("restore-leftovers", "harbor")
+    restore.expect(AS_BACKED_UP)
