@@ -158,7 +158,11 @@ class TestContainers:
 
     def test_crictl_name_is_a_regular_expression(self, ssh: Ssh, node: NodeHandle) -> None:
         listing = json.loads(ssh(node.ssh, "sudo crictl ps -o json --name etcd").stdout)["containers"]
-        assert {container["metadata"]["name"] for container in listing} == {"etcd", "kube-etcd"}
+        assert {container["metadata"]["name"] for container in listing} == {
+            "etcd",
+            "kube-etcd",
+            "gke-master-etcd-maintenance",
+        }
         assert len(ssh(node.ssh, "sudo crictl ps -q --name '^etcd$'").stdout.split()) == 1
 
     def test_a_containers_files_through_its_process(self, ssh: Ssh, node: NodeHandle) -> None:
