@@ -32,7 +32,9 @@ from etcdkeep_airflow.operators.base import RETRIES
 from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
 PARAMS = {
-    "reason": Param("", type="string", title="Reason", description="Why this backup is taken; stands in its manifest."),
+    "reason": Param(
+        "", type=["string", "null"], title="Reason", description="Why this backup is taken; stands in its manifest."
+    ),
     "pin": Param(
         False, type="boolean", title="Pin", description="Keep the set until it is unpinned, whatever retention says."
     ),

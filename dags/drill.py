@@ -24,7 +24,7 @@ from etcdkeep_airflow.operators.drill import DrillOperator
 from etcdkeep_airflow.operators.verify import backup_asset
 
 PARAMS = {
-    "backup": Param("", type="string", title="Backup", description="Its id; empty: the newest good one."),
+    "backup": Param("", type=["string", "null"], title="Backup", description="Its id; empty: the newest good one."),
 }
 GRACE = timedelta(minutes=5)
 """The drill gives itself up before Airflow does."""
@@ -44,7 +44,7 @@ def drill_dag(cluster: Cluster, drill: Drill) -> DAG:
         DrillOperator(
             task_id="drill",
             cluster=cluster.name,
-            backup="{{ params.backup }}",
+            backup="{{ params.backup or '' }}",
             owner="etcdkeep",
             queue=cluster.verify_queue or cluster.queue,
             retries=3,

@@ -39,11 +39,11 @@ QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()
 
 PARAMS = {
     "cluster": Param(type="string", enum=sorted(CLUSTERS), title="Cluster", description="Whose objects they are."),
-    "backup": Param("", type="string", title="Backup", description="Its id; empty for the newest verified one."),
-    "namespace": Param("", type="string", title="Namespace", description="One, or several with commas. The namespace itself comes back too when it is gone."),
-    "kinds": Param("", type="string", title="Kinds", description="Such as deploy, secrets, widgets.example.com; empty for all."),
-    "labels": Param("", type="string", title="Labels", description="As kubectl -l: app=web,tier in (a,b)."),
-    "name": Param("", type="string", title="Name", description="A name or a pattern: web-*."),
+    "backup": Param("", type=["string", "null"], title="Backup", description="Its id; empty for the newest verified one."),
+    "namespace": Param("", type=["string", "null"], title="Namespace", description="One, or several with commas. The namespace itself comes back too when it is gone."),
+    "kinds": Param("", type=["string", "null"], title="Kinds", description="Such as deploy, secrets, widgets.example.com; empty for all."),
+    "labels": Param("", type=["string", "null"], title="Labels", description="As kubectl -l: app=web,tier in (a,b)."),
+    "name": Param("", type=["string", "null"], title="Name", description="A name or a pattern: web-*."),
     "overwrite": Param(False, type="boolean", title="Overwrite", description="Also live objects that differ, as the approver sees them; off: they are left and reported."),
     "include_left_out": Param(False, type="boolean", title="Include what is left out", description="Events, finished jobs, pods of a Deployment…: what the cluster makes by itself, or what has had its time."),
     "dry_run": Param(True, type="boolean", title="Dry run", description="Only plan and show; ends before anybody is asked."),

@@ -52,7 +52,7 @@ QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()
 
 PARAMS = {
     "cluster": Param(type="string", enum=sorted(CLUSTERS), title="Cluster", description="Which control plane is brought back."),
-    "backup": Param("", type="string", title="Backup", description="Its id; empty for the newest verified one."),
+    "backup": Param("", type=["string", "null"], title="Backup", description="Its id; empty for the newest verified one."),
     "what": Param("etcd+pki", enum=["etcd+pki", "etcd", "pki"], title="What", description="etcd's data, certificates and keys, or both."),
     "bump_revision": Param(True, type="boolean", title="Raise revisions", description="Past all that clients have seen; else their caches may be wrong."),
     "way": Param("auto", enum=["auto", "kubelet", "manifests"], title="Way to stop", description="Stop the kubelet (seconds), or park manifests (half a minute); auto: the first where it can be."),

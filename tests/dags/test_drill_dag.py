@@ -57,7 +57,7 @@ def test_a_drill_gives_itself_up_before_airflow_does(dags):
 def test_a_backup_can_be_chosen(dags):
     params = dags["drill__harbor"].params
     assert params.dump() == {"backup": ""}
-    assert dags["drill__harbor"].get_task("drill").backup == "{{ params.backup }}"
+    assert dags["drill__harbor"].get_task("drill").backup == "{{ params.backup or '' }}"
 
 
 def test_nothing_of_the_parsing_is_serialised(read_dags):

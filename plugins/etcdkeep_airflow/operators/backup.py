@@ -13,7 +13,7 @@ from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
 from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
 from etcdkeep.manifest import Run
 from etcdkeep.signature import public_key_text
-from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator
+from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator, filled_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,11 +138,11 @@ class UploadOperator(BackupOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         site, identifier = self.site, self.backup_id(context)
         signer = site.signer()
-        params = context["params"]
+        params = filled_in(context)
         manifest = compose_manifest(
             site.cluster,
             identifier,
-            Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params["reason"], pinned=params["pin"]),
+            Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params.get("reason", ""), pinned=params["pin"]),
             Discovery.model_validate(self.discovery),
             CopiedSnapshot.model_validate(self.copied),
             NodeFiles.model_validate(self.node_files or {}),

@@ -38,6 +38,11 @@ RETRIES = ExceptionRetryPolicy(
 )
 
 
+def filled_in(context: Context) -> dict[str, Any]:
+    """Return the params that have a value: a field that was typed into and emptied again comes as null."""
+    return {name: value for name, value in context["params"].items() if value is not None}
+
+
 class ClusterOperator(BaseOperator):
     """
     An operator that works on one configured cluster.

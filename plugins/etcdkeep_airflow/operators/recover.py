@@ -17,7 +17,7 @@ from etcdkeep.recover.planning import check_same_cluster, plan_recovery
 from etcdkeep.recover.record import RecoveryRecord
 from etcdkeep.recover.show import render_plan
 from etcdkeep_airflow.operators.approval import ApprovalGate
-from etcdkeep_airflow.operators.base import ClusterOperator
+from etcdkeep_airflow.operators.base import ClusterOperator, filled_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -39,7 +39,7 @@ class RecoveryOperator(ClusterOperator):
 
     def form(self, context: Context) -> RecoveryForm:
         """Return what was filled in."""
-        return RecoveryForm.model_validate(dict(context["params"]))
+        return RecoveryForm.model_validate(filled_in(context))
 
     def record(self, context: Context) -> RecoveryRecord:
         """Return the record of this recovery, the same in every try."""

@@ -36,7 +36,7 @@ from etcdkeep.restore.runbook import undo_line
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
 from etcdkeep.unseal import stream_plaintext
 from etcdkeep_airflow.operators.approval import ApprovalGate
-from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator
+from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -95,7 +95,7 @@ class RestoreOperator(ClusterOperator):
 
     def form(self, context: Context) -> Form:
         """Return what was filled in."""
-        return Form.model_validate(dict(context["params"]))
+        return Form.model_validate(filled_in(context))
 
 
 class ResolveBackupOperator(RestoreOperator):

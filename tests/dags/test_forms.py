@@ -1,0 +1,23 @@
+"""The forms of all DAGs, as Airflow's UI takes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from etcdkeep_airflow.operators.base import filled_in
+
+
+@pytest.mark.parametrize("file", ["backup.py", "drill.py", "recover_objects.py", "restore.py"])
+def test_what_may_be_left_empty_can_be(read_dags, clusters, file):
+    """The UI takes an empty field for an error unless its type admits null, and lets nobody trigger."""
+    bag = read_dags(*({**entry, "drill": {}} for entry in clusters), file=file)
+    params = [dag.params.get_param(name) for dag in bag.dags.values() for name in dag.params]
+    empty = [param for param in params if param.value == ""]
+    assert empty
+    for param in empty:
+        assert param.schema["type"] == ["string", "null"]
+        assert param.resolve(None) is None
+
+
+def test_an_emptied_field_is_as_one_never_filled_in():
+    assert filled_in({"params": {"backup": None, "name": "", "dry_run": False}}) == {"name": "", "dry_run": False}
