@@ -69,6 +69,15 @@ def test_what_the_machine_lacks_marks_nothing(tmp_path, command, environment, co
     assert (found.state, found.drills) == ("good", ())
 
 
+@pytest.fixture
+def heard_interrupt():
+    """SIGINT as a terminal's program has it: a suite that runs in the background has it ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupt")
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name
 )
