@@ -7,8 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab.site import LabError
+from lab.waiting import wait_for
+from tests.integration.restore.lab_restore import SETTLED_S
+
 if TYPE_CHECKING:
     from demo.airflow import Airflow
+    from tests.integration.restore.lab_restore import Markers
 
 DAG = "restore"
 GATES = ("approve", "approve_second")
@@ -85,3 +90,29 @@ class RestoreRun:
 
     def _call(self, method: str, path: str, body: Any = None, user: str = "admin") -> Any:
         return self.airflow.call(method, f"/dags/{DAG}/dagRuns/{self.run_id}/{path}".rstrip("/"), body, user)
+
+
+@dataclass
+class Spoiled:
+    """A backed-up cluster whose objects were changed afterwards."""
+
+    markers: Markers
+
+    def shows(self, seen: tuple[str, bool]) -> bool:
+        """Whether the cluster settles on this within a minute."""
+
+        def looks() -> bool:
+            try:
+                return self.markers.seen() == seen
+            except LabError:
+                return False
+
+        wait_for(looks, f"{self.markers.cluster.name} to show {seen}", SETTLED_S)
+        return True
+
+    def ruin(self) -> None:
+        """Damage every member's database: etcd ends at each start, and the API is gone."""
+        cluster = self.markers.cluster
+        for member in cluster.members:
+            member.ruin()
+        wait_for(lambda: cluster.kubectl("get", "--raw=/readyz", check=False).returncode, "the API to be gone")

@@ -6,17 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from demo.airflow import PROJECT
-from lab.site import LabError
 from lab.waiting import wait_for
 from tests.canaries import canaries, leaks_in_files
-from tests.e2e.restore_run import RestoreRun
-from tests.integration.restore.lab_restore import AS_BACKED_UP, SETTLED_S, SPOILED, Markers
+from tests.e2e.restore_run import RestoreRun, Spoiled
+from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, Markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,32 +26,6 @@ if TYPE_CHECKING:
 CLUSTERS = ("harbor", "skiff", "fleet")
 CHANGING = ("stage", "restore_etcd", "swap", "verify", "fetch_kubeconfig", "rollback")
 pytestmark = pytest.mark.timeout(1200)
-
-
-@dataclass
-class Spoiled:
-    """A backed-up cluster whose objects were changed afterwards."""
-
-    markers: Markers
-
-    def shows(self, seen: tuple[str, bool]) -> bool:
-        """Whether the cluster settles on this within a minute."""
-
-        def looks() -> bool:
-            try:
-                return self.markers.seen() == seen
-            except LabError:
-                return False
-
-        wait_for(looks, f"{self.markers.cluster.name} to show {seen}", SETTLED_S)
-        return True
-
-    def ruin(self) -> None:
-        """Damage every member's database: etcd ends at each start, and the API is gone."""
-        cluster = self.markers.cluster
-        for member in cluster.members:
-            member.ruin()
-        wait_for(lambda: cluster.kubectl("get", "--raw=/readyz", check=False).returncode, "the API to be gone")
 
 
 @pytest.fixture(scope="module")
