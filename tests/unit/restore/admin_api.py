@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from etcdkeep.errors import CommandFailed, NotFound, Unreachable
+from etcdkeep.errors import CommandFailed, NotFound, StreamStalled, Unreachable
 from etcdkeep.ports import CommandResult, CommandRunner, PodRef, StreamLimits
 from tests.unit.restore.builders import SNAPSHOT
 from tests.unit.restore.machine import Fault, Killed, Machine
@@ -158,7 +158,7 @@ class _Struck:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._api._live()
-        if kind is None:
+        if kind in (None, NotFound):
             self._strike(before=False)
 
     def _strike(self, *, before: bool) -> None:
@@ -167,6 +167,8 @@ class _Struck:
             return
         if fault.kind == "fail":
             raise CommandFailed("it does not work", exit_code=1)
+        if fault.kind == "timeout":
+            raise StreamStalled("the deadline passed")
         self._api.fault = None
         if fault.kind == "drain":
             for path in [path for path in self._api.objects if "etcd-utility" in path]:

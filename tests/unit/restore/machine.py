@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import CommandFailed, Unreachable
+from etcdkeep.errors import CommandFailed, StreamStalled, Unreachable
 from etcdkeep.ports import CommandResult, StreamLimits
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Killed(BaseException):
 @dataclass
 class Fault:
     """
-    What happens at the n-th command: ``kill`` the worker, ``reboot`` the node, ``fail`` (and then always), ``cut``.
+    What happens at the n-th command: ``kill`` the worker, ``reboot`` the node, ``cut``; ``fail`` or ``timeout``, and then always.
 
     :param before: Whether the command had no effect.
     """
@@ -135,7 +135,7 @@ class Machine:
         yield self.run(argv, limits).stdout
 
     def _strike(self, fault: Fault) -> None:
-        if fault.kind != "fail":
+        if fault.kind not in ("fail", "timeout"):
             self.fault = None
         if fault.kind == "kill":
             raise Killed
@@ -143,6 +143,8 @@ class Machine:
             self.reboot()
         if fault.kind == "fail":
             raise CommandFailed("it does not work", exit_code=1)
+        if fault.kind == "timeout":
+            raise StreamStalled("the deadline passed")
         raise Unreachable("the connection was cut")
 
     def _command(self, argv: list[str], stdin: bytes) -> str:
