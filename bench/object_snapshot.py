@@ -10,17 +10,16 @@ from __future__ import annotations
 import base64
 import json
 import random
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.snapshot_file import bench_dir
+from bench.snapshot_file import made_once
 from etcdkeep.objects import schema
-from tests.etcd import b64, running_etcd
+from tests.etcd import b64
 from tests.kubernetes_values import control_plane, envelope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KEYS = 200_000
 _KINDS = (
@@ -38,17 +37,7 @@ _FILLER = "bench.etcdkeep/filler"
 
 def object_snapshot(keys: int = KEYS) -> Path:
     """Return the snapshot with so many objects, making it if it is not there yet (some minutes)."""
-    target = bench_dir() / f"objects-{keys}.db"
-    if not target.exists():
-        with (
-            tempfile.TemporaryDirectory(dir=bench_dir()) as data,
-            running_etcd(Path(data, "data"), "--quota-backend-bytes", str(8 << 30)) as etcd,
-        ):
-            print(f"making {target} ...", flush=True)
-            for requests in _transactions(keys):
-                etcd.call("kv/txn", {"success": requests})
-            etcd.snapshot(target)
-    return target
+    return made_once(f"objects-{keys}.db", _transactions(keys))
 
 
 def object_place(number: int) -> tuple[str, str, str]:

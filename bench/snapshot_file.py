@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.etcd import b64, running_etcd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 KEYS = 200_000
 _KINDS = (
@@ -40,14 +40,19 @@ def bench_dir() -> Path:
 
 def snapshot_file(keys: int = KEYS) -> Path:
     """Return the snapshot with so many keys, making it if it is not there yet (about a minute)."""
-    target = bench_dir() / f"snapshot-{keys}.db"
+    return made_once(f"snapshot-{keys}.db", _transactions(keys))
+
+
+def made_once(name: str, transactions: Iterable[list[dict[str, object]]]) -> Path:
+    """Return a snapshot that is kept under a name; an etcd makes it of these transactions if it is not there yet."""
+    target = bench_dir() / name
     if not target.exists():
         with (
             tempfile.TemporaryDirectory(dir=bench_dir()) as data,
             running_etcd(Path(data, "data"), "--quota-backend-bytes", str(8 << 30)) as etcd,
         ):
             print(f"making {target} ...", flush=True)
-            for requests in _transactions(keys):
+            for requests in transactions:
                 etcd.call("kv/txn", {"success": requests})
             etcd.snapshot(target)
     return target

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from etcdkeep import naming
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.config_file import load_config
-from etcdkeep.errors import NotFound, VerificationFailed
+from etcdkeep.errors import EtcdkeepError, NotFound, VerificationFailed
 from etcdkeep.repository import GOOD
 
 if TYPE_CHECKING:
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdkeep.manifest import Manifest
-    from etcdkeep.repository import BackupSet, State
+    from etcdkeep.repository import BackupSet, State, Verification
 
+log = logging.getLogger(__name__)
 IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
 
 
@@ -65,6 +69,22 @@ def manifest_of(found: BackupSet) -> Manifest:
             f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
         )
     return found.manifest
+
+
+def keep_result(site: Site, found: BackupSet, record: Verification) -> None:
+    """Store what was found with the set; a store that refuses does not take the answer away."""
+    try:
+        site.repository.record(found, record)
+    except EtcdkeepError as err:
+        log.warning("the result could not be stored with the set: %s", err)
+
+
+def print_findings(record: Verification) -> None:
+    """Print what is wrong with a set, and what to look at."""
+    for sentence in record.problems:
+        click.echo(f"  bad: {sentence}")
+    for sentence in record.warnings:
+        click.echo(f"  warning: {sentence}")
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from etcdkeep.cli.common import find_set, identities
+from etcdkeep.cli.common import find_set, identities, keep_result, print_findings
 from etcdkeep.cli.output import json_option, print_json
 from etcdkeep.drill.run import drill_set
-from etcdkeep.errors import EtcdkeepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,10 +37,7 @@ def drill(name: str, no_record: bool, as_json: bool) -> None:
     with _unwinding_when_terminated(), _status(found.name) as begun:
         record = drill_set(site.repository, found, identities(site), LocalEtcd(site.cluster.drill).open, begun)
     if not no_record:
-        try:
-            site.repository.record(found, record)
-        except EtcdkeepError as err:
-            log.warning("the result could not be stored with the set: %s", err)
+        keep_result(site, found, record)
     if as_json:
         facts = record.model_dump(mode="json", exclude={"complete", "index"})
         print_json({"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **facts})
@@ -53,10 +49,7 @@ def drill(name: str, no_record: bool, as_json: bool) -> None:
             click.echo(
                 f"  from the sealed snapshot to a serving etcd {record.drill.etcd_version}: {record.drill.restore_s:.2f} s"
             )
-        for sentence in record.problems:
-            click.echo(f"  bad: {sentence}")
-        for sentence in record.warnings:
-            click.echo(f"  warning: {sentence}")
+        print_findings(record)
     sys.exit(0 if record.ok else 3)
 
 

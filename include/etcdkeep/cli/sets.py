@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,16 @@ import click
 
 from etcdkeep import naming
 from etcdkeep.cli import exit_code
-from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities, manifest_of, open_cluster, private_directory
+from etcdkeep.cli.common import (
+    IDENTITY_VARIABLE,
+    find_set,
+    identities,
+    keep_result,
+    manifest_of,
+    open_cluster,
+    print_findings,
+    private_directory,
+)
 from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable
@@ -23,7 +31,6 @@ from etcdkeep.verify import verify_set
 if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet
 
-log = logging.getLogger(__name__)
 
 COLUMNS = ("cluster", "backup", "taken (UTC)", "age", "revision", "keys", "live", "size", "stored", "levels", "state")
 
@@ -112,10 +119,7 @@ def verify(name: str, no_record: bool, as_json: bool) -> None:
     with progress(found.name) as tick:
         record = verify_set(site.repository, site.cluster, found, identities(site), tick, write_index=not no_record)
     if not no_record:
-        try:
-            site.repository.record(found, record)
-        except EtcdkeepError as err:
-            log.warning("the result could not be stored with the set: %s", err)
+        keep_result(site, found, record)
     if as_json:
         print_json(
             {"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **record.model_dump(mode="json")}
@@ -124,10 +128,7 @@ def verify(name: str, no_record: bool, as_json: bool) -> None:
         click.echo(
             f"{found.name}: {'good' if record.ok and record.complete else 'BAD' if record.problems else 'not verified'}; levels {', '.join(record.levels) or '-'}"
         )
-        for sentence in record.problems:
-            click.echo(f"  bad: {sentence}")
-        for sentence in record.warnings:
-            click.echo(f"  warning: {sentence}")
+        print_findings(record)
     if record.ok and not record.complete:
         raise SecretUnavailable(
             f"only the stored bytes were compared: set {IDENTITY_VARIABLE} to the age identity file to check what is in them."

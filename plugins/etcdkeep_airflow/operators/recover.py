@@ -153,7 +153,9 @@ class ApplyRecoveryOperator(RecoveryOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if not self.digest:
-            raise NotApproved("nobody has approved this recovery; nothing was applied.")
+            raise NotApproved(
+                "nobody has approved this recovery; nothing was applied. Clear the task `approve`, and have it answered."
+            )
         record, identities = self.record(context), self.identities()
         plan = record.plan(self.digest, identities)
         report = apply_plan(self.site.own_api, plan)

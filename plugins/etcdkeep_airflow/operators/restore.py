@@ -210,7 +210,10 @@ class PlanOperator(RestoreOperator):
         :raises PlanChanged: when the stored one is another.
         """
         if not self.digest:
-            raise NotApproved(f"restore {record.restore!r} refused: two people have not approved it; nothing was done.")
+            raise NotApproved(
+                f"restore {record.restore!r} refused: two people have not approved it; nothing was done. Clear the task `approve`, and have "
+                "both gates answered."
+            )
         return record.plan(self.digest)
 
     @contextmanager
@@ -273,7 +276,8 @@ class VerifyRestoreOperator(PlanOperator):
             report = inspect(world, site.cluster, plan, api=lambda: site.api, live_keys=counts[-1] if counts else None)
         if report.problems:
             raise VerificationFailed(
-                f"restore {record.restore} did not bring cluster {self.cluster!r} back:", report.problems
+                f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",
+                report.problems,
             )
         return restored(record, plan, report, datetime.now(UTC)).model_dump(mode="json")
 
@@ -308,7 +312,8 @@ class RollbackOperator(PlanOperator):
         plan = self.plan(record)
         if begun.digest != plan.digest:
             raise PlanChanged(
-                f"restore {record.restore!r} began with plan {begun.digest}, {plan.digest} was approved since."
+                f"restore {record.restore!r} began with plan {begun.digest}, {plan.digest} was approved since; nothing was taken back. The plan "
+                f"that was begun lies in {record.folder} of the repository, what it set aside in its folders on the nodes: take it back by hand."
             )
         with self.walking(context, plan, record) as (engine, _):
             if self.form(context).on_failure == "hold" and not record.rests():
