@@ -34,6 +34,7 @@ from etcdkeep_airflow.operators.restore import (
     ROLLBACK_RETRIES,
     DockerEtcdRestoreOperator,
     FetchKubeconfigOperator,
+    PlanOperator,
     PreflightOperator,
     ResolveBackupOperator,
     RollbackOperator,
@@ -61,6 +62,10 @@ WALK = {
 }
 FORWARD = ("stage", "restore_etcd", "swap", "verify")
 FORM = {"cluster": "prod", "confirm": "prod", "reason": "a test", "dry_run": False}
+
+
+def arguments_of(operator: Any, digest: str) -> dict[str, str]:
+    return {"digest": digest} if issubclass(operator, PlanOperator) else {}
 
 
 class Ran:
@@ -99,7 +104,7 @@ class Ran:
         return self.task(PreflightOperator, backup=BACKUP)
 
     def walk(self, *tasks: str) -> Any:
-        return [self.task(WALK[name], digest=self.digest) for name in tasks][-1]
+        return [self.task(WALK[name], **arguments_of(WALK[name], self.digest)) for name in tasks][-1]
 
     def approve(self) -> None:
         self.digest = self.preflight()["digest"]
@@ -283,6 +288,15 @@ def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> Non
     assert other.taken_by() == ran.record.restore
 
 
+def test_a_backup_that_began_since_the_plan_is_waited_for(ran: Ran, site: RestoreSite) -> None:
+    ran.backups = 1
+    with pytest.raises(RestoreRefused, match="run of `backup__prod` of this cluster is under way"):
+        ran.walk("stage")
+    assert ran.record.begun() is None
+    ran.backups = 0
+    ran.walk("stage")
+
+
 def test_a_worker_killed_between_taking_the_cluster_and_beginning_leaves_it_free(ran: Ran, site: RestoreSite) -> None:
     ran.record.take()
     with pytest.raises(AirflowSkipException, match="nothing was begun"):
@@ -344,13 +358,31 @@ def test_a_rollback_that_cannot_be_says_what_a_person_has_to_do(ran: Ran, site: 
 
 
 def test_the_rollback_is_of_the_plan_that_was_begun(ran: Ran, site: RestoreSite) -> None:
-    ran.walk("stage")
-    ran.digest = ran.record.keep_plan(
-        ran.record.plan(ran.digest).__class__(**{**vars(ran.record.plan(ran.digest)), "words": ()}), "", PLANNED_AT
-    )
-    for task in ("stage", "rollback"):
-        with pytest.raises((RestoreRefused, PlanChanged), match=r"begun with another plan|began with plan"):
-            ran.walk(task)
+    ran.walk("stage", "restore_etcd", "swap")
+    begun = ran.record.plan(ran.digest)
+    ran.digest = ran.record.keep_plan(begun.__class__(**{**vars(begun), "steps": begun.steps[:3]}), "", PLANNED_AT)
+    with pytest.raises(RestoreRefused, match="begun with another plan"):
+        ran.walk("stage")
+    ran.digest = ""
+    assert ran.walk("rollback")["kind"] == "rolled-back", "no plan is approved since the gates were cleared"
+    assert data_of(site) == "live data of cp-0@1500"
+
+
+@pytest.mark.parametrize("task", [*FORWARD, "rollback"])
+def test_nothing_is_done_to_a_cluster_that_another_restore_has_changed_since(
+    ran: Ran, site: RestoreSite, task: str
+) -> None:
+    ran.walk(*FORWARD)
+    done = node(site).count
+    other = RestoreRecord(site.repository.store, "prod", "restore-20261101T000000Z-00000000")
+    other.take()
+    with pytest.raises(RestoreRefused, match="has the cluster"):
+        ran.walk(task)
+    other.begin("another")
+    other.give_free()
+    with pytest.raises(RestoreRefused, match="has changed the cluster since"):
+        ran.walk(task)
+    assert node(site).count == done
 
 
 # --- what all of them are ------------------------------------------------------------------------------------------
@@ -358,7 +390,7 @@ def test_the_rollback_is_of_the_plan_that_was_begun(ran: Ran, site: RestoreSite)
 
 @pytest.mark.parametrize("operator", [*WALK.values(), ResolveBackupOperator, PreflightOperator])
 def test_every_template_field_is_there_and_nothing_is_opened_before_it_runs(operator: Any) -> None:
-    needed = {"digest": "d"} if operator in WALK.values() else {}
+    needed = arguments_of(operator, "d")
     needed |= {"backup": BACKUP} if operator is PreflightOperator else {}
     with DAG(dag_id="restore", schedule=None):
         made = operator(task_id="task", cluster="{{ params.cluster }}", **needed)

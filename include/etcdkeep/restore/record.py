@@ -38,12 +38,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from etcdkeep.approval import Answer
-    from etcdkeep.ports import ObjectStore
+    from etcdkeep.ports import ObjectStore, StoredObject
     from etcdkeep.restore.engine import Record as Tell
     from etcdkeep.restore.steps import Plan
 
 log = logging.getLogger(__name__)
 
+BEGUN = "begun.json"
 KUBECONFIG = "kubeconfig.zst.age"
 DIGITS = 16
 """Of a digest in a name; the whole one is compared."""
@@ -91,10 +92,11 @@ class RestoreRecord:
 
     def __init__(self, store: ObjectStore, cluster: str, restore: str) -> None:
         self.restore = restore
-        self.folder = f"{naming.restores_prefix(cluster)}{restore}/"
+        self._restores = naming.restores_prefix(cluster)
+        self.folder = f"{self._restores}{restore}/"
         self._store = store
         self._cluster = cluster
-        self._taken = f"{naming.restores_prefix(cluster)}taken.json"
+        self._taken = f"{self._restores}taken.json"
 
     # --- what is to be done ------------------------------------------------------------------------------------------
 
@@ -136,11 +138,16 @@ class RestoreRecord:
 
     def take(self, *, override: bool = False) -> None:
         """
-        Take the cluster for this restore.
+        Take the cluster for this restore, if it has it not yet.
 
         :param override: Take it from another one, which a person has ended by hand.
-        :raises RestoreRefused: when another one has it.
+        :raises RestoreRefused: when another one has it, or has changed it since this one did.
         """
+        if later := self._followed_by():
+            raise RestoreRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {later!r} has changed the cluster since; nothing was "
+                "done. What this one knows of the cluster holds no more: start a new restore."
+            )
         if override and self.taken_by():
             self._store.delete(self._taken)
         try:
@@ -150,6 +157,15 @@ class RestoreRecord:
                 f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {self.taken_by()!r} has the cluster; nothing "
                 "was done. Wait for its end, or clear its task `rollback`."
             ) from err
+
+    def _followed_by(self) -> str | None:
+        """Return the newest restore that was begun after this one was; None before this one is begun."""
+        begun = [item for item in self._store.list(self._restores) if item.name.endswith(f"/{BEGUN}")]
+        last = max(begun, key=lambda item: item.updated_at, default=None)
+        if last is None or all(item.name != self.folder + BEGUN for item in begun):
+            return None
+        restore = _restore_of(last)
+        return None if restore == self.restore else restore
 
     def give_free(self) -> None:
         """Let other restores have the cluster."""
@@ -165,7 +181,7 @@ class RestoreRecord:
         :raises RestoreRefused: when another plan was begun under this name.
         """
         try:
-            self._keep("begun.json", Begun(digest=digest))
+            self._keep(BEGUN, Begun(digest=digest))
         except ObjectExists as err:
             raise RestoreRefused(
                 f"restore {self.restore!r} has begun with another plan; nothing more was done. Clear its task `rollback`, then start a "
@@ -175,7 +191,7 @@ class RestoreRecord:
     def begun(self) -> Begun | None:
         """Return what was begun; None as long as nothing can have been touched."""
         try:
-            return Begun.model_validate_json(read(self._store, f"{self.folder}begun.json"))
+            return Begun.model_validate_json(read(self._store, self.folder + BEGUN))
         except NotFound:
             return None
 
@@ -256,7 +272,7 @@ class RestoreRecord:
 def restores_with_kubeconfig(store: ObjectStore, cluster: str) -> list[str]:
     """Return the cluster's restores that kept a kubeconfig, oldest first."""
     items = store.list(naming.restores_prefix(cluster))
-    return [item.name.split("/")[-2] for item in items if item.name.endswith(f"/{KUBECONFIG}")]
+    return [_restore_of(item) for item in items if item.name.endswith(f"/{KUBECONFIG}")]
 
 
 def down_time_s(events: Iterable[Event]) -> float | None:
@@ -273,6 +289,10 @@ def down_time_s(events: Iterable[Event]) -> float | None:
             served.setdefault(event.step, event.at)
     waits = [at for step, at in served.items() if not step.startswith("close")]
     return round(max(waits) - stopped, 3) if stopped and waits else None
+
+
+def _restore_of(item: StoredObject) -> str:
+    return item.name.split("/")[-2]
 
 
 def _stamp(at: datetime) -> str:

@@ -19,7 +19,7 @@ from etcdkeep.errors import (
     EtcdkeepError,
     NotApproved,
     PermanentError,
-    PlanChanged,
+    RestoreRefused,
     TransientError,
     VerificationFailed,
 )
@@ -181,7 +181,31 @@ class RestoreApproval(ApprovalGate):
         RestoreRecord(store, self.cluster, restore_name(self.cluster, context)).keep_answer(answer)
 
 
-class PlanOperator(RestoreOperator):
+class WalkOperator(RestoreOperator):
+    """Walks a plan, forward or back."""
+
+    @contextmanager
+    def walking(self, context: Context, plan: Plan, record: RestoreRecord) -> Iterator[tuple[Engine, RestoreWorld]]:
+        """
+        Take the cluster, and open the places of a plan and the journal of this walk.
+
+        :raises RestoreRefused: when another restore has the cluster, or has changed it since.
+        """
+        record.take()
+        site = self.site
+        found = site.repository.get(self.cluster, plan.backup_id)
+        site.fall_back_to(found)
+        world = RestoreWorld(
+            plan,
+            open_node=site.open_node,
+            open_api=lambda: site.api,
+            open_artifact=lambda name: stream_plaintext(site.repository.store, found, site.identities(), name),
+        )
+        with world, record.journal(self.task_id, datetime.now(UTC)) as tell:
+            yield Engine(plan, world, tell, undo_line=undo_line), world
+
+
+class PlanOperator(WalkOperator):
     """
     Carries out a part of the approved plan.
 
@@ -216,21 +240,6 @@ class PlanOperator(RestoreOperator):
             )
         return record.plan(self.digest)
 
-    @contextmanager
-    def walking(self, context: Context, plan: Plan, record: RestoreRecord) -> Iterator[tuple[Engine, RestoreWorld]]:
-        """Open the places of a plan and the journal of this walk."""
-        site = self.site
-        found = site.repository.get(self.cluster, plan.backup_id)
-        site.fall_back_to(found)
-        world = RestoreWorld(
-            plan,
-            open_node=site.open_node,
-            open_api=lambda: site.api,
-            open_artifact=lambda name: stream_plaintext(site.repository.store, found, site.identities(), name),
-        )
-        with world, record.journal(self.task_id, datetime.now(UTC)) as tell:
-            yield Engine(plan, world, tell, undo_line=undo_line), world
-
 
 class StageOperator(PlanOperator):
     """Takes the cluster for this restore, and brings the files beside what runs."""
@@ -238,9 +247,14 @@ class StageOperator(PlanOperator):
     phases = ("stage",)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        record = self.record(context)
+        record, override = self.record(context), self.form(context).override
         plan = self.plan(record)
-        record.take(override=self.form(context).override)
+        if not override and (dag_id := running_backup(self.cluster, context)):
+            raise RestoreRefused(
+                f"restore {record.restore!r} refused: a run of `{dag_id}` of this cluster is under way since the plan was made; nothing was done. "
+                "Wait for its end, or stop it, then clear `stage`."
+            )
+        record.take(override=override)
         record.begin(plan.digest)
         return super().execute(context)
 
@@ -300,8 +314,12 @@ class FetchKubeconfigOperator(PlanOperator):
         return {"kubeconfig": name}
 
 
-class RollbackOperator(PlanOperator):
-    """Takes a failed restore back, or leaves it for a person where the form says `hold`; when nothing was begun, skips."""
+class RollbackOperator(WalkOperator):
+    """
+    Takes a failed restore back, or leaves it for a person where the form says `hold`; when nothing was begun, skips.
+
+    It is of the plan that was begun, whatever was planned or approved since.
+    """
 
     def execute(self, context: Context) -> dict[str, Any]:
         record = self.record(context)
@@ -309,12 +327,7 @@ class RollbackOperator(PlanOperator):
         if begun is None:
             record.give_free()
             raise AirflowSkipException("nothing was begun, so nothing is to be taken back")
-        plan = self.plan(record)
-        if begun.digest != plan.digest:
-            raise PlanChanged(
-                f"restore {record.restore!r} began with plan {begun.digest}, {plan.digest} was approved since; nothing was taken back. The plan "
-                f"that was begun lies in {record.folder} of the repository, what it set aside in its folders on the nodes: take it back by hand."
-            )
+        plan = record.plan(begun.digest)
         with self.walking(context, plan, record) as (engine, _):
             if self.form(context).on_failure == "hold" and not record.rests():
                 return hold(record, plan, engine, datetime.now(UTC)).model_dump(mode="json")
