@@ -23,6 +23,8 @@ from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
+REPEAT_S = 2.0
+"""How often an action is repeated while its end state does not come."""
 TRIES = 3
 RETRY_DELAY_S = 2.0
 
@@ -42,6 +44,23 @@ class Event:
 
 
 Record = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """
+    A step in one direction.
+
+    :param reached: What tells that its end state is there.
+    :param requires: Turns whose end state has to be there when this one acts.
+    """
+
+    step: Step
+    action: Action | None
+    reached: AnyCheck | None
+    requires: tuple[_Turn, ...]
+    begins: State
+    ends: State
 
 
 @dataclass(frozen=True)
@@ -150,9 +169,12 @@ class Engine:
                 return err
             return None
 
-        with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
-            ended = zip(lanes, pool.map(go, lanes.values()), strict=True)
-            return {lane: failure for lane, failure in ended if failure is not None}
+        if len(lanes) < 2:
+            ended = [go(lane) for lane in lanes.values()]
+        else:
+            with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
+                ended = list(pool.map(go, lanes.values()))
+        return {lane: failure for lane, failure in zip(lanes, ended, strict=True) if failure is not None}
 
     def _lane(self, step: Step) -> str:
         return step.place if self._plan.independent else ""
@@ -186,50 +208,70 @@ class Engine:
         elif step.action is not None and not step.always and self._is_done(step):
             self._tell(step, "already")
         else:
-            for required in (self._steps[name] for name in step.requires):
-                if not self._is_done(required):
-                    self._change(required, required.action, required.done, "began", "done")
-            self._change(step, step.action, step.done, "began", "done")
+            self._take(self._forth(step))
 
     def _backward(self, step: Step) -> None:
         if step.undo_needed_until and all(self._is_undone(self._steps[name]) for name in step.undo_needed_until):
             return
-        if self._is_undone(step):
-            return
-        for required in (self._steps[name] for name in step.undo_requires):
-            if not self._is_undone(required):
-                self._change(required, required.undo, required.undone, "undoing", "undone")
-        self._change(step, step.undo, step.undone, "undoing", "undone")
+        if not self._is_undone(step):
+            self._take(self._back(step))
 
-    def _change(self, step: Step, action: Action | None, check: AnyCheck | None, begins: State, ends: State) -> None:
-        self._tell(step, begins)
-        if action is not None:
-            self._make(step.place)
-            act(self._world, step.place, action)
-        self._settle(step, check)
-        self._tell(step, ends)
+    def _forth(self, step: Step) -> _Turn:
+        requires = tuple(self._forth(self._steps[name]) for name in step.requires)
+        return _Turn(step, step.action, step.done, requires, "began", "done")
 
-    def _settle(self, step: Step, check: AnyCheck | None) -> None:
-        """Wait until a check turns true; while waiting, a place that does not answer yet is one that is not there yet."""
-        if check is None:
+    def _back(self, step: Step) -> _Turn:
+        requires = tuple(self._back(self._steps[name]) for name in step.undo_requires)
+        return _Turn(step, step.undo, step.undone, requires, "undoing", "undone")
+
+    def _take(self, turn: _Turn) -> None:
+        self._stand(turn)
+        self._tell(turn.step, turn.begins)
+        self._act(turn)
+        self._settle(turn)
+        self._tell(turn.step, turn.ends)
+
+    def _stand(self, turn: _Turn) -> None:
+        for required in turn.requires:
+            if not self._is(required.step.place, required.reached):
+                self._take(required)
+
+    def _act(self, turn: _Turn) -> None:
+        if turn.action is not None:
+            self._make(turn.step.place)
+            act(self._world, turn.step.place, turn.action)
+
+    def _settle(self, turn: _Turn) -> None:
+        """
+        Wait until the end state is there.
+
+        A place that does not answer meanwhile is one that is not there yet. What the action brought about may be lost
+        again, to a reboot that starts the kubelet: so while it does not come, it is done again.
+        """
+        if turn.reached is None:
             return
-        until = self._clock() + step.wait_s
-        remedy = step.remedy
+        step, remedy, now = turn.step, turn.step.remedy, self._clock()
+        until, again = now + step.wait_s, now + REPEAT_S
         while True:
-            last = self._clock() >= until
+            now = self._clock()
+            last = now >= until
             try:
-                if self._is(step.place, check):
+                if self._is(step.place, turn.reached):
                     return
                 if remedy is not None and self._is(step.place, remedy.seen):
                     self._apply(step, remedy)
                     remedy = None
+                if now >= again and not last:
+                    self._stand(turn)
+                    self._act(turn)
+                    again = self._clock() + REPEAT_S
             except (TransientError, NotFound):
                 if last:
                     raise
             if last:
                 raise StepFailed(
                     f"step {step.name} ({step.words}): its end state was not reached within {step.wait_s:g} s; "
-                    f"asked by: {_shown(check)}",
+                    f"asked by: {_shown(turn.reached)}",
                     step=step.name,
                 )
             self._sleep(POLL_S)
@@ -251,7 +293,7 @@ class Engine:
         """Have a place that may be gone, such as a utility pod whose node was drained."""
         maker = self._makers.get(place)
         if maker is not None and not self._is(maker.place, maker.done):
-            self._change(maker, maker.action, maker.done, "began", "done")
+            self._take(self._forth(maker))
 
     def _is_done(self, step: Step) -> bool:
         return self._is(step.place, step.done)

@@ -174,6 +174,7 @@ class _Planner:
                 Check(commands.containers_argv(layout, layout.static_pods, "--quiet"), "nothing"),
                 wait_s=STOP_S,
                 needed_until=swaps,
+                requires=(f"stop-kubelet.{node.name}",),
             ),
         ]
 
@@ -234,6 +235,7 @@ class _Planner:
                 undone=Check(commands.containers_argv(layout, layout.static_pods, "--quiet"), "nothing"),
                 wait_s=STOP_S,
                 undo_needed_until=swaps,
+                undo_requires=(f"start-kubelet.{node.name}",),
             ),
             Step(
                 f"start-kubelet.{node.name}",

@@ -154,9 +154,11 @@ def stage_data(
     limit_s = TOOL_START_S + size / SLOWEST_BYTES_PER_S
     revision = manifest.snapshot.revision + bump
 
-    def stage(name: str, words: str, action: Run | Put | Move | None, done: Check) -> Step:
+    def stage(
+        name: str, words: str, action: Run | Put | Move | None, done: Check, requires: tuple[str, ...] = ()
+    ) -> Step:
         phase: Phase = "stage" if isinstance(action, Put) else "restore_etcd"
-        return Step(site.named(name), phase, site.place, words, action, done, needed_until=(ready,))
+        return Step(site.named(name), phase, site.place, words, action, done, needed_until=(ready,), requires=requires)
 
     def use(*args: str) -> tuple[str, ...]:
         return tool_argv(tool, args, folder=site.folder, name=container)
@@ -186,6 +188,7 @@ def stage_data(
             f"restore the snapshot into an empty folder with {tool.words}, as member {member.name}",
             Run(use(*restore_args(snapshot, partial, member, bump)), limit_s),
             site.is_there(posixpath.join(partial, "member/snap/db"), posixpath.join(partial, "member/wal")),
+            requires=(*([site.named("remains")] if remains else []), site.named("partial")),
         ),
         stage(
             "check",
@@ -235,7 +238,7 @@ def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> li
         return Step(site.named(name), "stage", site.place, words, action, done, needed_until=(ready,), always=always)
 
     copy = (
-        ("cp", "-a", live.path, posixpath.join(partial, "pki"))
+        ("cp", "-a", "-T", live.path, posixpath.join(partial, "pki"))
         if live.exists
         else ("mkdir", "-p", posixpath.join(partial, "pki"))
     )
@@ -269,7 +272,13 @@ def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> li
             Run(site.argv("mkdir", "-m", "0700", partial)),
             site.is_there(partial),
         ),
-        stage("keys-copy", "copy the live ones", Run(site.argv(*copy)), site.is_there(posixpath.join(partial, "pki"))),
+        stage(
+            "keys-copy",
+            "copy the live ones",
+            Run(site.argv(*copy)),
+            site.is_there(posixpath.join(partial, "pki")),
+            always=True,
+        ),
         stage(
             "keys-unpack",
             "lay the set's files over the copy, modes and owners as they were",

@@ -267,7 +267,8 @@ class Machine:
 
     def _cp(self, args: list[str], stdin: bytes) -> None:
         del stdin
-        source, target = args[1:]
+        assert args[:2] == ["-a", "-T"], args
+        source, target = args[2:]
         for name, content in self.tree(source).items():
             self.files[target + name] = content
 

@@ -294,6 +294,35 @@ def test_a_step_whose_end_state_does_not_come_fails_with_its_name() -> None:
     assert events[-1].state == "failed"
 
 
+@pytest.mark.parametrize("way", ["kubelet", "manifests"])
+@pytest.mark.parametrize("before", [True, False], ids=["without-effect", "with-effect"])
+def test_a_node_that_reboots_at_any_command_costs_seconds_and_no_second_walk(way: str, before: bool) -> None:
+    plan = make_plan(way=way)
+    whole = make_world()
+    make_engine(plan, whole).walk()
+    for at in range(1, whole.machines["cp-0"].count):
+        world, clock = make_world(), Clock()
+        world.machines["cp-0"].fault = Fault(at, "reboot", before)
+        Engine(plan, world, sleep=clock.sleep, clock=lambda clock=clock: clock.now).walk()  # type: ignore[misc]
+        end_state(plan, world)
+        assert clock.now < 10, f"command {at}"
+
+
+def test_a_reboot_on_the_way_back_costs_seconds_and_no_second_one() -> None:
+    plan, world = make_plan(), make_world()
+    start = state(world)
+    make_engine(plan, world).walk()
+    walked = world.machines["cp-0"].count
+    make_engine(plan, world).roll_back()
+    for at in range(walked + 1, world.machines["cp-0"].count):
+        world, clock = make_world(), Clock()
+        make_engine(plan, world).walk()
+        world.machines["cp-0"].fault = Fault(at, "reboot", before=False)
+        Engine(plan, world, sleep=clock.sleep, clock=lambda clock=clock: clock.now).roll_back()  # type: ignore[misc]
+        assert state(world) == start
+        assert clock.now < 10, f"command {at}"
+
+
 def test_a_finished_walk_walked_again_changes_nothing() -> None:
     plan, world = make_plan(3), make_world(3)
     make_engine(plan, world).walk()
