@@ -9,6 +9,7 @@ import click
 
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
 from etcdkeep.cli.object_output import (
+    Columns,
     print_columns,
     print_lines,
     print_object,
@@ -23,7 +24,7 @@ from etcdkeep.objects.resources import Resource, same_objects
 from etcdkeep.objects.selection import choose_types, select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from etcdkeep.adapters.site import Site
@@ -179,7 +180,7 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
     else:
         every = list(found)
         if every:
-            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _cells)
+            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _columns)
         else:
             click.echo("nothing differs", err=True)
 
@@ -196,7 +197,15 @@ def _json(shown: Shown) -> dict[str, Any]:
     return {"change": shown.what, **names, **place, "before": before or None, "after": after or None}
 
 
-def _cells(shown: Shown) -> tuple[str | int, ...]:
-    kind = shown.resource.kind or shown.resource.full_name
-    revisions = (revision or "-" for revision in shown.revisions)
-    return SIGNS[shown.what], shown.what, shown.namespace or "-", kind, shown.name, *revisions
+def _columns(found: Sequence[Shown]) -> Columns:
+    return (
+        [SIGNS[shown.what] for shown in found],
+        [shown.what for shown in found],
+        [shown.namespace or "-" for shown in found],
+        [shown.resource.kind or shown.resource.full_name for shown in found],
+        [shown.name for shown in found],
+        *(
+            [str(revision or "-") for revision in revisions]
+            for revisions in zip(*(shown.revisions for shown in found), strict=True)
+        ),
+    )

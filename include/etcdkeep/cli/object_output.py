@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,32 +11,34 @@ import click
 from etcdkeep.objects import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.resources import Resource
 
 Item = TypeVar("Item")
+Columns = Sequence[Sequence[str] | Sequence[int]]
+"""Cells, column by column; numbers are not below zero."""
 NUMBERS = ("size", "revision", "created", "objects", "before", "after")
 """Columns that are set flush right."""
 _LINES_AT_ONCE = 1000
 _JSON_INDENT = 4
 
 
-def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable[[Item], Sequence[str | int]]) -> None:
+def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable[[Sequence[Item]], Columns]) -> None:
     """
     Print a table; nothing in it is wrapped or cut, and no row is kept.
 
-    :param cells: Gives the cells of a row; asked twice.
+    :param cells: Gives the columns of some rows; asked twice for each row.
     """
     widths = [len(column) for column in columns]
-    for block in _blocks(map(cells, found)):
-        widths = list(map(max, widths, map(_width, zip(*block, strict=True))))
+    for block in _blocks(found):
+        widths = list(map(max, widths, map(_width, cells(block))))
     line = "  ".join(
         f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
     )
     print_lines([line % tuple(column.upper() for column in columns)])
-    print_lines(map(line.__mod__, map(cells, found)))
+    print_lines(chain.from_iterable(map(line.__mod__, zip(*cells(block), strict=True)) for block in _blocks(found)))
 
 
 def printable(text: str) -> str:
@@ -114,8 +117,8 @@ def print_lines(lines: Iterable[str]) -> None:
         click.echo("\n".join(map(str.rstrip, block)))
 
 
-def _width(column: tuple[str | int, ...]) -> int:
-    return max(map(len, map(str, column)))
+def _width(column: Sequence[Any]) -> int:
+    return len(str(max(column))) if isinstance(column[0], int) else max(map(len, column))
 
 
 def _blocks(found: Iterable[Item]) -> Iterator[list[Item]]:

@@ -10,6 +10,7 @@ import click
 from etcdkeep.cli.object_diff import diff
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
 from etcdkeep.cli.object_output import (
+    Columns,
     entry_name,
     print_columns,
     print_list,
@@ -146,7 +147,7 @@ def history(
             output,
         )
         return
-    print_columns(("revision", "event", "uid", "size", "changed"), found, _event)
+    print_columns(("revision", "event", "uid", "size", "changed"), found, _event_columns)
     if reach:
         click.echo(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
 
@@ -167,9 +168,9 @@ def stats(name: str, output: str | None) -> None:
         print_object({**tables, "largest": largest, "total": found.total._asdict()}, "json")
         return
     for what, shares in (("kind", found.kinds), ("namespace", found.namespaces)):
-        print_columns((what, "objects", "size"), (*shares, found.total), _share)
+        print_columns((what, "objects", "size"), (*shares, found.total), _share_columns)
         click.echo()
-    print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _cells)
+    print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _columns)
 
 
 def _print_entries(entries: Sequence[Entry], output: str | None) -> None:
@@ -177,27 +178,44 @@ def _print_entries(entries: Sequence[Entry], output: str | None) -> None:
         print_names(entries)
         return
     if output == "wide":
-        print_columns((*COLUMNS, "created", "api version", "key"), entries, _wide_cells)
+        print_columns((*COLUMNS, "created", "api version", "key"), entries, _wide_columns)
     else:
-        print_columns(COLUMNS, entries, _cells)
+        print_columns(COLUMNS, entries, _columns)
 
 
-def _cells(entry: Entry) -> tuple[str | int, ...]:
-    kind = entry.kind or (entry.type.full_name if entry.resource else "-")
-    return entry.namespace or "-", kind, entry.name, entry.size_bytes, entry.revision
+def _columns(entries: Sequence[Entry]) -> Columns:
+    # Turning rows into columns in one go takes half the time of asking each entry for each field.
+    _, _, kinds, _, namespaces, names, _, revisions, _, sizes, *_ = zip(*entries, strict=True)
+    if "" in kinds:
+        kinds = tuple(entry.kind or (entry.type.full_name if entry.resource else "-") for entry in entries)
+    return [namespace or "-" for namespace in namespaces], kinds, names, sizes, revisions
 
 
-def _wide_cells(entry: Entry) -> tuple[str | int, ...]:
-    key = f"{entry.key} ({entry.other})" if entry.other else entry.key
-    return *_cells(entry), entry.create_revision, entry.api_version or "-", key
+def _wide_columns(entries: Sequence[Entry]) -> Columns:
+    return (
+        *_columns(entries),
+        [entry.create_revision for entry in entries],
+        [entry.api_version or "-" for entry in entries],
+        [f"{entry.key} ({entry.other})" if entry.other else entry.key for entry in entries],
+    )
 
 
-def _share(share: Share) -> tuple[str | int, ...]:
-    return share.name or "-", share.objects, share.size_bytes
+def _share_columns(shares: Sequence[Share]) -> Columns:
+    return (
+        [share.name or "-" for share in shares],
+        [share.objects for share in shares],
+        [share.size_bytes for share in shares],
+    )
 
 
-def _event(version: Version) -> tuple[str | int, ...]:
-    return version.revision, version.event, version.uid or "-", version.size_bytes or "-", _shown_paths(version.paths)
+def _event_columns(found: Sequence[Version]) -> Columns:
+    return (
+        [version.revision for version in found],
+        [version.event for version in found],
+        [version.uid or "-" for version in found],
+        [str(version.size_bytes or "-") for version in found],
+        [_shown_paths(version.paths) for version in found],
+    )
 
 
 def _shown_paths(paths: Sequence[str]) -> str:
