@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import socket
 import subprocess
-import time
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from etcdkeep.adapters.node import NodeTarget, open_node, scan_host_keys
 from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, HostKeyChanged, HostKeyUnknown, StreamCut
 from etcdkeep.ports import StreamLimits
+from tests.etcd import free_ports
+from tests.openssh import USER, make_key, needs_sshd, running_sshd
 
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 LIMITS = StreamLimits(deadline_s=30, stall_s=10)
-USER = getpass.getuser()
+ADDRESS = "127.0.0.1"
 
-pytestmark = pytest.mark.skipif(
-    not os.access(SSHD, os.X_OK), reason="needs OpenSSH's sshd: apt-get install openssh-server"
-)
-
-
-@dataclass(frozen=True)
-class Sshd:
-    port: int
-    key: bytes
-    host_keys: tuple[str, ...]
-
-    def target(self, *lines: str, user: str = USER) -> NodeTarget:
-        return NodeTarget("127.0.0.1", self.port, user, lines or self.host_keys)
+pytestmark = needs_sshd
 
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("sshd")
-    directory.chmod(0o700)
-    for name, kind in (("user", "rsa"), ("host_ed25519", "ed25519"), ("host_ecdsa", "ecdsa"), ("host_rsa", "rsa")):
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-m", "PEM", "-f", directory / name], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    (directory / "config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\n"
-        + "".join(f"HostKey {directory}/host_{kind}\n" for kind in ("ed25519", "ecdsa", "rsa"))
-        + f"AuthorizedKeysFile {directory}/user.pub\nPidFile none\nStrictModes no\nUsePAM no\n"
-        + f"PermitRootLogin prohibit-password\nPasswordAuthentication no\nPermitOpen 127.0.0.1:{port}\nRekeyLimit 16M\n"
-    )
-    with (
-        (directory / "log").open("wb") as log,
-        subprocess.Popen([SSHD, "-D", "-e", "-f", directory / "config"], stderr=log) as process,
-    ):
-        ends = time.monotonic() + 10
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert process.poll() is None, (directory / "log").read_text()
-            assert time.monotonic() < ends, "sshd did not listen within 10 s"
-            time.sleep(0.05)
-        host_keys = tuple((directory / f"host_{kind}.pub").read_text() for kind in ("ed25519", "ecdsa", "rsa"))
-        yield Sshd(port, (directory / "user").read_bytes(), host_keys)
-        process.terminate()
+    folder = tmp_path_factory.mktemp("sshd")
+    make_key(folder / "user", "rsa")
+    (port,) = free_ports(1)
+    only_itself = f"PermitOpen {ADDRESS}:{port}"
+    with running_sshd(folder / "server", ADDRESS, port, folder / "user", only_itself, "RekeyLimit 16M") as server:
+        yield server
 
 
 def test_bytes_exit_codes_and_standard_input(sshd):
