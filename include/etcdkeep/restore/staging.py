@@ -8,7 +8,7 @@ what was set aside, ``stray/`` what stood in the way.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from etcdkeep.restore import facts
@@ -154,42 +154,39 @@ def stage_data(
     limit_s = TOOL_START_S + size / SLOWEST_BYTES_PER_S
     revision = manifest.snapshot.revision + bump
 
-    def stage(
-        name: str, words: str, action: Run | Put | Move | None, done: Check, requires: tuple[str, ...] = ()
-    ) -> Step:
+    def stage(name: str, words: str, action: Run | Put | Move | None, done: Check) -> Step:
         phase: Phase = "stage" if isinstance(action, Put) else "restore_etcd"
-        return Step(site.named(name), phase, site.place, words, action, done, needed_until=(ready,), requires=requires)
+        return Step(site.named(name), phase, site.place, words, action, done, needed_until=(ready,))
 
     def use(*args: str) -> tuple[str, ...]:
         return tool_argv(tool, args, folder=site.folder, name=container)
 
+    unpack = stage(
+        "unpack",
+        f"restore the snapshot into an empty folder with {tool.words}, as member {member.name}",
+        Run(use(*restore_args(snapshot, partial, member, bump)), limit_s),
+        site.is_there(posixpath.join(partial, "member/snap/db"), posixpath.join(partial, "member/wal")),
+    )
     steps = [
         stage(
             "snapshot",
             f"bring the snapshot ({size} bytes) and compare its SHA-256 there",
             Put(SNAPSHOT_FILE, snapshot, size, artifact.plaintext.sha256, site.prefix),
             Check(site.argv("sha256sum", snapshot), "match", f"^{artifact.plaintext.sha256} "),
-        )
-    ]
-    remains = remains_argv(tool, container)
-    if remains:
-        words = "end what an earlier, broken-off try may have left running"
-        removal = Run(remove_remains_argv(tool, container))
-        steps.append(stage("remains", words, removal, Check(remains, "nothing")))
-    steps += [
+        ),
+        stage(
+            "remains",
+            "end what an earlier, broken-off try may have left running",
+            Run(remove_remains_argv(tool, site.folder, container)),
+            Check(remains_argv(tool, site.folder, container), "nothing"),
+        ),
         stage(
             "partial",
             "set aside what an earlier, broken-off try may have left half done",
             Move(partial, site.path("stray", "data.part"), site.path("stray", "data.part"), site.prefix),
             site.is_gone(partial),
         ),
-        stage(
-            "unpack",
-            f"restore the snapshot into an empty folder with {tool.words}, as member {member.name}",
-            Run(use(*restore_args(snapshot, partial, member, bump)), limit_s),
-            site.is_there(posixpath.join(partial, "member/snap/db"), posixpath.join(partial, "member/wal")),
-            requires=(*([site.named("remains")] if remains else []), site.named("partial")),
-        ),
+        replace(unpack, requires=(site.named("remains"), site.named("partial")), always=True),
         stage(
             "check",
             f"check the restored database: structure sound, revision {revision}",

@@ -27,6 +27,11 @@ IMAGES_ARGV: dict[Runtime, tuple[str, ...]] = {
 }
 """Per runtime, the call that lists the images on the node, one a line."""
 
+NOTE_PID = 'echo $$ > "$1"; shift; exec "$@"'
+SEE_PID = 'pid=$(cat "$1" 2>/dev/null) && grep -lsF -e "$2" "/proc/$pid/cmdline"; true'
+"""A number alone may be another process's by now: its command line has to name the folder."""
+KILL_PID = 'kill -9 "$(cat "$1")" || true'
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -85,15 +90,17 @@ def tool_argv(
     tool: Tool, args: Sequence[str], *, folder: str | None = None, name: str = "etcdkeep-probe"
 ) -> tuple[str, ...]:
     """
-    Build a call of the tool; no shell is involved.
+    Build a call of the tool.
 
-    :param folder: The one folder of the node that a container sees, at the same path.
-    :param name: The container's name.
+    :param folder: The one folder of the node that a container sees, at the same path; without a container, the process
+        is noted there.
+    :param name: By which a broken-off call is found again: the container's, or of the note.
     """
     command = (tool.program, *args)
     match tool.runtime:
         case "node":
-            return (*tool.prefix, "env", ENVIRONMENT, *command)
+            noting = ("sh", "-c", NOTE_PID, "sh", _note(folder, name)) if folder else ()
+            return (*tool.prefix, *noting, "env", ENVIRONMENT, *command)
         case "ctr":
             mount = ("--mount", f"type=bind,src={folder},dst={folder},options=rbind:rw") if folder else ()
             options = ("--rm", "--user", "0:0", "--env", ENVIRONMENT, *mount)
@@ -105,25 +112,27 @@ def tool_argv(
             return (*_engine(tool), "run", *options, "--env", ENVIRONMENT, tool.image, *command)
 
 
-def remains_argv(tool: Tool, name: str) -> tuple[str, ...] | None:
-    """Return the call that prints something while a container of an earlier, killed try is left; None on the node."""
+def remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
+    """Return the call that prints something while a call of an earlier, broken-off try still runs, or its container is left."""
     match tool.runtime:
         case "node":
-            return None
+            return (*tool.prefix, "sh", "-c", SEE_PID, "sh", _note(folder, name), folder)
         case "ctr":
             return (*SUDO, "ctr", "--namespace", "k8s.io", "containers", "ls", "-q", f"id=={name}")
         case _:
             return (*_engine(tool), "ps", "--all", "--quiet", "--filter", f"name=^{name}$")
 
 
-def remove_remains_argv(tool: Tool, name: str) -> tuple[str, ...]:
-    """Return the call that ends and removes such a container."""
-    if tool.runtime == "ctr":
-        script = (
-            'ctr -n k8s.io tasks kill -s SIGKILL "$1"; ctr -n k8s.io tasks rm -f "$1"; ctr -n k8s.io containers rm "$1"'
-        )
-        return (*SUDO, "sh", "-c", script, "sh", name)
-    return (*_engine(tool), "rm", "--force", name)
+def remove_remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
+    """Return the call that ends it and removes its container."""
+    match tool.runtime:
+        case "node":
+            return (*tool.prefix, "sh", "-c", KILL_PID, "sh", _note(folder, name))
+        case "ctr":
+            script = 'ctr -n k8s.io tasks kill -s SIGKILL "$1"; ctr -n k8s.io tasks rm -f "$1"; ctr -n k8s.io containers rm "$1"'
+            return (*SUDO, "sh", "-c", script, "sh", name)
+        case _:
+            return (*_engine(tool), "rm", "--force", name)
 
 
 def restore_args(snapshot: str, target: str, member: MemberFlags, bump_revision: int) -> tuple[str, ...]:
@@ -185,6 +194,10 @@ def image_version(image: str) -> str:
 def _minor(version: str) -> str:
     match = re.match(r"v?(\d+\.\d+)", version)
     return match[1] if match else ""
+
+
+def _note(folder: str, name: str) -> str:
+    return f"{folder}/{name}.pid"
 
 
 def _engine(tool: Tool) -> tuple[str, ...]:

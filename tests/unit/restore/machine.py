@@ -222,6 +222,10 @@ class Machine:
             path, block = args[4], int(args[5])
             before = self.files.get(path) or "" if block else ""
             self.put(path, before[: block * 2**20] + stdin.decode())
+        elif "exec" in script:
+            return self._env(args[5:], b"")
+        elif "/cmdline" in script:
+            return ""
         elif "mv " in script:
             self._mv(["-T", "--backup=numbered", *args[3:]], b"")
         elif "crictl stop" in script:

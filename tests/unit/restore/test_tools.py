@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
 import pytest
 
 from etcdkeep.restore import tools
 from etcdkeep.restore.tools import Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 UTIL = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
 ETCD = "registry.k8s.io/etcd:3.5.16-0"
@@ -66,7 +74,11 @@ def test_the_best_tool(bump: bool, expected: str) -> None:
 @pytest.mark.parametrize(
     ("tool", "argv"),
     [
-        pytest.param(Tool("node", "etcdutl"), "sudo -n env ETCDCTL_API=3 etcdutl version", id="node"),
+        pytest.param(
+            Tool("node", "etcdutl"),
+            'sudo -n sh -c echo $$ > "$1"; shift; exec "$@" sh /f/n.pid env ETCDCTL_API=3 etcdutl version',
+            id="node",
+        ),
         pytest.param(
             Tool("nerdctl", "etcdctl", "i"),
             "sudo -n nerdctl --namespace k8s.io run --rm --name n --network none --user 0:0 -v /f:/f --env ETCDCTL_API=3 i etcdctl version",
@@ -86,6 +98,24 @@ def test_the_best_tool(bump: bool, expected: str) -> None:
 )
 def test_calls(tool: Tool, argv: str) -> None:
     assert " ".join(tools.tool_argv(tool, ("version",), folder="/f", name="n")) == argv
+
+
+def test_a_call_that_still_runs_is_found_and_ended(tmp_path: Path) -> None:
+    tool, folder = Tool("node", "tail", prefix=()), str(tmp_path)
+    seen = tools.remains_argv(tool, folder, "n")
+    assert subprocess.check_output(seen) == b""
+    running = subprocess.Popen(tools.tool_argv(tool, ("-f", "/dev/null", f"{folder}/file"), folder=folder, name="n"))
+    while not subprocess.check_output(seen):
+        assert running.poll() is None
+    subprocess.run(tools.remove_remains_argv(tool, folder, "n"), check=True)
+    assert running.wait(10) == -signal.SIGKILL
+    assert subprocess.check_output(seen) == b""
+
+
+def test_a_number_that_another_process_has_by_now_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "n.pid").write_text(f"{os.getpid()}\n")
+    tool = Tool("node", "etcdutl", prefix=())
+    assert subprocess.check_output(tools.remains_argv(tool, str(tmp_path), "n")) == b""
 
 
 @pytest.mark.parametrize(
