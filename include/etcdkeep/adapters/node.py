@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 15.0
 LOOK_S = 0.25
+SENDING_LOOK_S = 0.002
+"""While the node takes standard input, in portions of its window (OpenSSH's: 2 MiB): one is sent at most so often."""
 STDIN_BYTES = 32 * 1024
 SHELL_NOT_FOUND = 127
 SUDO_REFUSES = re.compile(
@@ -146,7 +148,8 @@ class _Session:
 
     def _receive(self) -> bytes | None:
         """Return what has arrived; None when nothing has yet, empty at the end."""
-        self._channel.settimeout(min(LOOK_S, self._watchdog.left_s()))
+        look_s = LOOK_S if self._stdin is None else SENDING_LOOK_S
+        self._channel.settimeout(min(look_s, self._watchdog.left_s()))
         try:
             return self._channel.recv(CHUNK_BYTES)
         except TimeoutError:
