@@ -7,6 +7,7 @@ seen in it at the path that it has on the node (``-v /x:/x``); anything else is 
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -34,15 +35,26 @@ def images():
     return {path.read_text().strip(): path.with_suffix("") for path in IMAGES.glob("*.ref")}
 
 
+def image_id(reference):
+    return f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
+
+
+def find_image(name):
+    return next(
+        (programs for reference, programs in images().items() if name in (reference, image_id(reference))), None
+    )
+
+
 def image_ls(words):
-    print("".join(f"{reference}\n" for reference in sorted(images())), end="")
+    shown = "{0} {1}" if "{{.ID}}" in " ".join(words) else "{0}"
+    print("".join(f"{shown.format(reference, image_id(reference))}\n" for reference in sorted(images())), end="")
 
 
 def run(words):
     parser = argparse.ArgumentParser(prog="run")
     for flag in ("--rm", "--privileged"):
         parser.add_argument(flag, action="store_true")
-    for flag in ("--name", "--network", "--user", "--security-opt", "--entrypoint", "--workdir"):
+    for flag in ("--name", "--network", "--pull", "--user", "--security-opt", "--entrypoint", "--workdir"):
         parser.add_argument(flag)
     for flag in (("-v", "--volume"), ("--mount",), ("-e", "--env")):
         parser.add_argument(*flag, action="append", default=[])
@@ -67,7 +79,7 @@ def ctr_run(words):
 
 
 def start(name, options, command):
-    programs = images().get(options.image)
+    programs = find_image(options.image)
     if programs is None:
         fail(f"Unable to find image '{options.image}' locally: pull access denied or no network")
     mounts = [tuple(volume.split(":")[:2]) for volume in options.volume]

@@ -93,6 +93,7 @@ class NodeFacts:
     :param ca_sha256: Fingerprint of the cluster CA on the node; None when there is none.
     :param etcd_healthy: Whether its member can commit; False also when it does not run.
     :param ready: Whether its API server says so.
+    :param tool_problems: Why a container runtime that is there gave no tool.
     """
 
     node: str
@@ -117,6 +118,7 @@ class NodeFacts:
     ready: bool = False
     earlier: tuple[EarlierRun, ...] = ()
     problems: tuple[str, ...] = ()
+    tool_problems: tuple[str, ...] = ()
 
 
 def run_base(path: str, mount_points: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import logging
 import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 from etcdkeep.control_plane import SUDO, read_file_argv
 from etcdkeep.errors import CommandFailed, CommandMissing, ConfigError, NotFound
@@ -14,7 +15,7 @@ from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import NodeFacts, PathFacts
-from etcdkeep.restore.tools import IMAGES_ARGV, Tool, candidates, describe_tool, tool_argv
+from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod, apiserver_static_pod, etcd_static_pod
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class _Gathering:
         self._runner = runner
         self._layout = cluster.control_plane
         self._problems: list[str] = []
+        self._tool_problems: list[str] = []
 
     def node(self, node: str, address: str) -> NodeFacts:
         layout = self._layout
@@ -104,6 +106,7 @@ class _Gathering:
             ready=bool(apiserver and self._text(commands.ready_argv(apiserver)) == "ok"),
             earlier=self._earlier(sorted(bases)),
             problems=tuple(self._problems),
+            tool_problems=tuple(self._tool_problems),
         )
 
     def _text(self, argv: tuple[str, ...]) -> str | None:
@@ -163,15 +166,35 @@ class _Gathering:
         return None
 
     def _tools(self, etcd_image: str | None, *, labelled: bool) -> tuple[Tool, ...]:
-        listed = {runtime: self._text(argv) for runtime, argv in IMAGES_ARGV.items()}
-        images = {runtime: tuple(text.split()) for runtime, text in listed.items() if text is not None}
+        images, wanted = self._images(), self._layout.restore_image
+        asked = candidates(images, wanted, etcd_image)
+        useful = {tool.runtime for tool in asked}
+        self._tool_problems += [f"{name} has no image {wanted or etcd_image}" for name in images if name not in useful]
         found: list[Tool] = []
-        for tool in candidates(images, self._layout.restore_image, etcd_image):
-            usage = self._text(tool_argv(tool, ("snapshot", "restore", "--help")))
-            described = usage and describe_tool(tool, self._text(tool_argv(tool, ("version",))) or "", usage)
+        for tool in asked:
+            usage = self._ask(tool, "snapshot", "restore", "--help")
+            described = usage and describe_tool(tool, self._ask(tool, "version") or "", usage)
             if described:
                 found.append(replace(described, labelled=labelled))
         return tuple(found)
+
+    def _images(self) -> dict[Runtime, dict[str, str]]:
+        """Return the images of the runtimes that are there and answer."""
+        images = {}
+        for runtime, argv in IMAGES_ARGV.items():
+            try:
+                listed = self._runner.run(argv, StreamLimits(PROBE_S))
+            except CommandMissing:
+                continue
+            except CommandFailed as err:
+                self._tool_problems.append(f"{runtime} is there and does not answer: {err.stderr_tail.strip() or err}")
+                continue
+            images[runtime] = parse_images(listed.stdout.decode(errors="replace"))
+        return images
+
+    def _ask(self, tool: Tool, *args: str) -> str | None:
+        """Run the tool; its container has a name of its own, for somebody else may be looking at this node too."""
+        return self._text(tool_argv(tool, args, name=f"etcdkeep-probe-{uuid4().hex[:12]}"))
 
     def _earlier(self, bases: list[str]) -> tuple[read.EarlierRun, ...]:
         present = [base for base in bases if self._text((*SUDO, "test", "-d", base)) is not None]

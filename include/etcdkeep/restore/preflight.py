@@ -305,12 +305,9 @@ def _versions(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator
         return
     tool = best_tool(node.tools, live["etcd"] or manifest.versions.get("etcd", ""), bump=options.bump_revision)
     if tool is None:
-        yield Objection(
-            "stop",
-            where
-            + "nothing found that can restore: neither etcdutl or etcdctl on the node, nor an image with them (control_plane.restore_image)",
-            overridable=False,
-        )
+        words = "neither etcdutl or etcdctl on the node, nor an image with them (control_plane.restore_image)"
+        lacks = "; ".join((f"{where}nothing found that can restore: {words}", *node.tool_problems))
+        yield Objection("stop", lacks, overridable=False)
     elif options.bump_revision and not tool.bumps:
         yield Objection(
             "warning",

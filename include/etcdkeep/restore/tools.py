@@ -2,7 +2,8 @@
 The program that turns a snapshot into a data directory: found on the node, never assumed.
 
 It is etcdutl or etcdctl (which lost ``snapshot restore`` in 3.6), on the node itself or in an image that is already
-there, run by docker, nerdctl or ctr. Nothing is pulled.
+there, run by docker, nerdctl or ctr. Nothing is pulled: docker is given an image's id, which it takes for no name in a
+registry (``--pull`` came with 20.10, and older ones are about), nerdctl is told so, ctr never does.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import TYPE_CHECKING, Literal
 from etcdkeep.control_plane import SUDO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Runtime = Literal["node", "docker", "nerdctl", "ctr"]
 
 PROGRAMS = ("etcdutl", "etcdctl")
 ENVIRONMENT = "ETCDCTL_API=3"
 IMAGES_ARGV: dict[Runtime, tuple[str, ...]] = {
-    "docker": (*SUDO, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"),
+    "docker": (*SUDO, "docker", "image", "ls", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"),
     "nerdctl": (*SUDO, "nerdctl", "--namespace", "k8s.io", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"),
     "ctr": (*SUDO, "ctr", "--namespace", "k8s.io", "images", "ls", "-q"),
 }
-"""Per runtime, the call that lists the images on the node, one a line."""
+"""Per runtime, the call that lists the images on the node, for :func:`parse_images`."""
 
 NOTE_PID = 'echo $$ > "$1"; shift; exec "$@"'
 SEE_PID = 'pid=$(cat "$1" 2>/dev/null) && grep -lsF -e "$2" "/proc/$pid/cmdline"; true'
@@ -38,7 +39,8 @@ class Tool:
     """
     One way to restore a snapshot.
 
-    :param image: For the container runtimes.
+    :param image: For the container runtimes: its name.
+    :param image_id: Docker's own name for it, which stands for these bytes and no others.
     :param version: As the program prints it; empty until it was asked.
     :param bumps: Whether it has ``--bump-revision`` and ``--mark-compacted``.
     :param labelled: Whether the host labels files (SELinux), which containers must be let through.
@@ -51,6 +53,7 @@ class Tool:
     bumps: bool = False
     labelled: bool = False
     prefix: tuple[str, ...] = SUDO
+    image_id: str = ""
 
     @property
     def words(self) -> str:
@@ -69,20 +72,26 @@ class MemberFlags:
     token: str
 
 
+def parse_images(output: str) -> dict[str, str]:
+    """Read a listing of images, ``name [id]`` a line, as name → id; the id is empty where none is listed."""
+    lines = (line.split() for line in output.splitlines())
+    return {name: "".join(image_id) for name, *image_id in (words for words in lines if words)}
+
+
 def candidates(
-    images: dict[Runtime, tuple[str, ...]], restore_image: str | None, etcd_image: str | None
+    images: Mapping[Runtime, Mapping[str, str]], restore_image: str | None, etcd_image: str | None
 ) -> tuple[Tool, ...]:
     """
     Say what is worth asking on a node.
 
-    :param images: Per runtime that is there, the images it has.
+    :param images: Per runtime that is there, the images it has, as name → id.
     :param restore_image: The profile's; ``{version}`` in it stands for any tag.
     :param etcd_image: The one that the node's etcd runs from.
     """
     found = [Tool("node", program) for program in PROGRAMS]
     for runtime, present in images.items():
         for image in _matching(present, restore_image, etcd_image):
-            found += [Tool(runtime, program, image) for program in PROGRAMS]
+            found += [Tool(runtime, program, image, image_id=present[image]) for program in PROGRAMS]
     return tuple(found)
 
 
@@ -108,8 +117,9 @@ def tool_argv(
         case _:
             volume = ("-v", f"{folder}:{folder}") if folder else ()
             label = ("--security-opt", "label=disable") if tool.labelled else ()
-            options = ("--rm", "--name", name, "--network", "none", "--user", "0:0", *label, *volume)
-            return (*_engine(tool), "run", *options, "--env", ENVIRONMENT, tool.image, *command)
+            pull = ("--pull", "never") if tool.runtime == "nerdctl" else ()
+            options = ("--rm", "--name", name, *pull, "--network", "none", "--user", "0:0", *label, *volume)
+            return (*_engine(tool), "run", *options, "--env", ENVIRONMENT, tool.image_id or tool.image, *command)
 
 
 def remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
@@ -204,7 +214,7 @@ def _engine(tool: Tool) -> tuple[str, ...]:
     return (*SUDO, "nerdctl", "--namespace", "k8s.io") if tool.runtime == "nerdctl" else (*SUDO, "docker")
 
 
-def _matching(present: Sequence[str], restore_image: str | None, etcd_image: str | None) -> list[str]:
+def _matching(present: Iterable[str], restore_image: str | None, etcd_image: str | None) -> list[str]:
     if restore_image is None:
         return [image for image in present if image == etcd_image]
     wanted = re.compile(re.escape(restore_image).replace(re.escape("{version}"), r"[\w.-]+"))

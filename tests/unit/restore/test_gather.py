@@ -102,6 +102,23 @@ def test_a_node_where_nothing_answers_gives_sentences_and_no_error() -> None:
     assert any("ca.crt is not there" in problem for problem in found.problems)
 
 
+def test_a_runtime_that_is_there_and_gave_no_tool_is_told_of() -> None:
+    @dataclass
+    class Engines(Node):
+        def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+            if argv[2:4] == ("docker", "image"):
+                raise CommandFailed("no", exit_code=1, stderr_tail="Is the docker daemon running?\n")
+            if argv[2:3] == ("ctr",):
+                return CommandResult(b"registry.example.net/other:1\n")
+            return super().run(argv, limits, stdin=stdin)
+
+    found = gather_node(Engines(ANSWERS), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.tool_problems == (
+        "docker is there and does not answer: Is the docker daemon running?",
+        "ctr has no image gcr.io/gke-on-prem-release/etcd-util:{version}",
+    )
+
+
 def test_an_etcd_that_answers_with_an_error_has_no_status() -> None:
     found = gather_node(Node(ANSWERS | {"status": '{"error": "no leader"}'}), make_cluster(), "cp-0", "10.0.0.1")
     assert found.status is None

@@ -122,6 +122,9 @@ NO_DRILL = Verification(at=PLANNED_AT, levels=("stored",), complete=True)
         pytest.param({"memory_bytes": 10 * MB}, "warning", "bytes of memory", True, id="memory"),
         pytest.param({"tools": ()}, "stop", "nothing found that can restore", False, id="no-tool"),
         pytest.param(
+            {"tools": (), "tool_problems": ("docker is ill",)}, "stop", "; docker is ill", False, id="ill-runtime"
+        ),
+        pytest.param(
             {"tools": (Tool("node", "etcdctl", "", "3.5.1"),)},
             "warning",
             "cannot raise the revision",

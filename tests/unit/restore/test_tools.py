@@ -30,9 +30,14 @@ USAGE = '--data-dir="" Path\n --initial-cluster-token="etcd-cluster"\n'
     ],
 )
 def test_only_images_that_are_there_are_asked(restore_image: str | None, images: list[str]) -> None:
-    present = {"ctr": ("docker.io/library/busybox:1", UTIL, ETCD)}
-    found = tools.candidates(present, restore_image, ETCD)  # type: ignore[arg-type]
+    listed = tools.parse_images(f"docker.io/library/busybox:1 sha256:1\n{UTIL} sha256:2\n{ETCD} sha256:3\n")
+    found = tools.candidates({"docker": listed}, restore_image, ETCD)
     assert [tool.image for tool in found if tool.program == "etcdutl"] == ["", *images]
+    assert all(tool.image_id == listed.get(tool.image, "") for tool in found)
+
+
+def test_a_listing_without_ids() -> None:
+    assert tools.parse_images(f"{UTIL}\n\n{ETCD}\n") == {UTIL: "", ETCD: ""}
 
 
 def test_a_program_says_what_it_can() -> None:
@@ -81,12 +86,12 @@ def test_the_best_tool(bump: bool, expected: str) -> None:
         ),
         pytest.param(
             Tool("nerdctl", "etcdctl", "i"),
-            "sudo -n nerdctl --namespace k8s.io run --rm --name n --network none --user 0:0 -v /f:/f --env ETCDCTL_API=3 i etcdctl version",
+            "sudo -n nerdctl --namespace k8s.io run --rm --name n --pull never --network none --user 0:0 -v /f:/f --env ETCDCTL_API=3 i etcdctl version",
             id="nerdctl",
         ),
         pytest.param(
-            Tool("docker", "etcdctl", "i", labelled=True),
-            "sudo -n docker run --rm --name n --network none --user 0:0 --security-opt label=disable -v /f:/f --env ETCDCTL_API=3 i etcdctl version",
+            Tool("docker", "etcdctl", "i", labelled=True, image_id="sha256:1"),
+            "sudo -n docker run --rm --name n --network none --user 0:0 --security-opt label=disable -v /f:/f --env ETCDCTL_API=3 sha256:1 etcdctl version",
             id="docker-with-selinux",
         ),
         pytest.param(
