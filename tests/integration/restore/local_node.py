@@ -1,4 +1,7 @@
-"""This machine as a control-plane node: real files, real coreutils, real etcdutl; kubelet, crictl and curl are small fakes."""
+"""
+This machine as a control-plane node: real files, real coreutils, real etcdutl, docker where it is; kubelet, crictl and
+curl are small fakes.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,17 @@ FAKES = {
     "sudo": '[ "$1" = -n ] && shift\nexec "$@"',
     "ssh": 'for last; do :; done\nexec sh -c "$last"',
     "chown": "exit 0",
+    "ctr": "exit 127",
+    "nerdctl": "exit 127",
     "kubelet-stop": 'rm -f "$NODE/kubelet"',
     "kubelet-start": 'touch "$NODE/kubelet" "$NODE/running"; "$NODE/bin/note-data"',
     "kubelet-running": 'test -e "$NODE/kubelet"',
     "note-data": 'ls "$NODE/var/lib/etcd/member" > "$NODE/started-with"',
-    "crictl": """case $1 in
-ps) [ -e "$NODE/running" ] && echo c1; exit 0 ;;
-stop) rm -f "$NODE/running" ;;
-logs) exit 0 ;;
+    "crictl": """case $* in
+*json) echo '{"containers": []}' ;;
+ps*) [ -e "$NODE/running" ] && echo c1; exit 0 ;;
+stop*) rm -f "$NODE/running" ;;
+logs*) exit 0 ;;
 esac""",
     "curl": '[ -e "$NODE/running" ] || exit 7\ncase $* in *readyz) printf ok ;; *) echo \'{"health":"true"}\' ;; esac',
 }
@@ -80,7 +86,8 @@ class LocalNode:
     @property
     def environment(self) -> dict[str, str]:
         """What programs of the node see."""
-        return {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "NODE": str(self.root), "LC_ALL": "C"}
+        own = {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "NODE": str(self.root), "LC_ALL": "C"}
+        return own | {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
         """Run as SSH would: the words go through a shell."""

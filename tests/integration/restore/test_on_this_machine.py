@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,85 +11,13 @@ import pytest
 from etcdkeep.config import Ssh
 from etcdkeep.errors import StepFailed
 from etcdkeep.restore.engine import Engine
-from etcdkeep.restore.facts import PathFacts
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.runbook import render_runbook
-from etcdkeep.restore.tools import Tool
-from etcdkeep.static_pod import EtcdStaticPod
 from tests.etcd import running_etcd
-from tests.integration.restore.local_node import Killed, LocalNode, LocalWorld, write_keys_archive
-from tests.unit.restore.builders import make_cluster, make_facts, make_manifest
+from tests.integration.restore.local_node import Killed, LocalNode, LocalWorld
+from tests.integration.restore.local_restore import damaged_copy, expect_as_before, expect_restored, make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from etcdkeep.restore.steps import Plan
-
-KUBELET = {"stop": ["kubelet-stop"], "start": ["kubelet-start"], "running": ["kubelet-running"]}
-
-
-@pytest.fixture(scope="module")
-def unsealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as ``unseal`` leaves it, of an etcd with one key."""
-    folder = tmp_path_factory.mktemp("unsealed")
-    with running_etcd(folder / "etcd") as etcd:
-        etcd.put(b"/registry/configmaps/default/marker", b"as in the backup")
-        etcd.snapshot(folder / "etcd.db")
-    write_keys_archive(folder / "control-plane-cp-0.tar")
-    return folder
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> LocalNode:
-    node = LocalNode(tmp_path / "node")
-    node.root.mkdir()
-    node.prepare()
-    return node
-
-
-def make_plan(node: LocalNode, folder: Path) -> Plan:
-    manifest = make_manifest()
-    sealed = []
-    for artifact, name in zip(manifest.artifacts, ("etcd.db", "control-plane-cp-0.tar"), strict=True):
-        data = (folder / name).read_bytes()
-        plaintext = artifact.plaintext.model_copy(
-            update={"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        )
-        sealed.append(artifact.model_copy(update={"plaintext": plaintext}))
-    manifest = manifest.model_copy(
-        update={"artifacts": tuple(sealed), "snapshot": manifest.snapshot.model_copy(update={"revision": 2})}
-    )
-    data = str(node.data)
-    facts = make_facts(
-        etcd=EtcdStaticPod("cp-0", "etcd:3.5.1", data, None, "", "http://127.0.0.1:2380"),
-        data=PathFacts(data, "0:0", "700"),
-        member=PathFacts(f"{data}/member", "0:0", "700"),
-        pki=PathFacts(str(node.pki), "0:0", "755"),
-        tools=(Tool("node", "etcdutl", "", "3.5.1"),),
-    )
-    cluster = make_cluster(control_plane={"kubelet": KUBELET})
-    plan = plan_restore(cluster, manifest, [facts], Options("r1", datetime(2026, 11, 23, tzinfo=UTC)))
-    steps = (replace(step, wait_s=min(step.wait_s, 1.0)) for step in plan.steps)
-    return replace(plan, steps=tuple(step for step in steps if not step.name.startswith("owner")))
-
-
-def expect_restored(node: LocalNode) -> None:
-    assert (node.data / "member/snap/db").exists()
-    assert not (node.data / "member/live").exists()
-    assert (node.root / "var/lib/.etcdkeep/r1/old/member/live").read_text() == "the live data"
-    assert (node.pki / "ca.crt").read_text() == "ca of the backup"
-    assert (node.pki / "only-live.crt").read_text() == "kept"
-    assert (node.pki / "etcd/ca.key").stat().st_mode & 0o777 == 0o600
-    assert (node.root / "started-with").read_text() == "snap\nwal\n"
-
-
-def expect_as_before(node: LocalNode) -> None:
-    assert (node.data / "member/live").read_text() == "the live data"
-    assert (node.pki / "ca.crt").read_text() == "live ca"
-    assert not (node.pki / "etcd").exists()
-    assert (node.root / "kubelet").exists()
-    assert (node.root / "running").exists()
 
 
 def test_a_real_etcd_starts_from_what_was_restored(node: LocalNode, unsealed: Path) -> None:
@@ -129,13 +54,7 @@ def test_a_killed_worker_is_succeeded(node: LocalNode, unsealed: Path, die_at: i
 
 
 def test_a_damaged_snapshot_stops_nothing(node: LocalNode, unsealed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "damaged"
-    folder.mkdir()
-    for name in ("etcd.db", "control-plane-cp-0.tar"):
-        (folder / name).write_bytes((unsealed / name).read_bytes())
-    data = bytearray((unsealed / "etcd.db").read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / "etcd.db").write_bytes(data)
+    folder = damaged_copy(unsealed, tmp_path / "damaged")
     with pytest.raises(StepFailed) as caught:
         Engine(make_plan(node, folder), LocalWorld(node, folder)).walk()
     assert caught.value.step == "unpack.cp-0"
