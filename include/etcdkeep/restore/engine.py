@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
@@ -108,11 +108,10 @@ class Engine:
         :raises StepFailed: when one does not get there; what was done before stays done.
         :raises TransientError: when a place did not answer; walking again goes on from there.
         """
-        for phase in PHASES:
-            if phase in phases:
-                steps = self._plan.phase(phase)
-                failures = self._in_lanes(steps, self._forward)
-                for failure in failures.values():
+        with self._lanes() as lanes:
+            for phase in PHASES:
+                steps = self._plan.phase(phase) if phase in phases else ()
+                for failure in self._in_lanes(lanes, steps, self._forward).values():
                     raise failure
 
     def roll_back(self) -> None:
@@ -124,13 +123,14 @@ class Engine:
         :raises RollbackIncomplete: when something could not be undone; it names what, and gives the command lines.
         """
         failures: dict[str, EtcdkeepError] = {}
-        for phase in reversed(PHASES):
-            steps = [
-                step
-                for step in reversed(self._plan.phase(phase))
-                if step.reversible and self._lane(step) not in failures
-            ]
-            failures |= self._in_lanes(steps, self._backward)
+        with self._lanes() as lanes:
+            for phase in reversed(PHASES):
+                steps = [
+                    step
+                    for step in reversed(self._plan.phase(phase))
+                    if step.reversible and self._lane(step) not in failures
+                ]
+                failures |= self._in_lanes(lanes, steps, self._backward)
         if failures:
             raise self._incomplete(failures)
         for step in self._plan.after_rollback:
@@ -151,7 +151,12 @@ class Engine:
         """Return what would take back all that is not taken back yet, as command lines, in their order; changes nothing."""
         return tuple(self._undo_line(self._plan, step) for step in self._to_undo())
 
-    def _in_lanes(self, steps: Sequence[Step], advance: Callable[[Step], None]) -> dict[str, EtcdkeepError]:
+    def _lanes(self) -> Executor:
+        return ThreadPoolExecutor(max_workers=max(1, len(self._plan.places)))
+
+    def _in_lanes(
+        self, pool: Executor, steps: Sequence[Step], advance: Callable[[Step], None]
+    ) -> dict[str, EtcdkeepError]:
         """
         Advance steps in order, places beside each other where they are independent: down time counts.
 
@@ -169,12 +174,9 @@ class Engine:
                 return err
             return None
 
-        if len(lanes) < 2:
-            ended = [go(lane) for lane in lanes.values()]
-        else:
-            with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
-                ended = list(pool.map(go, lanes.values()))
-        return {lane: failure for lane, failure in zip(lanes, ended, strict=True) if failure is not None}
+        advanced = pool.map(go, lanes.values()) if len(lanes) > 1 else map(go, lanes.values())
+        ended = zip(lanes, advanced, strict=True)
+        return {lane: failure for lane, failure in ended if failure is not None}
 
     def _lane(self, step: Step) -> str:
         return step.place if self._plan.independent else ""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +45,11 @@ def make_claim(name: str) -> Claim:
 
 @dataclass
 class AdminApi:
-    """Implements :class:`~etcdkeep.ports.KubeApi`; see :class:`~tests.unit.restore.machine.Fault` for what may go wrong."""
+    """
+    Implements :class:`~etcdkeep.ports.KubeApi`; see :class:`~tests.unit.restore.machine.Fault` for what may go wrong.
+
+    :param objects: Path → object; a change replaces the object, so that what was read stays as it was.
+    """
 
     members: int = 1
     shell: bool = True
@@ -55,6 +58,7 @@ class AdminApi:
     claims: dict[str, Claim] = field(default_factory=dict)
     fault: Fault | None = None
     count: int = 0
+    watch: Callable[[AdminApi], None] = lambda api: None
 
     def __post_init__(self) -> None:
         container = {
@@ -88,24 +92,24 @@ class AdminApi:
     def get(self, path: str) -> dict[str, Any]:
         with _Struck(self):
             try:
-                return copy.deepcopy(self.objects[path])
+                return self.objects[path]
             except KeyError:
                 raise NotFound(path) from None
 
     def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
         del label_selector
-        return [copy.deepcopy(each) for name, each in self.objects.items() if posixpath.dirname(name) == path]
+        return [each for name, each in self.objects.items() if posixpath.dirname(name) == path]
 
     def version(self) -> str:
         return "v1.36.2"
 
     def create(self, path: str, body: Mapping[str, Any]) -> None:
         with _Struck(self):
-            self.objects.setdefault(f"{path}/{body['metadata']['name']}", copy.deepcopy(dict(body)))
+            self.objects.setdefault(f"{path}/{body['metadata']['name']}", dict(body))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> None:
         with _Struck(self):
-            _merge(self.objects[path], body)
+            self.objects[path] = _merged(self.objects[path], body)
 
     def delete(self, path: str) -> None:
         with _Struck(self):
@@ -124,7 +128,7 @@ class AdminApi:
         for path, workload in list(self.objects.items()):
             if path.startswith(APPS):
                 wanted = workload["spec"]["replicas"]
-                workload["status"] = {"replicas": wanted, "readyReplicas": wanted}
+                self.objects[path] = {**workload, "status": {"replicas": wanted, "readyReplicas": wanted}}
         for index in range(self.members):
             name = f"kube-etcd-{index}"
             self.claims[f"data-{name}"].used = index < self.objects[ETCD]["spec"]["replicas"]
@@ -138,12 +142,10 @@ class AdminApi:
             else:
                 self.objects.pop(f"{PODS}/{name}", None)
         for path in list(self.objects):
-            if posixpath.dirname(path) == PODS:
+            if path.startswith(f"{PODS}/"):
                 state = {"waiting": {"reason": "CrashLoopBackOff"}} if self.crashing else {"running": {}}
-                self.objects[path]["status"] = {
-                    "phase": "Running",
-                    "containerStatuses": [{"name": "kube-etcd", "state": state}],
-                }
+                status = {"phase": "Running", "containerStatuses": [{"name": "kube-etcd", "state": state}]}
+                self.objects[path] = {**self.objects[path], "status": status}
 
 
 class _Struck:
@@ -158,6 +160,7 @@ class _Struck:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._api._live()
+        self._api.watch(self._api)
         if kind in (None, NotFound):
             self._strike(before=False)
 
@@ -238,12 +241,12 @@ class PodWorld:
         yield SNAPSHOT.encode()
 
 
-def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+def _merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """RFC 7396."""
+    merged = dict(target)
     for key, value in patch.items():
         if value is None:
-            target.pop(key, None)
-        elif isinstance(value, Mapping):
-            _merge(target.setdefault(key, {}), value)
+            merged.pop(key, None)
         else:
-            target[key] = value
+            merged[key] = _merged(merged.get(key) or {}, value) if isinstance(value, Mapping) else value
+    return merged

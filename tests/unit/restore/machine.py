@@ -88,7 +88,8 @@ class Machine:
 
     def children(self, folder: str) -> list[str]:
         """Return what lies directly in a folder."""
-        return [path for path in self.files if posixpath.dirname(path) == folder and path != folder]
+        above = f"{folder}/"
+        return [path for path in self.files if path.startswith(above) and "/" not in path[len(above) :]]
 
     def tree(self, folder: str) -> dict[str, str | None]:
         """Return everything below a path, by relative name."""
