@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from etcdkeep.age_keys import Identity
     from etcdkeep.manifest import Artifact, Manifest
-    from etcdkeep.ports import ObjectStore
+    from etcdkeep.ports import ByteSink, ObjectStore
     from etcdkeep.repository import BackupSet
 
 SEALED_SUFFIX = ".zst.age"
@@ -75,21 +76,8 @@ def open_artifact(
     :raises SecretUnavailable: when no identity at hand opens it.
     :raises VerificationFailed: when it is not what the manifest says.
     """
-    if identities is None:
-        raise SecretUnavailable(f"{set_name}: no age_identity is configured here; run where it is (verify_queue).")
     with private_file(artifact.plaintext.size_bytes) as plain:
-        try:
-            with store.open(f"{set_name}/{artifact.name}") as stored:
-                facts = unseal(stored, plain, identities, size_limit=artifact.plaintext.size_bytes)
-        except IdentityMismatch as err:
-            raise SecretUnavailable(
-                f"{set_name}/{artifact.name}, sealed to {', '.join(artifact.recipients)}: {err}"
-            ) from err
-        except SealError as err:
-            raise VerificationFailed(
-                f"{set_name}/{artifact.name} cannot be used; choose another set.", (str(err),)
-            ) from err
-        _compare(artifact, facts.plain_sha256)
+        _unseal(store, set_name, artifact, identities, plain)
         plain.flush()
         plain.seek(0)
         yield plain
@@ -99,7 +87,7 @@ def stream_plaintext(
     store: ObjectStore, found: BackupSet, identities: Sequence[Identity] | None, name: str
 ) -> Iterator[bytes]:
     """
-    Yield an artifact's plaintext.
+    Yield an artifact's plaintext as it is unsealed, so that it can travel meanwhile: use it only when all of it has come.
 
     :param name: As it would have without sealing, such as ``etcd.db``.
     :raises NotFound: when the set has none of that name; else as :func:`open_artifact`.
@@ -108,9 +96,37 @@ def stream_plaintext(
     artifact = next((each for each in artifacts if each.name == name + SEALED_SUFFIX), None)
     if artifact is None:
         raise NotFound(f"backup {found.name} holds no {name}; choose another set (python -m etcdkeep list).")
-    with open_artifact(store, found.name, artifact, identities) as plain:
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        with open(writing, "wb", BLOCK_BYTES) as plain:
+            _unseal(store, found.name, artifact, identities, plain)
+
+    with ThreadPoolExecutor(1, "unseal") as pool, open(reading, "rb") as plain:  # closed early, it ends the work
+        unsealing = pool.submit(work)
         while block := plain.read(BLOCK_BYTES):
             yield block
+        unsealing.result()
+
+
+def _unseal(
+    store: ObjectStore, set_name: str, artifact: Artifact, identities: Sequence[Identity] | None, sink: ByteSink
+) -> None:
+    """Write an artifact's plaintext; see :func:`open_artifact` for what it raises."""
+    if identities is None:
+        raise SecretUnavailable(f"{set_name}: no age_identity is configured here; run where it is (verify_queue).")
+    try:
+        with store.open(f"{set_name}/{artifact.name}") as stored:
+            facts = unseal(stored, sink, identities, size_limit=artifact.plaintext.size_bytes)
+    except IdentityMismatch as err:
+        raise SecretUnavailable(
+            f"{set_name}/{artifact.name}, sealed to {', '.join(artifact.recipients)}: {err}"
+        ) from err
+    except SealError as err:
+        raise VerificationFailed(
+            f"{set_name}/{artifact.name} cannot be used; choose another set.", (str(err),)
+        ) from err
+    _compare(artifact, facts.plain_sha256)
 
 
 def _compare(artifact: Artifact, sha256: str) -> None:
