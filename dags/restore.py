@@ -55,7 +55,7 @@ PARAMS = {
     "backup": Param("", type=["string", "null"], title="Backup", description="Its id; empty for the newest verified one."),
     "what": Param("etcd+pki", enum=["etcd+pki", "etcd", "pki"], title="What", description="etcd's data, certificates and keys, or both."),
     "bump_revision": Param(True, type="boolean", title="Raise revisions", description="Past all that clients have seen; else their caches may be wrong."),
-    "way": Param("auto", enum=["auto", "kubelet", "manifests"], title="Way to stop", description="Stop the kubelet (seconds), or park manifests (half a minute); auto: the first where it can be."),
+    "way": Param("auto", enum=["auto", "kubelet", "manifests"], title="Way to stop", description="Stop the kubelet, or park the manifests (a second or two longer); auto: the first where it can be."),
     "dry_run": Param(True, type="boolean", title="Dry run", description="Only look and plan; ends before anybody is asked."),
     "on_failure": Param("rollback", enum=["rollback", "hold"], title="If a step fails", description="Take all back, or leave it as it is for a person."),
     "override": Param(False, type="boolean", title="Override objections", description="Pass over the objections that may be; the approvers see it."),

@@ -15,7 +15,10 @@ NAMES = {"CONTAINER_RUNNING": "Running", "CONTAINER_EXITED": "Exited", "CONTAINE
 
 
 def states():
-    found = [json.loads(path.read_text()) for path in CONTAINERS.glob("*/*/state.json")]
+    found = []
+    for path in CONTAINERS.glob("*/*/state.json"):
+        with contextlib.suppress(FileNotFoundError):  # a pod is being removed
+            found.append(json.loads(path.read_text()))
     return sorted(found, key=lambda state: -state["created_at"])
 
 
@@ -156,6 +159,18 @@ def stop(options):
         print(prefix)
 
 
+def remove(options):
+    for prefix in options.ids:
+        state = find(prefix)
+        if state["state"] == "CONTAINER_RUNNING":
+            sys.exit(f'ERRO[0000] container "{prefix}" is running, please stop it first')
+        for path in CONTAINERS.glob("*/*/state.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if json.loads(path.read_text())["id"] == state["id"]:
+                    path.unlink()
+        print(prefix)
+
+
 def kill(state, number):
     if state["state"] == "CONTAINER_RUNNING":
         with contextlib.suppress(ProcessLookupError):
@@ -198,6 +213,9 @@ def main():
     command = commands.add_parser("stop")
     command.set_defaults(run=stop)
     command.add_argument("-t", "--timeout", type=float, default=0)
+    command.add_argument("ids", nargs="+")
+    command = commands.add_parser("rm")
+    command.set_defaults(run=remove)
     command.add_argument("ids", nargs="+")
     commands.add_parser("version").set_defaults(run=version)
     options = parser.parse_args()

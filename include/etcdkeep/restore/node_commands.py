@@ -72,16 +72,29 @@ def containers_argv(control_plane: ControlPlane, names: Sequence[str], *options:
 
 def stop_containers_argv(control_plane: ControlPlane) -> tuple[str, ...]:
     """Return the call that stops the control plane's containers, all at once; no error when none runs."""
-    crictl = shlex.join(control_plane.crictl)
-    script = f"{_listing(control_plane)} | xargs -r -n 1 -P 8 {crictl} stop --timeout {STOP_GRACE_S}"
+    return (*SUDO, "sh", "-c", _stopping(control_plane))
+
+
+def remove_containers_argv(control_plane: ControlPlane) -> tuple[str, ...]:
+    """
+    Return the call that stops and removes the control plane's containers, as the kubelet does when a manifest is gone.
+
+    Left to the kubelet alone, kube-apiserver takes its 30 seconds of grace; and one that finds an exited container of a
+    static pod that comes back starts it only after a back-off, of up to five minutes where etcd has crashed for long.
+    The kubelet may have removed one in the meantime: what is left is asked by :func:`gone_argv`.
+    """
+    remove = shlex.join((*control_plane.crictl, "rm"))
+    script = (
+        f"{_stopping(control_plane)} && {{ {_listing(control_plane, '--all')} | xargs -r -n 1 -P 8 {remove} || true; }}"
+    )
     return (*SUDO, "sh", "-c", script)
 
 
 def gone_argv(control_plane: ControlPlane) -> tuple[str, ...]:
-    """Return the call that prints nothing once the parked pods' containers and sandboxes have stopped."""
+    """Return the call that prints nothing once the parked pods' containers are removed, and their sandboxes stopped."""
     where = ("--namespace", f"^{control_plane.namespace}$", "--name", f"^({'|'.join(control_plane.static_pods)})-")
     sandboxes = shlex.join((*control_plane.crictl, "pods", "--quiet", "--state", "Ready", *where))
-    return (*SUDO, "sh", "-c", f"{_listing(control_plane)} && {sandboxes}")
+    return (*SUDO, "sh", "-c", f"{_listing(control_plane, '--all')} && {sandboxes}")
 
 
 def etcd_log_argv(control_plane: ControlPlane) -> tuple[str, ...]:
@@ -91,5 +104,10 @@ def etcd_log_argv(control_plane: ControlPlane) -> tuple[str, ...]:
     return (*SUDO, "sh", "-c", f"{newest} | head -n 1 | xargs -r {logs} 2>&1")
 
 
-def _listing(control_plane: ControlPlane) -> str:
-    return shlex.join(containers_argv(control_plane, control_plane.static_pods, "--quiet")[len(SUDO) :])
+def _listing(control_plane: ControlPlane, *options: str) -> str:
+    return shlex.join(containers_argv(control_plane, control_plane.static_pods, "--quiet", *options)[len(SUDO) :])
+
+
+def _stopping(control_plane: ControlPlane) -> str:
+    stop = shlex.join((*control_plane.crictl, "stop", "--timeout", str(STOP_GRACE_S)))
+    return f"{_listing(control_plane)} | xargs -r -n 1 -P 8 {stop}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STOP_S = 60.0
 PARKED_S = 150.0
-"""kube-apiserver's grace of 30 seconds, and the kubelet's own time to let go."""
+"""Should a container be stopped by the kubelet alone: kube-apiserver's grace of 30 seconds, and the kubelet's own time to let go."""
 SERVE_S = 240.0
 """From start to service, a back-off of a crashed container included."""
 
@@ -82,7 +82,7 @@ class _Planner:
         what = " and ".join({"etcd": "etcd's data", "pki": "certificates and keys"}[part] for part in self.options.what)
         way = {
             "kubelet": "stop the kubelet and the control plane's containers; no manifest is touched",
-            "manifests": "park the static pod manifests outside their folder, unchanged, until the containers are gone",
+            "manifests": "park the static pod manifests outside their folder, unchanged, and stop the containers until they are gone",
         }[self.options.way]
         lines = [
             f"Bring {what} of cluster {self.cluster.name} back to {taken} (backup {self.manifest.backup_id}, revision "
@@ -90,7 +90,7 @@ class _Planner:
             f"{len(nodes)} member(s): {', '.join(f'{node.etcd.name} on {node.facts.address}' for node in nodes)}; all from "
             f"the same snapshot, as a new etcd cluster with token {self.token}.",
             f"Way: {way}.",
-            "Before anything stops, the snapshot is brought to each node, restored into an empty folder and checked.",
+            f"Before anything stops, {self._prepared(nodes)}.",
             "Nothing is deleted: the old state stays in "
             + ", ".join(dict.fromkeys(f"{node.name}:{node.site.path('old')}" for node in nodes))
             + ", and taking the restore back is a rename.",
@@ -110,6 +110,12 @@ class _Planner:
             for step in self._served(node)
             if (node.facts.etcd_healthy if step.name.startswith("etcd") else node.facts.ready)
         ]
+
+    def _prepared(self, nodes: Sequence[TargetNode]) -> str:
+        if "etcd" not in self.options.what:
+            return "the certificates and keys are brought to each node and put together beside the live ones"
+        tools = ", ".join(dict.fromkeys(node.tool.words for node in nodes))
+        return f"the snapshot is brought to each node, restored into an empty folder with {tools}, and checked"
 
     # --- phases, per node ----------------------------------------------------------------------------------------
 
@@ -220,7 +226,15 @@ class _Planner:
         if self.options.way == "manifests":
             gone = self._gone(node, ())
             back = replace(
-                gone, name=f"unstarted.{node.name}", phase="start", done=None, undone=gone.done, undo_needed_until=swaps
+                gone,
+                name=f"unstarted.{node.name}",
+                phase="start",
+                words="(only when taken back) stop the containers",
+                action=None,
+                done=None,
+                undo=gone.action,
+                undone=gone.done,
+                undo_needed_until=swaps,
             )
             return [back, *self._unparked(node, swaps)]
         kubelet = layout.kubelet
@@ -340,9 +354,17 @@ class _Planner:
         ]
 
     def _gone(self, node: TargetNode, swaps: tuple[str, ...]) -> Step:
-        done = Check(commands.gone_argv(self.cluster.control_plane), "nothing")
-        words = "wait until the containers are really gone, not only the manifests"
-        return Step(f"gone.{node.name}", "stop", node.name, words, done=done, wait_s=PARKED_S, needed_until=swaps)
+        layout = self.cluster.control_plane
+        return Step(
+            f"gone.{node.name}",
+            "stop",
+            node.name,
+            "stop and remove the containers, and wait until they are really gone, not only the manifests",
+            Run(commands.remove_containers_argv(layout)),
+            Check(commands.gone_argv(layout), "nothing"),
+            wait_s=PARKED_S,
+            needed_until=swaps,
+        )
 
     def _stopped(self, node: TargetNode) -> Stopped:
         if self.options.way == "kubelet":

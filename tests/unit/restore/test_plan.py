@@ -91,6 +91,18 @@ def test_docker_is_called_without_a_shell_and_sees_one_folder_only() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        pytest.param(("etcd", "pki"), f"with etcdctl 3.5.16 in {DOCKER.image} by docker, and checked", id="etcd"),
+        pytest.param(("pki",), "certificates and keys are brought to each node", id="pki-alone"),
+    ],
+)
+def test_the_approvers_read_what_is_done_beforehand_and_with_what(what: Any, said: str) -> None:
+    plan = make_plan(options=Options("r1", PLANNED_AT, what=what), tools=(DOCKER,))
+    assert any(said in line for line in plan.words), plan.words
+
+
 def test_every_member_is_told_of_all_members_and_of_the_same_new_token() -> None:
     plan = make_plan(3)
     calls = [step.action.argv for step in plan.steps if step.name.startswith("unpack") and isinstance(step.action, Run)]
@@ -204,13 +216,16 @@ def test_down_time_begins_only_when_everything_is_prepared() -> None:
     assert {"etcd.db", "control-plane-cp-0.tar"} <= brought
 
 
-def test_manifests_are_parked_outside_their_folder() -> None:
+def test_manifests_are_parked_outside_their_folder_before_the_containers_are_stopped() -> None:
     plan = make_plan(options=Options("r1", PLANNED_AT, way="manifests"))
-    parked = [step.action for step in plan.phase("stop") if step.action is not None]
+    *parked, gone = [step.action for step in plan.phase("stop") if step.action is not None]
     assert {action.target.rpartition("/")[0] for action in parked if action.kind == "move"} == {
         "/etc/kubernetes/.etcdkeep/r1/manifests"
     }
     assert len(parked) == 4
+    assert gone.kind == "run"
+    assert "crictl stop --timeout 2" in gone.argv[-1], "kube-apiserver would take its 30 seconds otherwise"
+    assert "crictl rm" in gone.argv[-1], "an exited container makes the kubelet wait before it starts the next"
 
 
 def test_steps_have_names_of_their_own() -> None:
