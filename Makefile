@@ -27,8 +27,8 @@ bench: .venv/ready  ## the figures of docs/performance.md
 docs: .venv/ready  ## the generated pages: configuration reference, schema, sample
 	$(BIN)/python tools/generate_docs.py
 
-acceptance: .venv/ready  ## make acceptance CONFIG=clusters.yaml CLUSTER=name: one backup of a real cluster
-	$(BIN)/python -m demo acceptance --config "$(CONFIG)" --cluster "$(CLUSTER)"
+acceptance: .venv/ready  ## make acceptance CONFIG=clusters.yaml CLUSTER=name [RESTORE=yes]: one backup of a real cluster; its restore
+	$(BIN)/python -m demo acceptance --config "$(CONFIG)" --cluster "$(CLUSTER)" $(if $(RESTORE),--restore "$(RESTORE)")
 
 lock: .venv/ready  ## resolve the pinned versions anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.txt -o requirements.lock

@@ -81,12 +81,17 @@ def run() -> None:
     help="The site's clusters.yaml.",
 )
 @click.option("--cluster", required=True, help="The cluster to back up.")
-def acceptance(config: Path, cluster: str) -> None:
-    """Back up one real cluster, verify it, open every artifact with stock tools, and look for leftovers."""
+@click.option(
+    "--restore",
+    type=click.Choice(["yes"]),
+    help="Destructive: then restore it from that backup, through the DAG. Exactly `yes`.",
+)
+def acceptance(config: Path, cluster: str, restore: str | None) -> None:
+    """Back up one real cluster, verify it, open every artifact with stock tools, look for leftovers; restore it, if told to."""
     from demo.acceptance import accept  # without it, the demo does not wait for the clients' imports
 
     try:
-        accepted = accept(config.resolve(), cluster)
+        accepted = accept(config.resolve(), cluster, restore=restore == "yes")
     except EtcdkeepError as err:
         raise click.ClickException(str(err)) from err
     sys.exit(0 if accepted else 1)

@@ -1,5 +1,6 @@
 """
-One backup of a real cluster through a private Airflow, opened again with stock tools: what ``make acceptance`` runs.
+One backup of a real cluster through a private Airflow, opened again with stock tools: what ``make acceptance`` runs. With
+``RESTORE=yes`` the cluster is then restored from it (:mod:`demo.acceptance_restore`).
 
 The backup stays in the repository: it is as good as any other. Nothing else is left: not in the cluster, not in the spool.
 """
@@ -11,19 +12,22 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from demo.airflow import FINISHED, PROJECT, Airflow
+from demo.acceptance_restore import Restoration, announce
+from demo.airflow import PROJECT, Airflow
+from demo.restore_run import DAG
 from demo.stock_tools import StockTools
+from demo.telling import CheckFailed, Report, follow
 from etcdkeep.backup.discover import discover, pod_runner
 from etcdkeep.config_file import load_config
-from etcdkeep.errors import CommandMissing, EtcdkeepError
+from etcdkeep.errors import CommandMissing
 from etcdkeep.naming import backup_id, set_prefix
 from etcdkeep.ports import StreamLimits
 
@@ -34,96 +38,81 @@ if TYPE_CHECKING:
 
 HOME = PROJECT / ".airflow-acceptance"
 IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
-RUN_TIMEOUT_S = 4 * 3600
 MEMORY = Path("/dev/shm")
 
 
-class Report:
-    """The checks as they are made: one line each, with what was seen and how long it took."""
+def accept(config: Path, name: str, *, restore: bool = False) -> bool:
+    """
+    Back a cluster up, verify it, open it, look for leftovers; print it all, and return whether all is well.
 
-    def __init__(self) -> None:
-        self.failures = 0
-
-    def check(self, what: str, work: Callable[[], str]) -> bool:
-        """Do one check: `work` says what it saw, or raises."""
-        began = time.monotonic()
-        try:
-            seen, good = work(), True
-        except (EtcdkeepError, CheckFailed, OSError) as err:
-            seen, good = str(err), False
-            self.failures += 1
-        took_s = time.monotonic() - began
-        click.echo(f"{'ok    ' if good else 'FAILED'}  {what:<56} {took_s:6.1f} s  {seen}")
-        return good
-
-
-class CheckFailed(Exception):
-    """A check saw something else than it should."""
-
-
-def accept(config: Path, name: str) -> bool:
-    """Back a cluster up, verify it, open it, look for leftovers; print it all, and return whether all is well."""
+    :param restore: Then restore it from that backup: its control plane goes down.
+    """
     load_config(config).cluster(name)
+    if restore:
+        click.echo(f"{announce(name)}\n")
     HOME.mkdir(mode=0o700, exist_ok=True)
-    unscheduled = _without_schedules(config, HOME / "clusters.yaml")
-    airflow = Airflow(HOME, unscheduled)
+    airflow = Airflow(HOME, _without_schedules(config, HOME / "clusters.yaml"))
+    _refuse_beside_a_restore(airflow)
     airflow.stop()  # one that a killed acceptance left would know another configuration
-    report = Report()
+    report, restoration = Report(), None
     try:
         click.echo(f"Airflow: starting in {HOME}, a minute or so")
         airflow.start()
-        run = _back_up(airflow, name)
+        with _as_airflow(airflow), _private_folder() as folder:
+            from etcdkeep_airflow.hooks import open_site  # reads the environment that names the private Airflow
+
+            site = open_site(name)
+            identity = _identity_file(site, folder)
+            if not restore:
+                _back_up(airflow, site, identity, report)
+            else:
+                restoration = Restoration(airflow, site, identity, folder, report)
+                restoration.go(lambda: _back_up(airflow, site, identity, report))
     finally:
-        airflow.stop()
-    if run["state"] != "success":
-        click.echo(f"\nThe run ended as {run['state']}. Logs of its tasks: {HOME / 'logs'}")
-        return False
-    click.echo()
-    with _as_airflow(airflow):
-        _examine(report, name, run)
-    click.echo(
-        f"\n{name}: {'accepted' if not report.failures else f'NOT accepted, {report.failures} check(s) failed'}; the backup stays in "
-        "the repository."
-    )
+        if restoration is not None and restoration.under_way():
+            click.echo(f"\n{restoration.standing()}")
+        else:
+            airflow.stop()
+    words = "accepted" if not report.failures else f"NOT accepted, {report.failures} check(s) failed"
+    click.echo(f"\n{name}: {words}; backups stay in the repository.")
     return not report.failures
 
 
-def _back_up(airflow: Airflow, name: str) -> dict[str, Any]:
-    """Run the cluster's backup DAG once, telling each task's end, and return the run."""
-    dag = f"backup__{name}"
+def _refuse_beside_a_restore(airflow: Airflow) -> None:
+    """An earlier acceptance may have been ended while Airflow goes on with its restore: stopping that would leave it half done."""
+    if airflow.running() and airflow.call("GET", f"/dags/{DAG}/dagRuns?state=running&state=queued")["total_entries"]:
+        raise click.ClickException(
+            f"an earlier acceptance's restore is under way at {airflow.url}/dags/{DAG}; wait for its end there (passwords: "
+            f"{airflow.home / 'passwords.json'}), then begin anew."
+        )
+
+
+def _back_up(airflow: Airflow, site: Site, identity: Path, report: Report) -> str | None:
+    """Run the backup DAG once, check what it made, and return the backup's id; None when the run failed or a check did."""
+    name = site.cluster.name
+    dag, before = f"backup__{name}", report.failures
     run_id = airflow.trigger(dag, {"reason": "make acceptance"}, timeout_s=300)
     click.echo(f"{dag}: running ({run_id})")
-    told: set[str] = set()
-    deadline = time.monotonic() + RUN_TIMEOUT_S
-    while True:
-        run: dict[str, Any] = airflow.call("GET", f"/dags/{dag}/dagRuns/{run_id}")
-        for task_id, task in airflow.tasks(dag, run_id).items():
-            if task["end_date"] and task_id not in told and task["state"] not in ("up_for_retry", "running", "queued"):
-                told.add(task_id)
-                click.echo(
-                    f"  {task_id:<10} {task['state']:<16} {task['duration'] or 0:6.1f} s  try {task['try_number']}"
-                )
-                if task["state"] == "failed":
-                    click.echo(_last_words(airflow.log_text(dag, run_id, task_id)))
-        if run["state"] in FINISHED:
-            click.echo(f"{dag}: {run['state']} after {run['duration']:.1f} s")
-            return run
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"{dag} {run_id} did not end within {RUN_TIMEOUT_S} s")
-        time.sleep(1)
-
-
-def _examine(report: Report, name: str, run: dict[str, Any]) -> None:
-    """Check the backup that a run made, and that the run left nothing else."""
-    from datetime import datetime
-
-    from etcdkeep_airflow.hooks import open_site  # reads the environment that names the private Airflow
-
-    site = open_site(name)
+    run = follow(airflow, dag, run_id)
+    click.echo()
+    if not report.check("the backup's run", lambda: _succeeded(run)):
+        return None
     when = datetime.fromisoformat(run["logical_date"] or run["run_after"])
-    identifier = backup_id(name, when, run["dag_run_id"])
+    identifier = backup_id(name, when, run_id)
+    _examine(report, site, identifier, identity)
+    return identifier if report.failures == before else None
+
+
+def _succeeded(run: dict[str, Any]) -> str:
+    if run["state"] != "success":
+        raise CheckFailed(f"ended as {run['state']}; logs of its tasks: {HOME / 'logs'}")
+    return str(run["dag_run_id"])
+
+
+def _examine(report: Report, site: Site, identifier: str, identity: Path) -> None:
+    """Check the backup that a run made, and that the run left nothing else."""
+    name = site.cluster.name
     with _private_folder() as folder:
-        identity = _identity_file(site, folder)
         report.check("python -m etcdkeep verify", lambda: _verify(f"{name}/{identifier}", identity))
         found = site.repository.get(name, identifier)
         tools = StockTools(site.repository.store, found, site.cluster.signing.public_keys, identity, folder)
@@ -213,13 +202,3 @@ def _private_folder() -> Iterator[Path]:
     """Make a folder for plain files, 0700, in memory where the machine has such, and remove it whatever happens."""
     with tempfile.TemporaryDirectory(prefix="etcdkeep-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         yield Path(name)
-
-
-def _last_words(log: str) -> str:
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    words = [
-        f"      {line['event']}{''.join(' ' + error['exc_value'] for error in line.get('error_detail') or ())}"
-        for line in lines
-        if line["level"] in ("error", "critical")
-    ]
-    return "\n".join(words[-2:])

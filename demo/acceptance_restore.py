@@ -1,0 +1,307 @@
+"""
+A restore of a real cluster through the DAG `restore`, with what it must show afterwards: the second half of
+``make acceptance … RESTORE=yes``. **The control plane goes down, and what was written since the backup is lost.**
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from demo.airflow import FINISHED
+from demo.markers import AS_BACKED_UP, CHANGED, markers_of, settle
+from demo.outage import Outage
+from demo.restore_run import APPROVE, DAG, REJECT, NeverAsked, RestoreRun
+from demo.telling import CheckFailed, follow
+from etcdkeep import naming
+from etcdkeep.restore.record import RestoreRecord, down_time_s
+from etcdkeep.restore.steps import PHASES
+from lab.site import kubectl_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kubernetes.client import ApiClient
+
+    from demo.airflow import Airflow
+    from demo.markers import Markers
+    from demo.telling import Report
+    from etcdkeep.adapters.site import Site
+    from etcdkeep.restore.engine import Event
+
+REASON = "make acceptance RESTORE=yes"
+EXPECTED = "no restore is needed"
+"""The one objection that acceptance passes over: the cluster is healthy."""
+READY_S = 180.0
+PEOPLE = (("approve", "alice"), ("approve_second", "bob"))
+
+
+def announce(name: str) -> str:
+    """Say what will be done to a cluster, before anything is."""
+    return (
+        f"RESTORE=yes: cluster {name} will be RESTORED from the backup that is made now. Its control plane goes down for some seconds, and what\n"
+        "anybody writes to it between backup and restore is lost. Not for a cluster that somebody needs today.\n"
+        "Ctrl-C before the plan is shown ends it with nothing touched."
+    )
+
+
+@dataclass
+class Restoration:
+    """
+    One restore, from the changed marker to the last check.
+
+    :param identity: File with the private age key.
+    :param folder: A private folder in memory.
+    """
+
+    airflow: Airflow
+    site: Site
+    identity: Path
+    folder: Path
+    report: Report
+    run: RestoreRun | None = None
+    approved: bool = False
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.site.cluster.name
+
+    def under_way(self) -> bool:
+        """Whether the restore may have begun, and is neither finished nor taken back: then Airflow must go on running."""
+        if not self.approved:
+            return False
+        if self._ran()["state"] not in FINISHED:
+            return True
+        record = self.record()
+        outcome = record.outcome()
+        return record.begun() is not None and (outcome is None or outcome.kind in ("held", "incomplete"))
+
+    def go(self, back_up: Callable[[], str | None]) -> None:
+        """
+        Mark the cluster, back it up, restore and check it, and remove the marks; tell all of it.
+
+        :param back_up: Returns the id of a good backup, made now; None when there is none to restore from.
+        """
+        markers = markers_of(self.site)
+        try:
+            if self.report.check("a marker is made", lambda: _marked(markers)) and (backup := back_up()):
+                self._restore(markers, backup)
+        finally:
+            if not self.under_way():
+                self.report.check("the markers are removed", lambda: _removed(markers))
+
+    def _restore(self, markers: Markers, backup: str) -> None:
+        self.report.check("the marker is changed, a later one made", lambda: _spoiled(markers))
+        self.run = RestoreRun.start(self.airflow, self.name, backup=backup, override=True, reason=REASON)
+        click.echo(f"\n{DAG}: running ({self.run.run_id})")
+        with Outage(self._client()) as outage:
+            self._ask(self.run)
+            state = follow(self.airflow, DAG, self.run.run_id)["state"]
+            time.sleep(outage.once_more_s)
+        click.echo()
+        if self.report.check("the restore brought the cluster back", lambda: self._restored(state, outage)):
+            self.report.check("the marker is as backed up, the later one gone", lambda: settle(markers, AS_BACKED_UP))
+            for what, work in self._checks():
+                self.report.check(what, work)
+            click.echo(f"\n{self._set_aside()}\n")
+        elif not self.under_way():
+            click.echo(f"\n{self.standing()}\n")
+
+    def record(self) -> RestoreRecord:
+        """Return the record that the restore keeps of itself."""
+        run = self._ran()
+        restore = naming.restore_id(self.name, datetime.fromisoformat(run["run_after"]), run["dag_run_id"])
+        return RestoreRecord(self.site.repository.store, self.name, restore)
+
+    def standing(self) -> str:
+        """Say in what state the cluster is after a restore that failed, and what to do next."""
+        record = self.record()
+        outcome, words = record.outcome(), [f"Logs of the tasks: {self.airflow.home / 'logs'}. State of {self.name}:"]
+        if self._ran()["state"] not in FINISHED:
+            words.append(
+                f"restore {record.restore} is under way. {self._here()}: it ends, or takes itself back, there."
+            )
+        elif record.begun() is None:
+            words.append("nothing was touched; it is as it was. Mend what stands above, and begin anew.")
+        elif outcome is None:
+            words.append(
+                f"restore {record.restore} was begun, and is neither finished nor taken back; {self._here()}: clear its task `rollback`."
+            )
+        else:
+            words += [outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining))]
+            if outcome.kind in ("held", "incomplete"):
+                words.append(f"{self._here()}: when the cause is mended, clear its task `rollback`.")
+        return "\n".join(words)
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+
+    def _ask(self, run: RestoreRun) -> None:
+        """Show the plan, and have two people approve it; with an objection that was not expected, one rejects it."""
+        try:
+            page = str(run.asked("approve")["body"])
+            click.echo(f"\n{page}\n")
+            if unexpected := list(overridden(page)):
+                self.report.check("nothing else speaks against it", lambda: _fail("; ".join(unexpected)))
+                run.answer("approve", "alice", REJECT)
+                return
+            for gate, person in PEOPLE:
+                self.approved = gate == PEOPLE[-1][0]
+                run.answer(gate, person, APPROVE)
+                click.echo(f"  {gate}: {person} approved")
+        except NeverAsked:
+            click.echo("  nobody was asked")
+
+    def _restored(self, state: str, outage: Outage) -> str:
+        record = self.record()
+        outcome = record.outcome()
+        if state != "success" or outcome is None or outcome.kind != "restored":
+            raise CheckFailed(f"the run ended as {state}, the restore as {outcome.kind if outcome else 'not begun'}")
+        events = record.events()
+        for line in timeline(events):
+            click.echo(line)
+        for note in outcome.notes:
+            click.echo(f"  note: {note}")
+        here = (
+            "not asked from here" if outage.down_s is None else f"{outage.down_s:.1f} s as /readyz was seen from here"
+        )
+        return f"down for {down_time_s(events):.1f} s by its record (first stop to ready), {here}"
+
+    # --- the checks --------------------------------------------------------------------------------------------------
+
+    def _checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        if self.site.cluster.control_plane.has_nodes:
+            yield "python -m etcdkeep kubeconfig", self._open_kubeconfig
+            yield "kubectl with it: /readyz", lambda: self._kubectl("get", "--raw=/readyz")
+            yield "kubectl with it: nodes are ready", lambda: self._all_ready("nodes")
+        else:
+            yield "pods of the control plane are ready", self._pods_ready
+
+    def _open_kubeconfig(self) -> str:
+        record = self.record()
+        argv = (
+            sys.executable,
+            "-m",
+            "etcdkeep",
+            "kubeconfig",
+            self.name,
+            record.restore,
+            "--to",
+            str(self.folder / "kubeconfig"),
+        )
+        environment = {**os.environ, "ETCDKEEP_AGE_IDENTITY": str(self.identity)}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CheckFailed(f"exit code {done.returncode}: {done.stdout}{done.stderr}")
+        return f"as of {record.restore}"
+
+    def _kubectl(self, *arguments: str) -> str:
+        argv = (str(kubectl_path()), "--kubeconfig", str(self.folder / "kubeconfig"), *arguments)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CheckFailed(f"kubectl {' '.join(arguments)}: exit code {done.returncode}: {done.stderr[-500:]}")
+        return done.stdout
+
+    def _all_ready(self, kind: str) -> str:
+        return _wait_ready(lambda: json.loads(self._kubectl("get", kind, "-o", "json"))["items"])
+
+    def _pods_ready(self) -> str:
+        cluster = self.site.cluster
+        names = (
+            cluster.control_plane.workloads.etcd,
+            *(each.partition("/")[2] for each in cluster.control_plane.workloads.clients),
+        )
+        pods = f"/api/v1/namespaces/{cluster.namespace}/pods"
+        return _wait_ready(
+            lambda: [pod for pod in self.site.api.list(pods) if pod["metadata"]["name"].startswith(names)]
+        )
+
+    # --- words -------------------------------------------------------------------------------------------------------
+
+    def _set_aside(self) -> str:
+        record = self.record()
+        outcome = record.outcome()
+        command = f"python -m etcdkeep restore-leftovers {self.name}"
+        remove = (
+            f"List it: {command}   Remove it: {command} --remove {record.restore}"
+            if self.site.cluster.control_plane.has_nodes
+            else "Remove that folder in the pod of etcd when you are sure."
+        )
+        return f"{outcome.words if outcome else ''}\n{remove}"
+
+    def _here(self) -> str:
+        run = self.run.run_id if self.run else ""
+        return f"Airflow goes on at {self.airflow.url}/dags/{DAG}/runs/{run} (passwords: {self.airflow.home / 'passwords.json'})"
+
+    def _ran(self) -> dict[str, Any]:
+        if self.run is None:
+            raise ValueError("no restore was started")
+        found: dict[str, Any] = self.airflow.call("GET", f"/dags/{DAG}/dagRuns/{self.run.run_id}")
+        return found
+
+    def _client(self) -> ApiClient | None:
+        cluster = self.site.cluster
+        reference = cluster.kubeconfig if cluster.control_plane.has_nodes else cluster.own_kubeconfig
+        return self.site.credentials.api_client(reference) if reference else None
+
+
+def overridden(page: str) -> Iterator[str]:
+    """Yield the objections on an approver's page that are passed over, but for the expected one."""
+    for line in page.splitlines():
+        _, mark, objection = line.partition("**OVERRIDDEN:** ")
+        if mark and EXPECTED not in objection:
+            yield objection
+
+
+def timeline(events: list[Event]) -> Iterator[str]:
+    """Yield a line per phase: when it began, counted from the first stop, and how long it took."""
+    stopped = min((event.at for event in events if event.phase == "stop"), default=None)
+    for phase in PHASES:
+        times = [event.at for event in events if event.phase == phase]
+        if times and stopped is not None:
+            yield f"  {phase:<14} at {min(times) - stopped:+6.1f} s, for {max(times) - min(times):5.1f} s"
+
+
+def _wait_ready(listing: Callable[[], list[dict[str, Any]]]) -> str:
+    deadline = time.monotonic() + READY_S
+    while True:
+        items = listing()
+        late = [item["metadata"]["name"] for item in items if not _is_ready(item)]
+        if items and not late:
+            return ", ".join(item["metadata"]["name"] for item in items)
+        if time.monotonic() > deadline:
+            raise CheckFailed(f"not ready after {READY_S:.0f} s: {', '.join(late) or 'there is none'}")
+        time.sleep(1)
+
+
+def _is_ready(item: dict[str, Any]) -> bool:
+    conditions = item["status"].get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _marked(markers: Markers) -> str:
+    markers.write()
+    return settle(markers, AS_BACKED_UP)
+
+
+def _spoiled(markers: Markers) -> str:
+    markers.spoil()
+    return settle(markers, CHANGED)
+
+
+def _removed(markers: Markers) -> str:
+    markers.remove()
+    return markers.where
+
+
+def _fail(words: str) -> str:
+    raise CheckFailed(words)
