@@ -25,20 +25,17 @@ _LINES_AT_ONCE = 1000
 _JSON_INDENT = 4
 
 
-def print_columns(columns: Sequence[str], found: Sequence[Item], cells: Callable[[Sequence[Item]], Columns]) -> None:
+def print_columns(titles: Sequence[str], found: Sequence[Item], cells: Callable[[Sequence[Item]], Columns]) -> None:
     """
-    Print a table; nothing in it is wrapped or cut, and no row is kept.
+    Print a table; nothing in it is wrapped or cut.
 
-    :param cells: Gives the columns of some rows; asked twice for each row.
+    :param cells: Gives the columns of some rows.
     """
-    widths = [len(column) for column in columns]
-    for block in _blocks(found):
-        widths = list(map(max, widths, map(_width, cells(block))))
-    line = "  ".join(
-        f"%{'' if column in NUMBERS else '-'}{width}s" for column, width in zip(columns, widths, strict=True)
-    )
-    print_lines([line % tuple(column.upper() for column in columns)])
-    print_lines(chain.from_iterable(map(line.__mod__, zip(*cells(block), strict=True)) for block in _blocks(found)))
+    blocks = [cells(block) for block in _blocks(found)]
+    widths = [max(map(_width, column)) for column in zip([[title] for title in titles], *blocks, strict=True)]
+    line = "  ".join(f"%{'' if title in NUMBERS else '-'}{width}s" for title, width in zip(titles, widths, strict=True))
+    print_lines([line % tuple(title.upper() for title in titles)])
+    print_lines(chain.from_iterable(map(line.__mod__, zip(*block, strict=True)) for block in blocks))
 
 
 def printable(text: str) -> str:

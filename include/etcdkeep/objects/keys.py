@@ -7,7 +7,7 @@ group before it (a group has a dot, a resource has none).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEFAULT_PREFIX = "/registry"
 
@@ -26,8 +26,7 @@ _NO_OBJECT = {
 }
 
 
-@dataclass(frozen=True)
-class StorageKey:
+class StorageKey(NamedTuple):
     """
     Where a value stands.
 

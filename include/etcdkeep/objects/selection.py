@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import filterfalse
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from etcdkeep.objects.resources import Resource, resolve
@@ -53,6 +55,8 @@ def select(found: Iterable[Entry], selection: Selection) -> list[Entry]:
 
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
+    if selection == Selection():  # the usual list, and a third of its time would go into asking each entry
+        return sorted(filterfalse(attrgetter("other"), found), key=attrgetter("key"))
     if not selection.kinds:
         return sorted(filter(selection.takes, found), key=_order)
     types: set[tuple[str, str, str]] = set()

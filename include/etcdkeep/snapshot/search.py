@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from etcdkeep.snapshot.record import Record
     from etcdkeep.snapshot.tree import Leaf
 
-_WINDOW_BYTES = 8 << 20
+_WINDOW_BYTES = 256 << 10  # stays in the processor's cache between the copy and the search
 _MAX_MISSES = 10_000
 _COMPARED_BYTES = 32
 
