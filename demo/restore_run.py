@@ -29,6 +29,7 @@ class RestoreRun:
 
     airflow: Airflow
     run_id: str
+    reading_s: float = READING_S
 
     @classmethod
     def start(cls, airflow: Airflow, cluster: str, **form: Any) -> RestoreRun:
@@ -57,7 +58,7 @@ class RestoreRun:
     def answer(self, gate: str, user: str, choice: str = APPROVE) -> dict[str, Any]:
         """Answer a gate when it asks, and return what it showed."""
         shown = self.asked(gate)
-        time.sleep(READING_S)
+        time.sleep(self.reading_s)
         body = {"chosen_options": [choice], "params_input": {}}
         self._call("PATCH", f"taskInstances/{gate}/-1/hitlDetails", body, user)
         return shown
