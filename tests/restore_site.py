@@ -74,6 +74,7 @@ class RestoreSite:
         monkeypatch.setattr(
             "etcdkeep.restore.prepare.gather_node", lambda runner, cluster, node, address: self.facts[node]
         )
+        monkeypatch.setattr("etcdkeep.restore.loss.find_databases", lambda nodes, open_node: [])
         monkeypatch.setattr("etcdkeep.restore.prepare.certificates_expire", lambda *args: None)
         monkeypatch.setattr("etcdkeep_airflow.operators.restore.inspect", lambda *args, **more: self.report)
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound
+from etcdkeep.objects.entries import entries
 from etcdkeep.objects.live_cluster import served_kinds
 from etcdkeep.objects.resources import same_objects
 from etcdkeep.objects.stored_set import StoredSet
+from etcdkeep.ports import CommandRunner
+from etcdkeep.restore.live_data import find_databases, open_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from etcdkeep.age_keys import Identity
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.live_cluster import Served
     from etcdkeep.ports import KubeApi, ObjectStore
     from etcdkeep.repository import BackupSet
+    from etcdkeep.restore.facts import NodeFacts
 
 COUNT_S = 30.0
 NOISE = ("events", "leases")
@@ -28,6 +34,8 @@ NOISE = ("events", "leases")
 
 Places = dict[tuple[str, str], int]
 """Namespace and name → the revision at which it was last written."""
+OpenNode = Callable[[str], AbstractContextManager[CommandRunner]]
+"""Opens a shell on a node, given its address."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +64,56 @@ class Losses:
 
 
 def find_losses(
-    found: BackupSet, store: ObjectStore, identities: Sequence[Identity] | None, api: KubeApi | None
+    found: BackupSet,
+    store: ObjectStore,
+    identities: Sequence[Identity] | None,
+    api: KubeApi | None,
+    open_node: OpenNode,
+    nodes: Sequence[NodeFacts] = (),
 ) -> Losses:
     """
     Say what was written since a backup; whatever keeps that from being known keeps nothing else.
 
     :param api: The cluster's own; None when it does not answer or is not to be reached from here.
+    :param nodes: Whose data directories are read when there is no API.
     """
-    if api is None:
-        return Losses(
-            unknown="the cluster's own API does not answer here, so nobody can say what was written since the backup"
-        )
     if identities is None:
         return Losses(unknown="the backup cannot be opened here")
     try:
         with ExitStack() as stack:
-            return count_losses(api, StoredSet(stack, store, found, lambda: identities).entries())
+            stored = StoredSet(stack, store, found, lambda: identities).entries
+            if api is not None:
+                return count_losses(api, stored())
+            return _count_on_nodes(stored, open_node, nodes)
     except EtcdkeepError as err:
         return Losses(unknown=str(err))
+
+
+def _count_on_nodes(stored: Callable[[], Iterable[Entry]], open_node: OpenNode, nodes: Sequence[NodeFacts]) -> Losses:
+    problems = ["the cluster's own API does not answer here"]
+    for database in find_databases(nodes, open_node):
+        try:
+            with open_node(database.address) as runner, open_database(runner, database) as snapshot:
+                rows = compare_states(stored(), entries(snapshot))
+        except EtcdkeepError as err:
+            problems.append(f"{database.path} of node {database.node}: {err}")
+            continue
+        note = (
+            f"counted in the data directory of node {database.node}, last written {database.written_at:%Y-%m-%d %H:%M:%S} UTC, since "
+            "the API does not answer; what etcd did in its last seconds may be missing"
+        )
+        return Losses(rows, (note,))
+    if len(problems) == 1:
+        problems.append("no data directory can be read")
+    return Losses(unknown="; ".join(problems))
+
+
+def compare_states(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Loss, ...]:
+    """Compare what two snapshots hold, by the revision at which each object was last written."""
+    old, new = _places(before), _places(after)
+    names = sorted(old.keys() | new.keys())
+    rows = (_compare(name, old.get(name, {}), new.get(name, {})) for name in names if not _is_noise(name))
+    return tuple(chain.from_iterable(rows))
 
 
 def count_losses(
@@ -86,10 +126,7 @@ def count_losses(
     :raises TransientError: when the API stops answering.
     """
     until = clock() + limit_s
-    before: dict[str, Places] = {}
-    for entry in stored:
-        if not entry.other:
-            before.setdefault(same_objects(entry.type), {})[entry.namespace, entry.name] = entry.revision
+    before = _places(stored)
     rows: list[Loss] = []
     notes: list[str] = []
     late: list[str] = []
@@ -107,11 +144,23 @@ def count_losses(
             notes.append(f"{kind} could not be listed: {err}")
     if late:
         notes.append(f"not counted, since it took too long: {', '.join(late)}")
-    gone = sorted(kind for kind, places in before.items() if places and kind.partition(".")[0] not in NOISE)
+    gone = sorted(kind for kind, places in before.items() if places and not _is_noise(kind))
     notes += [
         f"{kind}: {len(before[kind])} object(s) in the backup, and the cluster does not serve the kind" for kind in gone
     ]
     return Losses(tuple(rows), tuple(notes))
+
+
+def _places(found: Iterable[Entry]) -> dict[str, Places]:
+    kinds: dict[str, Places] = {}
+    for entry in found:
+        if not entry.other:
+            kinds.setdefault(same_objects(entry.type), {})[entry.namespace, entry.name] = entry.revision
+    return kinds
+
+
+def _is_noise(kind: str) -> bool:
+    return kind.partition(".")[0] in NOISE
 
 
 def _live(api: KubeApi, served: Served) -> Places:

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from etcdkeep.approval import Answer
+    from etcdkeep.ports import KubeApi
     from etcdkeep.restore.loss import Losses
+    from etcdkeep.restore.preflight import Circumstances
     from etcdkeep.restore.prepare import Prepared
 
 SOON = timedelta(seconds=5)
@@ -155,7 +157,14 @@ class PreflightOperator(RestoreOperator, SkipMixin):
             open_api=lambda: site.api,
             choose_way=form.way == "auto",
         )
-        return ready, find_losses(found, store, identities, site.api if known.live_uid else None)
+        nodes = ready.facts if isinstance(ready.facts, tuple) else ()
+        return ready, find_losses(found, store, identities, self.live_api(known), site.open_node, nodes)
+
+    def live_api(self, known: Circumstances) -> KubeApi | None:
+        """Return the API of the cluster's own objects, where there is one to be asked."""
+        if self.site.cluster.control_plane.has_nodes:
+            return self.site.api if known.live_uid else None
+        return self.site.own_api if self.site.cluster.own_kubeconfig else None
 
 
 def running_backup(cluster: str, context: Context) -> str | None:

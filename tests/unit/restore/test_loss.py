@@ -3,19 +3,66 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcdkeep.errors import Unreachable
 from etcdkeep.objects.entries import Entry, entries
+from etcdkeep.ports import CommandResult
 from etcdkeep.restore.loss import Loss, Losses, count_losses, find_losses
 from etcdkeep.snapshot import open_snapshot
 from tests.object_snapshots import recorded_snapshot
 from tests.objects_api import ObjectsApi, recorded_objects
+from tests.unit.restore.builders import make_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def no_node(address: str) -> Any:
+    raise AssertionError(f"nobody asks node {address}")
+
+
+class Node:
+    """A node whose etcd is down."""
+
+    def __init__(self, database: bytes, written_s: int) -> None:
+        self.database = database
+        self.written_s = written_s
+        self.size = len(database)
+
+    def run(self, argv: Any, limits: Any) -> CommandResult:
+        assert argv[-1] == "/var/lib/etcd/member/snap/db"
+        return CommandResult(b"%d %d\n" % (self.size, self.written_s))
+
+    def stream(self, argv: Any, limits: Any) -> Iterator[bytes]:
+        assert argv == ("sudo", "-n", "cat", "/var/lib/etcd/member/snap/db")
+        return iter([self.database[:7], self.database[7:]])
+
+
+@dataclass
+class Nodes:
+    """Some of them, by address."""
+
+    by_address: dict[str, Node]
+
+    @contextmanager
+    def open(self, address: str) -> Iterator[Any]:
+        if address not in self.by_address:
+            raise Unreachable(f"node {address} is gone")
+        yield self.by_address[address]
+
+    def losses(self, stored: list[Entry], monkeypatch: pytest.MonkeyPatch) -> Losses:
+        monkeypatch.setattr("etcdkeep.restore.loss.StoredSet", lambda *args: SimpleNamespace(entries=lambda: stored))
+        facts = [replace(make_facts(name), address=address) for address, name in ADDRESSES.items()]
+        return find_losses(None, None, [], None, self.open, facts)  # type: ignore[arg-type]
+
+
+ADDRESSES = {"10.0.0.1": "cp-0", "10.0.0.2": "cp-1", "10.0.0.3": "cp-2"}
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +148,47 @@ def test_events_and_leases_are_no_loss(api: ObjectsApi, stored: list[Entry]) -> 
     assert counted(api, [*stored, noise]) == Losses()
 
 
-@pytest.mark.parametrize(
-    ("api", "identities", "said"),
-    [
-        pytest.param(None, [], "does not answer", id="no-api"),
-        pytest.param(object(), None, "cannot be opened", id="no-identity"),
-    ],
-)
-def test_what_cannot_be_known_is_said(api: Any, identities: Any, said: str) -> None:
-    assert said in find_losses(None, None, identities, api).unknown  # type: ignore[arg-type]
+def test_with_the_api_down_the_newest_data_directory_tells(
+    stored: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = [each for each in stored if each.resource == "configmaps" and each.namespace == "kube-system"]
+    gone, changed, kept = maps[:3]
+    backup = [each for each in stored if each != gone]
+    backup[backup.index(changed)] = changed._replace(revision=changed.revision - 1)
+    backup.append(kept._replace(name="deleted-since", key=f"{kept.key}-since"))
+    nodes = Nodes({"10.0.0.1": Node(b"old and damaged", 100), "10.0.0.2": Node(recorded_snapshot(), 1_700_000_000)})
+    losses = nodes.losses(backup, monkeypatch)
+    assert losses.rows == (Loss("configmaps", "kube-system", 1, 1, 1),)
+    assert losses.notes[0].startswith(
+        "counted in the data directory of node cp-1, last written 2023-11-14 22:13:20 UTC"
+    )
+
+
+@pytest.mark.parametrize("broken", ["damaged", "short", "not-there"])
+def test_a_data_directory_that_cannot_be_read_leaves_it_to_the_next(
+    broken: str, stored: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = Node(recorded_snapshot(), 200)
+    if broken == "damaged":
+        newest.database = bytes(8192) + newest.database[8192:]
+    elif broken == "short":
+        newest.database = newest.database[:-4096]
+    nodes = Nodes(
+        {"10.0.0.2": Node(recorded_snapshot(), 100)} | ({} if broken == "not-there" else {"10.0.0.3": newest})
+    )
+    assert "of node cp-1" in nodes.losses(stored, monkeypatch).notes[0]
+    del nodes.by_address["10.0.0.2"]
+    unknown = nodes.losses(stored, monkeypatch).unknown
+    assert ("no data directory can be read" if broken == "not-there" else "snap/db of node cp-2: ") in unknown
+
+
+def test_a_backup_that_cannot_be_opened_tells_nothing() -> None:
+    assert "cannot be opened" in find_losses(None, None, None, object(), no_node).unknown  # type: ignore[arg-type]
+
+
+def test_without_api_and_nodes_nothing_is_known(stored: list[Entry], monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = Nodes({}).losses(stored, monkeypatch).unknown
+    assert unknown == "the cluster's own API does not answer here; no data directory can be read"
 
 
 def test_an_api_that_stops_answering_stops_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,4 +200,4 @@ def test_an_api_that_stops_answering_stops_nothing_else(monkeypatch: pytest.Monk
             raise Unreachable("cut in the middle")
 
     monkeypatch.setattr("etcdkeep.restore.loss.StoredSet", Set)
-    assert find_losses(None, None, [], object()).unknown == "cut in the middle"  # type: ignore[arg-type]
+    assert find_losses(None, None, [], object(), no_node).unknown == "cut in the middle"  # type: ignore[arg-type]
