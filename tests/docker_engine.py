@@ -31,6 +31,11 @@ def missing() -> str | None:
     return None
 
 
+def docker_environment() -> dict[str, str]:
+    """Return what tells a docker client that is started with nothing else in its environment where its daemon is."""
+    return {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+
+
 def docker(*args: str) -> str:
     """Run the docker client and return its output; :raises RuntimeError: with its words when it fails."""
     done = subprocess.run(("docker", *args), capture_output=True, text=True, timeout=ANSWER_S, check=False)

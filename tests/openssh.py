@@ -43,6 +43,7 @@ class Sshd:
     key: bytes
     host_keys: tuple[str, ...]
     log: Path
+    pid: int
 
     def target(self, *lines: str, user: str = USER) -> NodeTarget:
         return NodeTarget(self.address, self.port, user, lines or self.host_keys)
@@ -50,6 +51,10 @@ class Sshd:
     def logins(self) -> int:
         """Return how often somebody logged in with a key."""
         return self.log.read_text().count("Accepted publickey")
+
+    def cut(self) -> None:
+        """End every connection, but nothing that was started over one."""
+        subprocess.run(["pkill", "-KILL", "-P", str(self.pid)], check=True)
 
 
 @contextmanager
@@ -75,6 +80,7 @@ def running_sshd(folder: Path, address: str, port: int, key: Path, *options: str
         "UsePAM no",
         "PermitRootLogin prohibit-password",
         "PasswordAuthentication no",
+        f"SetEnv HOME={folder}",  # bash would read the user's .bashrc at each command
         *options,
     ]
     (folder / "config").write_text("\n".join(lines) + "\n")
@@ -85,7 +91,7 @@ def running_sshd(folder: Path, address: str, port: int, key: Path, *options: str
         try:
             _wait_until_it_listens(address, port, process, folder / "log")
             host_keys = tuple((folder / f"host_{kind}.pub").read_text() for kind in HOST_KEY_KINDS)
-            yield Sshd(address, port, key.read_bytes(), host_keys, folder / "log")
+            yield Sshd(address, port, key.read_bytes(), host_keys, folder / "log", process.pid)
         finally:
             process.terminate()
 

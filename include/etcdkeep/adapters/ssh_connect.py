@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any, cast
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -34,7 +35,7 @@ SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 PARAMIKO_LOG = "etcdkeep.paramiko"
 logging.getLogger(PARAMIKO_LOG).setLevel(logging.CRITICAL)  # it logs a traceback for what our errors say in a sentence
 
-Dial = Callable[[], "socket.socket | paramiko.Channel"]
+Dial = Callable[[], "socket.socket | _Forwarded"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _negotiated(
     target: NodeTarget, dial: Dial, connect_s: float, algorithms: tuple[str, ...]
 ) -> Iterator[paramiko.Transport]:
     """Yield a transport that has exchanged keys but not logged in."""
-    transport = paramiko.Transport(dial())
+    transport = paramiko.Transport(cast("socket.socket", dial()))
     transport.set_log_channel(PARAMIKO_LOG)
     try:
         options = transport.get_security_options()
@@ -176,12 +177,25 @@ def _tcp(target: NodeTarget, connect_s: float) -> socket.socket:
     return connection
 
 
-def _forwarded(
-    transport: paramiko.Transport, hop: NodeTarget, target: NodeTarget, connect_s: float
-) -> paramiko.Channel:
+class _Forwarded:
+    """A channel of the jump host's connection, which may be gone by the time the channel is closed."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def close(self) -> None:
+        with suppress(EOFError, OSError, paramiko.SSHException):
+            self._channel.close()
+
+
+def _forwarded(transport: paramiko.Transport, hop: NodeTarget, target: NodeTarget, connect_s: float) -> _Forwarded:
     way = f"SSH to {target.name} through the jump host {hop.name}"
     try:
-        return transport.open_channel("direct-tcpip", (target.host, target.port), ("127.0.0.1", 0), timeout=connect_s)
+        where = (target.host, target.port)
+        return _Forwarded(transport.open_channel("direct-tcpip", where, ("127.0.0.1", 0), timeout=connect_s))
     except paramiko.ChannelException as err:
         if err.code == PROHIBITED:
             raise AccessDenied(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.errors import CommandFailed, CommandMissing
 from etcdkeep.ports import CommandResult, KubeApi, StreamLimits
+from tests.docker_engine import docker_environment
 from tests.etcd import etcd_program
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class LocalNode:
     def environment(self) -> dict[str, str]:
         """What programs of the node see."""
         own = {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "NODE": str(self.root), "LC_ALL": "C"}
-        return own | {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+        return own | docker_environment()
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
         """Run as SSH would: the words go through a shell."""

@@ -1,0 +1,130 @@
+"""A whole restore as on a real node: OpenSSH through a jump host, and docker with the vendor's image; API, kubelet and etcd are the lab's."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from threading import Thread
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import DAG
+
+from etcdkeep_airflow.operators.restore import (
+    DockerEtcdRestoreOperator,
+    FetchKubeconfigOperator,
+    PreflightOperator,
+    ResolveBackupOperator,
+    StageOperator,
+    SwapOperator,
+    VerifyRestoreOperator,
+)
+from lab.waiting import wait_for
+from tests.docker_engine import IMAGE, docker
+from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
+from tests.integration.restore.real_access import RealAccess, docker_alone, reached_by_openssh
+from tests.openssh import needs_sshd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab import Site
+    from tests.integration.conftest import StartRun
+
+pytestmark = [needs_sshd, pytest.mark.usefixtures("etcd_util")]
+
+CUT_ONCE = """#!/bin/sh
+case $* in
+*"--name etcdkeep-restore"*"snapshot restore"*)
+  [ -e {folder}/cut ] || {{
+    {docker} run --detach --name "$4" --network none {image} etcdctl --endpoints=http://127.0.0.1:1 --dial-timeout=1h get k
+    touch {folder}/cut
+    exec sleep 600
+  }}
+esac
+exec {docker} "$@"
+"""
+
+
+@pytest.fixture
+def access(site: Site, tmp_path: Path) -> Iterator[RealAccess]:
+    with reached_by_openssh(site, site.clusters["harbor"].node, tmp_path) as access:
+        yield access
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[Path]:
+    """Where the docker client of the node lies."""
+    with docker_alone(site.clusters["harbor"].node) as client:
+        yield client
+
+
+class Tasks:
+    """The tasks of one run of the DAG `restore`, approved, each executed as Airflow would."""
+
+    def __init__(self, backup: str) -> None:
+        self.form = {"cluster": "harbor", "confirm": "harbor", "reason": "a test", "dry_run": False, "backup": backup}
+        self.pushed: dict[str, Any] = {}
+        self.started = datetime.now(UTC)
+
+    def run(self, operator: Any, **arguments: Any) -> Any:
+        with DAG(dag_id="restore", schedule=None):
+            task = operator(task_id="task", cluster="harbor", **arguments)
+        return json.loads(json.dumps(task.execute(self.context())))
+
+    def context(self) -> dict[str, Any]:
+        ti = SimpleNamespace(
+            xcom_push=lambda key, value: self.pushed.update({key: value}), get_dr_count=lambda **which: 0, map_index=-1
+        )
+        dag_run = SimpleNamespace(run_id="manual", run_after=self.started, triggering_user_name="carol")
+        return {"run_id": "manual", "dag_run": dag_run, "ti": ti, "params": self.form}
+
+
+@pytest.mark.usefixtures("client")
+def test_the_shipped_tasks_bring_a_ruined_cluster_back(start_run: StartRun, access: RealAccess) -> None:
+    restore = LabRestore(start_run("harbor", discovered=False, **access.configuration))
+    restore.ruin()
+    tasks = Tasks(restore.found.backup_id)
+    assert tasks.run(ResolveBackupOperator)["backup_id"] == restore.found.backup_id
+    digest = tasks.run(PreflightOperator, backup=restore.found.backup_id)["digest"]
+    assert f"in {IMAGE} by docker" in tasks.pushed["page"]
+    tasks.run(StageOperator, digest=digest)
+    steps = tasks.run(DockerEtcdRestoreOperator, digest=digest)["steps"]
+    assert "unpack.harbor-cp-0" in steps
+    tasks.run(SwapOperator, digest=digest)
+    outcome = tasks.run(VerifyRestoreOperator, digest=digest)
+    assert outcome["kind"] == "restored"
+    restore.expect(AS_BACKED_UP)
+    assert tasks.run(FetchKubeconfigOperator, digest=digest)["kubeconfig"]
+    assert access.jump.logins() == access.node.logins() > 0
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_connection_cut_while_the_container_runs_is_taken_up_again(
+    start_run: StartRun, access: RealAccess, client: Path, tmp_path: Path
+) -> None:
+    restore = LabRestore(start_run("harbor", discovered=False, **access.configuration))
+    plan = restore.plan()
+    hangs = CUT_ONCE.format(docker=client.resolve(), folder=tmp_path, image=IMAGE)
+    client.unlink()
+    client.write_text(hangs)
+    client.chmod(0o755)
+    cutting = Thread(target=cut_when, args=(tmp_path / "cut", access), daemon=True)
+    cutting.start()
+    with restore.engine(plan) as engine:
+        engine.walk(("stage", "restore_etcd"))
+        cutting.join()
+        remains = [event.state for event in restore.events if event.step == "remains.harbor-cp-0"]
+        assert remains == ["already", "began", "done"], "the container that hung was ended before another was begun"
+        assert docker("ps", "--all", "--quiet", "--filter", "name=^etcdkeep-").split() == []
+        restore.expect(SPOILED)
+        engine.walk()
+    restore.expect(AS_BACKED_UP)
+
+
+def cut_when(path: Path, access: RealAccess) -> None:
+    """Cut the connections to the node when a file appears."""
+    wait_for(path.exists, f"{path} to appear")
+    access.node.cut()
