@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from etcdkeep.errors import CommandFailed, NotFound
@@ -18,6 +19,7 @@ CHECK_S = 60.0
 PIECE_BYTES = 16 * 2**20
 """Files travel in pieces, each a command of its own: constant memory, and no wait for an end of input that some exec protocols cannot signal."""
 WRITE_BLOCK_BYTES = 2**20
+NOTHING_THERE = 44
 
 
 class World(Protocol):
@@ -85,36 +87,37 @@ def exists_argv(path: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
     return (*prefix, "test", "-e", path, "-o", "-L", path)
 
 
-def rename_argv(source: str, target: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
+def rename_argv(source: str, target: str, prefix: tuple[str, ...], *, gnu: bool) -> tuple[str, ...]:
     """
     Return the call that renames; whatever stands at `target` keeps its content under a numbered name.
 
-    Nodes have GNU's mv; a utility pod may have BusyBox's only, where what is moved takes the numbered name.
+    :param gnu: Nodes have GNU's mv; a utility pod may have BusyBox's only, where what is moved takes the numbered name.
     """
-    if prefix:
+    if gnu:
         return (*prefix, "mv", "-T", "--backup=numbered", source, target)
     script = 't=$2; n=1; while [ -e "$t" ]; do t=$2.~$n~; n=$((n + 1)); done; mv "$1" "$t"'
-    return ("sh", "-c", script, "sh", source, target)
+    return (*prefix, "sh", "-c", script, "sh", source, target)
+
+
+def move_argv(move: Move) -> tuple[str, ...]:
+    """Return the call that makes a whole move, and ends with :data:`NOTHING_THERE` when there is nothing to move nor moved."""
+    gnu = bool(move.prefix)
+    there, taken = (shlex.join(exists_argv(path, ())) for path in (move.source, move.target))
+    go = shlex.join(rename_argv(move.source, move.target, (), gnu=gnu))
+    if move.displaced != move.target:
+        go = f"{{ ! {taken} || {shlex.join(rename_argv(move.target, move.displaced, (), gnu=gnu))}; }} && {go}"
+    return (*move.prefix, "sh", "-c", f"if {there}; then {go}; else {taken} || exit {NOTHING_THERE}; fi")
 
 
 def _move(runner: CommandRunner, move: Move) -> None:
-    limits = StreamLimits(CHECK_S)
-    source, target = (_exists(runner, path, move.prefix) for path in (move.source, move.target))
-    if not source and not target:
-        raise NotFound(f"{runner.where}: neither {move.source} nor {move.target} is there; nothing was renamed.")
-    if not source:
-        return
-    if target and move.displaced != move.target:
-        runner.run(rename_argv(move.target, move.displaced, move.prefix), limits)
-    runner.run(rename_argv(move.source, move.target, move.prefix), limits)
-
-
-def _exists(runner: CommandRunner, path: str, prefix: tuple[str, ...]) -> bool:
     try:
-        runner.run(exists_argv(path, prefix), StreamLimits(CHECK_S))
-    except CommandFailed:
-        return False
-    return True
+        runner.run(move_argv(move), StreamLimits(CHECK_S))
+    except CommandFailed as err:
+        if err.exit_code != NOTHING_THERE:
+            raise
+        raise NotFound(
+            f"{runner.where}: neither {move.source} nor {move.target} is there; nothing was renamed."
+        ) from err
 
 
 def write_argv(path: str, size_bytes: int, block: int, prefix: tuple[str, ...]) -> tuple[str, ...]:

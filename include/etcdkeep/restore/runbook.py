@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from etcdkeep.naming import split_address
@@ -218,11 +219,12 @@ def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
         case Write():
             yield f"printf %s {shlex.quote(action.text)} | {into} {shlex.quote(_write_command(action))}"
         case Move():
+            rename = partial(rename_argv, prefix=action.prefix, gnu=bool(action.prefix))
             there = shlex.join(exists_argv(action.target, action.prefix))
-            away = shlex.join(rename_argv(action.target, action.displaced, action.prefix))
+            away = shlex.join(rename(action.target, action.displaced))
             if action.displaced != action.target:
                 yield f"{on} {shlex.quote(f'! {there} || {away}')}"
-            yield f"{on} {shlex.quote(shlex.join(rename_argv(action.source, action.target, action.prefix)))}"
+            yield f"{on} {shlex.quote(shlex.join(rename(action.source, action.target)))}"
         case Call():
             yield _call_line(action)
         case _:

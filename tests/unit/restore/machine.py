@@ -6,11 +6,14 @@ import hashlib
 import json
 import posixpath
 import re
+import shlex
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import CommandFailed, StreamStalled, Unreachable
 from etcdkeep.ports import CommandResult, StreamLimits
+from etcdkeep.restore.actions import NOTHING_THERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +231,7 @@ class Machine:
         elif "/cmdline" in script:
             return ""
         elif "mv " in script:
-            self._mv(["-T", "--backup=numbered", *args[3:]], b"")
+            self._move(script)
         elif "crictl stop" in script:
             self.running = set()
             self.live()
@@ -239,6 +242,20 @@ class Machine:
         else:
             raise AssertionError(f"the machine knows no script {script!r}")
         return ""
+
+    def _move(self, script: str) -> None:
+        """What :func:`etcdkeep.restore.actions.move_argv` says: renames, of which the last is the move."""
+        words = shlex.shlex(script, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        commands = [list(group) for is_word, group in groupby(words, lambda word: word[0] not in ";&|") if is_word]
+        *away, (source, target) = [command[-2:] for command in commands if {"mv", "sh"} & set(command)]
+        if source in self.files:
+            for taken, displaced in away:
+                if taken in self.files:
+                    self._mv(["-T", "--backup=numbered", taken, displaced], b"")
+            self._mv(["-T", "--backup=numbered", source, target], b"")
+        elif target not in self.files:
+            raise CommandFailed("nothing to move", exit_code=NOTHING_THERE)
 
     def _crictl(self, args: list[str], stdin: bytes) -> str:
         del stdin
