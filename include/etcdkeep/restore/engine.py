@@ -319,15 +319,19 @@ class Engine:
         )
 
     def _to_undo(self) -> Iterator[Step]:
+        """Yield what the way back would act on: what a place that does not answer might still need, included."""
+        undone = {step.name: self._seen_undone(step) for step in self._plan.steps}
         for step in reversed(self._plan.steps):
-            if not step.reversible:
-                continue
-            try:
-                if step.undone is not None and holds(self._world, step.place, step.undone):
-                    continue
-            except EtcdkeepError:
-                log.debug("%s: not known whether it is undone", step.name)
-            yield step
+            unneeded = step.undo_needed_until and all(undone[name] for name in step.undo_needed_until)
+            if not undone[step.name] and not unneeded:
+                yield step
+
+    def _seen_undone(self, step: Step) -> bool:
+        try:
+            return not step.reversible or (step.undone is not None and holds(self._world, step.place, step.undone))
+        except EtcdkeepError:
+            log.debug("%s: not known whether it is undone", step.name)
+            return False
 
 
 def _shown(check: AnyCheck) -> str:

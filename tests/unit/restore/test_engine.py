@@ -250,6 +250,16 @@ def test_trouble_with_permissions_is_mended_while_waiting() -> None:
     end_state(plan, world)
 
 
+@pytest.mark.parametrize("way", ["kubelet", "manifests"])
+def test_what_would_take_it_back_stops_no_control_plane_that_was_not_touched(way: Any) -> None:
+    plan, world = make_plan(way=way), make_world()
+    make_engine(plan, world).walk(("stage", "restore_etcd"))
+    assert make_engine(plan, world).remaining() == ("claim.cp-0",)
+    make_engine(plan, world).walk()
+    make_engine(plan, world).roll_back()
+    assert make_engine(plan, world).remaining() == ()
+
+
 def test_a_rollback_that_fails_says_what_remains() -> None:
     plan, world = make_plan(3), make_world(3)
     before = state(world)
