@@ -1,38 +1,26 @@
-"""``objects`` on what real programs made: etcd's own snapshots, a real control plane's, the lab's cluster and backups."""
+"""``objects`` on what real programs made: etcd's own snapshots, the lab's cluster and backups."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.objects import exact_json
 from tests.etcd import running_etcd
 from tests.kubernetes_values import control_plane
 from tests.object_snapshots import config_map
+from tests.objects_command import objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lab import Site
     from tests.backup_run import BackupRun
 
-FIXTURES = Path("/work/shared/fixtures")
 NAMESPACE = "looked-into"
 KEY = b"/registry/configmaps/shop/settings"
-
-
-def objects(*args: object, code: int = 0) -> str:
-    """Run ``python -m etcdkeep objects …`` and return what it printed."""
-    argv = [sys.executable, "-m", "etcdkeep", "objects", *map(str, args)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -70,27 +58,6 @@ def test_incarnations_in_a_snapshot_of_etcd(made_by_etcd: tuple[Path, dict[str, 
     ]
     listed = objects("list", path, "--other", "-o", "wide").splitlines()[1:]
     assert len(listed) == len(control_plane()) + 1
-
-
-@pytest.mark.skipif(not FIXTURES.exists(), reason="the whole fixture of the control plane is not on this machine")
-def test_whole_control_plane() -> None:
-    listed = exact_json.loads(objects("list", FIXTURES / "admin-snapshot.db", "-o", "json"))["items"]
-    ours = {_identity(each): each for each in listed}
-    theirs = {}
-    with tarfile.open(FIXTURES / "admin-objects.tar.gz") as archive:
-        for name in archive.getnames():
-            member = archive.extractfile(name)
-            if member and name.endswith(".json") and not name.endswith(("INDEX.json", "events.k8s.io.json")):
-                items = exact_json.loads(member.read())["items"]
-                theirs |= {_identity(each): each for each in items if each["kind"] != "ComponentStatus"}
-    assert len(ours) == 594
-    assert ours == theirs
-
-
-def _identity(each: dict[str, object]) -> tuple[object, ...]:
-    metadata = each["metadata"]
-    assert isinstance(metadata, dict)
-    return each["apiVersion"], each["kind"], metadata.get("namespace"), metadata["name"]
 
 
 def test_backup_against_the_running_cluster(site: Site, start_run: Callable[..., BackupRun]) -> None:
