@@ -135,8 +135,7 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         context["ti"].xcom_push(key=PAGE, value=page)
         if form.dry_run:
             self.log.info("dry run: it ends here, nothing was touched")
-            self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))
-            return {"digest": ""}
+            self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
         plan = ready.plan_to_approve(self.cluster, override=form.override)
         return {"digest": record.keep_plan(plan, page, now)}
 
