@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-from etcdkeep.errors import CommandFailed, NotFound
+from etcdkeep.errors import CommandFailed, NotFound, TransientError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Move, Put, Run, Write
 
@@ -45,9 +45,9 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
         return _shows(world.api(), check)
     try:
         output = world.runner(place).run(check.argv, StreamLimits(CHECK_S)).stdout.decode(errors="replace")
-    except CommandFailed:
+    except CommandFailed as err:
         if check.expects == "nothing":
-            raise
+            raise TransientError(f"not known, and a node that has just booted may answer later: {err}") from err
         return check.expects in ("failure", "mismatch")
     found = any(re.search(check.pattern, line) for line in output.splitlines())
     match check.expects:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdkeep.errors import CommandFailed, NotFound
+from etcdkeep.errors import NotFound, TransientError
 from etcdkeep.restore import actions
 from etcdkeep.restore.actions import act, holds
 from etcdkeep.restore.steps import Check, Move, Write
@@ -74,7 +74,7 @@ def test_checks(world: FakeWorld, check: Check, answer: bool) -> None:
 
 def test_a_listing_that_fails_does_not_count_as_empty(world: FakeWorld) -> None:
     world.machines["cp-0"].fault = Fault(1, "fail", before=True)
-    with pytest.raises(CommandFailed):
+    with pytest.raises(TransientError, match="may answer later"):
         holds(world, "cp-0", Check(("crictl", "ps", "--name", "^etcd$"), "nothing"))
 
 
