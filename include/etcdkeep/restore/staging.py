@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SLOWEST_BYTES_PER_S = 2 * 2**20
 TOOL_START_S = 120.0
+REMAINS_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -161,40 +162,41 @@ def stage_data(
     def use(*args: str) -> tuple[str, ...]:
         return tool_argv(tool, args, folder=site.folder, name=container)
 
+    remains = stage(
+        "remains",
+        "end what an earlier, broken-off try may have left running",
+        Run(remove_remains_argv(tool, site.folder, container)),
+        Check(remains_argv(tool, site.folder, container), "nothing"),
+    )
     unpack = stage(
         "unpack",
         f"restore the snapshot into an empty folder with {tool.words}, as member {member.name}",
         Run(use(*restore_args(snapshot, partial, member, bump)), limit_s),
         site.is_there(posixpath.join(partial, "member/snap/db"), posixpath.join(partial, "member/wal")),
     )
+    status = use(*status_args(posixpath.join(partial, "member/snap/db")))
+    check = stage(
+        "check",
+        f"check the restored database: structure sound, revision {revision}",
+        None,
+        Check(status, "match", f'"revision": ?{revision}[,}}]', limit_s),
+    )
     steps = [
         stage(
             "snapshot",
             f"bring the snapshot ({size} bytes) and compare its SHA-256 there",
             Put(SNAPSHOT_FILE, snapshot, size, artifact.plaintext.sha256, site.prefix),
-            Check(site.argv("sha256sum", snapshot), "match", f"^{artifact.plaintext.sha256} "),
+            Check(site.argv("sha256sum", snapshot), "match", f"^{artifact.plaintext.sha256} ", limit_s),
         ),
-        stage(
-            "remains",
-            "end what an earlier, broken-off try may have left running",
-            Run(remove_remains_argv(tool, site.folder, container)),
-            Check(remains_argv(tool, site.folder, container), "nothing"),
-        ),
+        replace(remains, wait_s=REMAINS_S),
         stage(
             "partial",
             "set aside what an earlier, broken-off try may have left half done",
             Move(partial, site.path("stray", "data.part"), site.path("stray", "data.part"), site.prefix),
             site.is_gone(partial),
         ),
-        replace(unpack, requires=(site.named("remains"), site.named("partial")), always=True),
-        stage(
-            "check",
-            f"check the restored database: structure sound, revision {revision}",
-            None,
-            Check(
-                use(*status_args(posixpath.join(partial, "member/snap/db"))), "match", f'"revision": ?{revision}[,}}]'
-            ),
-        ),
+        replace(unpack, requires=(remains.name, site.named("partial")), always=True),
+        replace(check, requires=(remains.name,)),
     ]
     steps += [stage(*attribute) for attribute in _attributes(site, posixpath.join(partial, "member"), live)]
     move = Move(partial, data, site.path("stray", "data"), site.prefix)

@@ -118,11 +118,13 @@ class Check:
     :param expects: ``success`` or ``failure`` of the command; ``nothing`` on its output; ``match``: a line of its
         output in which the regular expression `pattern` is found (POSIX extended and Python's both), or ``mismatch``:
         no such line, and be it because the command failed.
+    :param limit_s: For the command.
     """
 
     argv: tuple[str, ...]
     expects: Literal["success", "failure", "nothing", "match", "mismatch"] = "success"
     pattern: str = ""
+    limit_s: float = 60.0
     kind: Literal["check"] = "check"
 
 

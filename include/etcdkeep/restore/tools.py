@@ -9,6 +9,7 @@ registry (``--pull`` came with 20.10, and older ones are about), nerdctl is told
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -134,7 +135,7 @@ def remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
 
 
 def remove_remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
-    """Return the call that ends it and removes its container."""
+    """Return the call that ends it and removes its container; no error when it ended by itself meanwhile."""
     match tool.runtime:
         case "node":
             return (*tool.prefix, "sh", "-c", KILL_PID, "sh", _note(folder, name))
@@ -142,7 +143,8 @@ def remove_remains_argv(tool: Tool, folder: str, name: str) -> tuple[str, ...]:
             script = 'ctr -n k8s.io tasks kill -s SIGKILL "$1"; ctr -n k8s.io tasks rm -f "$1"; ctr -n k8s.io containers rm "$1"'
             return (*SUDO, "sh", "-c", script, "sh", name)
         case _:
-            return (*_engine(tool), "rm", "--force", name)
+            client = shlex.join(_engine(tool)[len(SUDO) :])
+            return (*SUDO, "sh", "-c", f'{client} rm --force "$1" || true', "sh", name)
 
 
 def restore_args(snapshot: str, target: str, member: MemberFlags, bump_revision: int) -> tuple[str, ...]:

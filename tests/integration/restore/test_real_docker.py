@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.errors import CommandFailed, StepFailed
+from etcdkeep.errors import CommandFailed, EtcdkeepError, StepFailed
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.engine import Engine
+from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.gather import gather_node
-from etcdkeep.restore.tools import MemberFlags, Tool, restore_args, tool_argv
+from etcdkeep.restore.tools import MemberFlags, Tool, remove_remains_argv, restore_args, tool_argv
 from tests.docker_engine import IMAGE, docker, imported
 from tests.etcd import running_etcd
 from tests.integration.restore.local_node import LocalNode, LocalWorld
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.steps import Plan
 
 CONTAINER = "etcdkeep-r1"
 FOR_EVER = ("etcdctl", "--endpoints=http://127.0.0.1:1", "--dial-timeout=1h", "--command-timeout=1h", "get", "key")
@@ -101,6 +102,10 @@ def test_what_a_killed_worker_left_is_ended_and_set_aside(node: LocalNode, unsea
     assert (half_done.with_name("stray") / "data.part/half").read_text() == "kept"
 
 
+def test_a_container_that_ended_by_itself_meanwhile_is_no_trouble(node: LocalNode, tool: Tool) -> None:
+    node.run(remove_remains_argv(tool, str(node.root), "etcdkeep-nobody"), StreamLimits(60))
+
+
 def test_an_image_that_went_after_the_plan_is_not_pulled(node: LocalNode, unsealed: Path, tool: Tool) -> None:
     with imported(IMAGE.replace(":TEST", ":GONE"), ["etcdutl"]) as image_id:
         plan = make_plan(node, unsealed, replace(tool, image_id=image_id))
@@ -127,10 +132,7 @@ def test_a_daemon_that_is_down_is_named(
     assert "docker" not in {tool.runtime for tool in facts.tools}
     (problem,) = facts.tool_problems
     assert problem.startswith("docker is there and does not answer: Cannot connect to the Docker daemon")
-    with pytest.raises(StepFailed, match="Is the docker daemon running") as caught:
-        Engine(plan, LocalWorld(node, unsealed)).walk()
-    assert caught.value.step == "remains.cp-0"
-    expect_as_before(node)
+    expect_stuck_before_the_container(node, unsealed, plan, "Is the docker daemon running")
 
 
 def test_a_daemon_that_answers_with_an_error_is_named(
@@ -141,9 +143,15 @@ def test_a_daemon_that_answers_with_an_error_is_named(
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/ill.sock")
         facts = look(node)
         assert any("no space left on device" in problem for problem in facts.tool_problems)
-        with pytest.raises(StepFailed, match="no space left on device") as caught:
-            Engine(plan, LocalWorld(node, unsealed)).walk()
-    assert caught.value.step == "remains.cp-0"
+        expect_stuck_before_the_container(node, unsealed, plan, "no space left on device")
+
+
+def expect_stuck_before_the_container(node: LocalNode, unsealed: Path, plan: Plan, said: str) -> None:
+    """The walk ends with the daemon's own words, with nothing stopped."""
+    events: list[Event] = []
+    with pytest.raises(EtcdkeepError, match=said):
+        Engine(plan, LocalWorld(node, unsealed), events.append, sleep=lambda seconds: None).walk()
+    assert (events[-1].step, events[-1].state) == ("remains.cp-0", "failed")
     expect_as_before(node)
 
 

@@ -16,7 +16,7 @@ from etcdkeep.restore.facts import EtcdStatus, PathFacts
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.runbook import render_runbook
-from etcdkeep.restore.steps import PHASES, Plan, Put, Run, in_order, parse_plan
+from etcdkeep.restore.steps import PHASES, Check, Plan, Put, Run, Step, in_order, parse_plan
 from etcdkeep.restore.tools import Tool
 from etcdkeep.static_pod import EtcdStaticPod
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names
@@ -89,6 +89,28 @@ def test_docker_is_called_without_a_shell_and_sees_one_folder_only() -> None:
         "sudo -n docker run --rm --name etcdkeep-r1 --network none --user 0:0 -v /var/lib/.etcdkeep/r1:/var/lib/.etcdkeep/r1 "
         "--env ETCDCTL_API=3 gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0 etcdctl snapshot restore /var/lib/.etcdkeep/r1/etcd.db"
     )
+
+
+def test_a_large_snapshot_has_time_to_be_read_wherever_it_is_read_whole() -> None:
+    manifest = make_manifest()
+    snapshot = manifest.artifacts[0]
+    large = snapshot.model_copy(update={"plaintext": snapshot.plaintext.model_copy(update={"size_bytes": 8 * 2**30})})
+    plan = make_plan(manifest=manifest.model_copy(update={"artifacts": (large, *manifest.artifacts[1:])}))
+    limits = {step.name: step.done.limit_s for step in plan.steps if isinstance(step.done, Check)}
+    assert min(limits["snapshot.cp-0"], limits["check.cp-0"]) > 4000
+    assert limits["folder.cp-0"] == 60
+
+
+def test_no_container_is_begun_beside_one_that_a_cut_left_behind() -> None:
+    steps = {step.name: step for step in make_plan(tools=(DOCKER,)).steps}
+    users = [step for step in steps.values() if "--name etcdkeep-r1" in shlex.join(calls(step))]
+    assert [step.name for step in users] == ["unpack.cp-0", "check.cp-0"]
+    assert all("remains.cp-0" in step.requires for step in users)
+
+
+def calls(step: Step) -> tuple[str, ...]:
+    action, check = step.action, step.done
+    return (*(action.argv if isinstance(action, Run) else ()), *(check.argv if isinstance(check, Check) else ()))
 
 
 @pytest.mark.parametrize(
