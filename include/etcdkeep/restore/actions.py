@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from etcdkeep.errors import CommandFailed, NotFound, TransientError
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Move, Put, Run, Write
+from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Check, Move, Put, Run, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from etcdkeep.ports import CommandRunner, KubeApi
 
@@ -63,6 +63,30 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
             return not found
         case _:
             assert_never(check.expects)
+
+
+def all_hold(world: World, place: str, checks: Sequence[AnyCheck]) -> bool:
+    """
+    Tell whether all of these hold, in as few commands as that takes: each costs a way there and back.
+
+    :return: True only when each holds; on False, ask one by one which does not, and whether it could be asked at all.
+    :raises EtcdkeepError: as :func:`holds`.
+    """
+    together = [check for check in checks if isinstance(check, Check) and check.expects in ("success", "nothing")]
+    alone = [check for check in checks if check not in together]
+    try:
+        if together:
+            world.runner(place).run(together_argv(together), StreamLimits(CHECK_S))
+    except CommandFailed:
+        return False
+    return all(holds(world, place, check) for check in alone)
+
+
+def together_argv(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return the call that succeeds when all these commands succeed, and print nothing where they are to."""
+    questions = (shlex.join(check.argv) + (" >/dev/null" if check.expects == "success" else "") for check in checks)
+    script = 'for question; do said=$(eval "$question") && [ -z "$said" ] || exit; done'
+    return ("sh", "-c", script, "sh", *questions)
 
 
 def act(world: World, place: str, action: Action) -> None:

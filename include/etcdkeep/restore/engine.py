@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Literal
 
 from etcdkeep.errors import EtcdkeepError, NotFound, RollbackIncomplete, StepFailed, TransientError
-from etcdkeep.restore.actions import World, act, holds
+from etcdkeep.restore.actions import World, act, all_hold, holds
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
 
 log = logging.getLogger(__name__)
@@ -234,9 +234,18 @@ class Engine:
         self._tell(turn.step, turn.ends)
 
     def _stand(self, turn: _Turn) -> None:
+        if self._all_stand(turn.requires):
+            return
         for required in turn.requires:
             if not self._is(required.step.place, required.reached):
                 self._take(required)
+
+    def _all_stand(self, requires: Sequence[_Turn]) -> bool:
+        """Ask for all at once, where that is one place which is there."""
+        places, checks = {each.step.place for each in requires}, [each.reached for each in requires if each.reached]
+        if len(requires) < 2 or len(checks) < len(requires) or len(places) > 1 or places & self._makers.keys():
+            return False
+        return all_hold(self._world, places.pop(), checks)
 
     def _act(self, turn: _Turn) -> None:
         if turn.action is not None:

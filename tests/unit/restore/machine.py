@@ -226,6 +226,11 @@ class Machine:
             path, block = args[4], int(args[5])
             before = self.files.get(path) or "" if block else ""
             self.put(path, before[: block * 2**20] + stdin.decode())
+        elif "question" in script:
+            for question in args[3:]:
+                argv, muted, _ = question.partition(" >/dev/null")
+                if self._command(shlex.split(argv), b"") and not muted:
+                    raise CommandFailed("that said something", exit_code=1)
         elif "exec" in script:
             return self._env(args[5:], b"")
         elif "/cmdline" in script:
