@@ -40,6 +40,7 @@ BENCHES: dict[str, Callable[[Path], list[Row]]] = {
     "fifty": partial(_later, "bench.airflow_runs", "fifty"),
     "parse": partial(_later, "bench.parse", "run"),
     "drill": partial(_later, "bench.drill", "run"),
+    "restore": partial(_later, "bench.restore", "run"),
     "objects": partial(_later, "bench.objects", "run"),
 }
 """Imported when run: Airflow's benches do not wait for the others' imports, nor the others for Airflow's."""

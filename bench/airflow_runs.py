@@ -42,7 +42,7 @@ FIFTY_TIMEOUT_S = 3600
 
 def one_run(folder: Path) -> list[Row]:
     """Back up harbor a few times, one run after the other, and return the rows of the median."""
-    with filled_lab(folder) as lab, _running_airflow(folder, lab, ["harbor"]) as airflow:
+    with filled_lab(folder) as lab, running_airflow(folder, lab, ["harbor"]) as airflow:
         runs = [_run(airflow, "backup__harbor") for _ in range(RUNS + 1)][1:]  # the first warms caches
     wall_s, work_s = sorted(runs, key=lambda run: run[0] - run[1])[RUNS // 2]
     rest_s = wall_s - work_s
@@ -56,7 +56,7 @@ def one_run(folder: Path) -> list[Row]:
 def fifty(folder: Path) -> list[Row]:
     """Trigger fifty clusters' backups together and return the rows."""
     names = [f"harbor-{number:02d}" for number in range(CLUSTERS)]
-    with filled_lab(folder) as lab, _running_airflow(folder, lab, names) as airflow:
+    with filled_lab(folder) as lab, running_airflow(folder, lab, names) as airflow:
         dags = [f"backup__{name}" for name in names]
         _wait_until_known(airflow, dags)
         with _watched_memory(int((airflow.home / "airflow.pid").read_text())) as peaks:
@@ -83,7 +83,7 @@ def fifty(folder: Path) -> list[Row]:
 
 
 @contextmanager
-def _running_airflow(folder: Path, lab: LabSite, names: list[str]) -> Iterator[Airflow]:
+def running_airflow(folder: Path, lab: LabSite, names: list[str]) -> Iterator[Airflow]:
     """Run an Airflow of its own on a configuration of so many clusters, all of them harbor."""
     document = yaml.safe_load(lab.config.read_text())
     harbor = next(entry for entry in document["clusters"] if entry["name"] == "harbor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 REPETITIONS = 5
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,24 @@ class Row:
         return {None: "", True: "yes", False: "**no**"}[self.reached]
 
 
-def interleaved(*works: Callable[[], float], repetitions: int = REPETITIONS) -> list[float]:
+def taking_turns(*works: Callable[[], Measured], repetitions: int = REPETITIONS) -> list[list[Measured]]:
     """
-    Return the median of what each work measured, taking turns, so that the machine's moods hit all alike.
+    Return what each work measured, turn by turn, so that the machine's moods hit all alike.
 
     The first turn warms caches and is not counted.
     """
-    measured: list[list[float]] = [[] for _ in works]
+    measured: list[list[Measured]] = [[] for _ in works]
     for turn in range(repetitions + 1):
         for work, values in zip(works, measured, strict=True):
             value = work()
             if turn:
                 values.append(value)
-    return [statistics.median(values) for values in measured]
+    return measured
+
+
+def interleaved(*works: Callable[[], float], repetitions: int = REPETITIONS) -> list[float]:
+    """Return the median of what each work measured, taking turns."""
+    return [statistics.median(values) for values in taking_turns(*works, repetitions=repetitions)]
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:

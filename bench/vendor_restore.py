@@ -59,10 +59,15 @@ class VendorRestore:
         subprocess.run(self._ssh(f"set -e; sudo cp snapshot.db {self.node.view}/mnt/; mkdir backup"), check=True)
         archive = subprocess.run(["tar", "-C", self.plain / "pki", "-cf", "-", "."], stdout=subprocess.PIPE, check=True)
         subprocess.run(self._ssh("tar -C backup -xf -"), input=archive.stdout, check=True)
-        with subprocess.Popen(self._ssh(self._script()), stdout=subprocess.PIPE, text=True) as script:
-            stopped_at = next(time.time() for line in script.stdout or () if line.strip() == STOPS)
+        said, stopped_at = [], 0.0
+        with subprocess.Popen(
+            self._ssh(self._script()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as script:
+            for line in script.stdout or ():
+                said.append(line)
+                stopped_at = time.time() if line.strip() == STOPS else stopped_at
         if script.returncode:
-            raise RuntimeError(f"the vendor's commands ended with {script.returncode}")
+            raise RuntimeError(f"the vendor's commands ended with {script.returncode}: {''.join(said)[-1000:]}")
         return stopped_at
 
     def clear(self) -> None:
