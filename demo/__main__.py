@@ -65,6 +65,7 @@ def run() -> None:
         f"Open      {_command(site)} unseal harbor --to /tmp/harbor   (plain files: keep them safe)\n"
         f"Restore   trigger `restore` in the UI: cluster skiff, a reason, confirm skiff; the dry run shows the plan and changes nothing.\n"
         f"          For real: dry run off, override on (nothing is broken yet); approve as alice, then as bob. docs/restore.md\n"
+        f"Drill     trigger `drill__harbor`: a throw-away etcd starts from the backup, and is compared with it\n"
         f"Objects   delete a namespace, and bring it back: docs/recover-objects.md\n"
         f"By hand   trigger backup__fleet in the UI: three members, three nodes\n"
         f"Cluster   {kubectl_path()} --kubeconfig {site.clusters['harbor'].kubeconfig} get pods -A\n"

@@ -64,10 +64,10 @@ def accept(config: Path, name: str, *, restore: bool = False) -> bool:
             site = open_site(name)
             identity = _identity_file(site, folder)
             if not restore:
-                _back_up(airflow, site, identity, report)
+                back_up(airflow, site, identity, report)
             else:
                 restoration = Restoration(airflow, site, identity, folder, report)
-                restoration.go(lambda: _back_up(airflow, site, identity, report))
+                restoration.go(lambda: back_up(airflow, site, identity, report))
     finally:
         if restoration is not None and restoration.under_way():
             click.echo(f"\n{restoration.standing()}")
@@ -87,7 +87,7 @@ def _refuse_beside_a_restore(airflow: Airflow) -> None:
         )
 
 
-def _back_up(airflow: Airflow, site: Site, identity: Path, report: Report) -> str | None:
+def back_up(airflow: Airflow, site: Site, identity: Path, report: Report) -> str | None:
     """Run the backup DAG once, check what it made, and return the backup's id; None when the run failed or a check did."""
     name = site.cluster.name
     dag, before = f"backup__{name}", report.failures

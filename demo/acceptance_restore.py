@@ -63,6 +63,7 @@ class Restoration:
 
     :param identity: File with the private age key.
     :param folder: A private folder in memory.
+    :param reading_s: How long people take to answer.
     """
 
     airflow: Airflow
@@ -70,6 +71,7 @@ class Restoration:
     identity: Path
     folder: Path
     report: Report
+    reading_s: float = UNHURRIED_S
     run: RestoreRun | None = None
     approved: bool = False
 
@@ -105,7 +107,7 @@ class Restoration:
     def _restore(self, markers: Markers, backup: str) -> None:
         self.report.check("the marker is changed, a later one made", lambda: _spoiled(markers))
         self.run = RestoreRun.start(self.airflow, self.name, backup=backup, override=True, reason=REASON)
-        self.run.reading_s = UNHURRIED_S
+        self.run.reading_s = self.reading_s
         click.echo(f"\n{DAG}: running ({self.run.run_id})")
         with Outage(self._client()) as outage:
             self._ask(self.run)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from demo.acceptance import back_up
+from demo.acceptance_restore import Restoration
 from demo.airflow import PROJECT
+from demo.restore_run import READING_S
+from demo.telling import Report
+from etcdkeep.adapters.site import FileCredentials
+from etcdkeep.adapters.site import Site as open_site
+from etcdkeep.config_file import CONFIG_VARIABLE, load_config
 from lab.waiting import wait_for
 from tests.canaries import canaries, leaks_in_files
 from tests.e2e.restore_run import RestoreRun, Spoiled
@@ -18,7 +27,6 @@ from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, Markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from demo.airflow import Airflow
     from lab import Site
@@ -165,6 +173,28 @@ def test_a_worker_killed_in_the_outage_is_followed_by_one_that_goes_on(airflow, 
     assert airflow.tasks("restore", run.run_id)["swap"]["try_number"] == 2
     assert run.returned("verify")["kind"] == "restored"
     assert spoiled.shows(AS_BACKED_UP)
+
+
+def test_acceptance_restores_a_cluster_and_tells_how_long_it_was_down(
+    airflow, backed_up, site, config, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(CONFIG_VARIABLE, str(config))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", site.gcs_url)
+    cluster = load_config().cluster("harbor")
+    identity, report = Path(cluster.age_identity.path), Report()
+    opened = open_site(cluster, FileCredentials())
+    trial = Restoration(airflow, opened, identity, tmp_path, report, reading_s=READING_S)
+    trial.go(lambda: back_up(airflow, opened, identity, report))
+    told = capsys.readouterr().out
+    assert report.failures == 0, told
+    assert not trial.under_way()
+    assert re.search(
+        r"down for [\d.]+ s by its record \(first stop to ready\), [\d.]+ s as /readyz was seen from here", told
+    )
+    assert f"restore-leftovers harbor --remove {trial.record().restore}" in told
+    assert (
+        "etcdkeep-acceptance" not in site.clusters["harbor"].kubectl("get", "namespaces", "-o", "name").stdout.decode()
+    )
 
 
 def test_no_secret_is_in_logs_xcom_rendered_fields_or_the_record(airflow, spoiled, site, config):
