@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lab.hosts import ssh_host
 from lab.layout import BUCKET, JUMP_ADDRESS, LOOPBACK, SKIFF, ClusterLayout, Layout, write_atomic
+from lab.tools import etcd_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,7 @@ def write_configuration(layout: Layout) -> None:
             "age_identity": {"path": str(layout.keys / "age.txt")},
             "signing": {"key": {"path": str(layout.keys / "signing.pem")}, "public_keys": [public_key]},
             "tags": ["lab"],
+            "drill": {"schedule": None, "etcd_dir": str(etcd_folder())},
             "schedule": None,  # Airflow would run a night's missed backup at once, beside the one asked for
         },
         "clusters": [
