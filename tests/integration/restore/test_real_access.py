@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG
 
+from etcdkeep.errors import StepFailed
 from etcdkeep_airflow.operators.restore import (
     DockerEtcdRestoreOperator,
     FetchKubeconfigOperator,
     PreflightOperator,
     ResolveBackupOperator,
+    RollbackOperator,
     StageOperator,
     SwapOperator,
     VerifyRestoreOperator,
 )
 from lab.waiting import wait_for
-from tests.docker_engine import IMAGE, docker
+from tests.docker_engine import IMAGE, docker, imported
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
 from tests.integration.restore.real_access import RealAccess, docker_alone, reached_by_openssh
+from tests.integration.restore.test_lab_runbook import etcdkeep, paste
 from tests.openssh import needs_sshd
 
 if TYPE_CHECKING:
@@ -64,8 +67,9 @@ def client(site: Site) -> Iterator[Path]:
 class Tasks:
     """The tasks of one run of the DAG `restore`, approved, each executed as Airflow would."""
 
-    def __init__(self, backup: str) -> None:
-        self.form = {"cluster": "harbor", "confirm": "harbor", "reason": "a test", "dry_run": False, "backup": backup}
+    def __init__(self, backup: str, **form: Any) -> None:
+        answers = {"cluster": "harbor", "confirm": "harbor", "reason": "a test", "dry_run": False, "backup": backup}
+        self.form = answers | form
         self.pushed: dict[str, Any] = {}
         self.started = datetime.now(UTC)
 
@@ -99,6 +103,36 @@ def test_the_shipped_tasks_bring_a_ruined_cluster_back(start_run: StartRun, acce
     restore.expect(AS_BACKED_UP)
     assert tasks.run(FetchKubeconfigOperator, digest=digest)["kubeconfig"]
     assert access.jump.logins() == access.node.logins() > 0
+
+
+@pytest.mark.usefixtures("client")
+def test_the_shipped_tasks_take_back_what_docker_cannot_do(start_run: StartRun, access: RealAccess) -> None:
+    gone = IMAGE.replace(":TEST", ":GONE")
+    changes = access.configuration | {"control_plane": {"restore_image": gone}}
+    restore = LabRestore(start_run("harbor", discovered=False, **changes))
+    tasks = Tasks(restore.found.backup_id, override=True)
+    with imported(gone, ["etcdutl"]):
+        digest = tasks.run(PreflightOperator, backup=restore.found.backup_id)["digest"]
+    tasks.run(StageOperator, digest=digest)
+    with pytest.raises(StepFailed, match="No such image"):
+        tasks.run(DockerEtcdRestoreOperator, digest=digest)
+    assert tasks.run(RollbackOperator)["kind"] == "rolled-back"
+    restore.expect(SPOILED)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_person_brings_it_back_by_the_printed_runbook(
+    start_run: StartRun, site: Site, access: RealAccess, tmp_path: Path
+) -> None:
+    restore = LabRestore(start_run("harbor", discovered=False, **access.configuration))
+    restore.ruin()
+    etcdkeep("unseal", restore.found.name, "--to", str(tmp_path / "plain"))
+    page = etcdkeep("runbook", "harbor", restore.found.backup_id)
+    assert f"in {IMAGE} by docker" in page
+    logins = access.node.logins()
+    paste(page, tmp_path / "plain", site)
+    restore.expect(AS_BACKED_UP)
+    assert access.node.logins() > logins
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
