@@ -234,14 +234,10 @@ class Restoration:
 
     def _set_aside(self) -> str:
         record = self.record()
-        outcome = record.outcome()
-        command = f"python -m etcdkeep restore-leftovers {self.name}"
-        remove = (
-            f"List it: {command}   Remove it: {command} --remove {record.restore}"
-            if self.site.cluster.control_plane.has_nodes
-            else "Remove that folder in the pod of etcd when you are sure."
+        outcome, command = record.outcome(), f"python -m etcdkeep restore-leftovers {self.name}"
+        return (
+            f"{outcome.words if outcome else ''}\nList it: {command}   Remove it: {command} --remove {record.restore}"
         )
-        return f"{outcome.words if outcome else ''}\n{remove}"
 
     def _here(self) -> str:
         run = self.run.run_id if self.run else ""

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING
 import click
 
 from etcdkeep import naming
-from etcdkeep.cli.common import find_set, identities, manifest_of
+from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
-from etcdkeep.errors import NotFound, RestoreRefused
+from etcdkeep.errors import NotFound
+from etcdkeep.ports import PodRef
 from etcdkeep.repository import ANY
+from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.form import WHAT
 from etcdkeep.restore.gather import gather_node, restore_nodes
-from etcdkeep.restore.leftovers import removal_argv, remove_leftovers
+from etcdkeep.restore.leftovers import IN_PODS, ON_NODES, find_in_pod, removal_argv, remove_leftovers
 from etcdkeep.restore.planning import Options
+from etcdkeep.restore.pod_facts import gather_pods
 from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.runbook import render_runbook
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etcdkeep.adapters.site import Site
+    from etcdkeep.ports import CommandRunner
     from etcdkeep.repository import BackupSet
     from etcdkeep.restore.facts import EarlierRun
     from etcdkeep.restore.planning import What
@@ -41,11 +47,21 @@ if TYPE_CHECKING:
 )
 @click.option("--no-bump", is_flag=True, help="Do not raise revisions past all that clients have seen.")
 @click.option("--override", is_flag=True, help="Print it although something speaks against it that may be passed over.")
-def runbook(cluster: str, backup: str | None, what: str | None, way: str, no_bump: bool, override: bool) -> None:
+@click.option(
+    "--begun",
+    metavar="RESTORE",
+    help="Print the plan of a restore that was begun, as it stands on record: to finish it by hand, or to take it back.",
+)
+def runbook(
+    cluster: str, backup: str | None, what: str | None, way: str, no_bump: bool, override: bool, begun: str | None
+) -> None:
     """
     Print the restore of CLUSTER from BACKUP (default: its newest good one) as shell lines with real values, for a person
     with the files of `unseal`. Looks at the nodes; changes nothing. The cluster's API may be down, and Airflow gone.
     """
+    if begun is not None:
+        click.echo(_runbook_of(cluster, begun), nl=False)
+        return
     site, found = find_set(f"{cluster}/{backup.rpartition('/')[2]}" if backup else cluster)
     manifest_of(found)
     site.fall_back_to(found)
@@ -71,27 +87,36 @@ def runbook(cluster: str, backup: str | None, what: str | None, way: str, no_bum
     click.echo(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
 
 
+def _runbook_of(cluster: str, restore: str) -> str:
+    """A restore that was begun is gone on with by its own plan: a new one would set aside what the first had put in place."""
+    site = open_cluster(cluster)
+    record = RestoreRecord(site.repository.store, cluster, restore)
+    found = record.begun()
+    if found is None:
+        raise NotFound(
+            f"no restore {restore!r} of cluster {cluster!r} was begun, says {record.folder} of {site.repository.store.url}; finish one that "
+            "was begun by hand by its own printed page."
+        )
+    return render_runbook(record.plan(found.digest), site.cluster.ssh)
+
+
 @click.command("restore-leftovers")
 @click.argument("cluster")
-@click.option("--remove", "run", metavar="RUN", help="Remove what this restore set aside, on every node, for ever.")
+@click.option("--remove", "run", metavar="RUN", help="Remove what this restore set aside, at every place, for ever.")
 @click.option("--yes", is_flag=True, help="With --remove: do not ask.")
 @json_option
 def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -> None:
-    """List what restores of CLUSTER set aside on its nodes. Nothing is removed unless asked for by name, and confirmed."""
+    """List what restores of CLUSTER set aside. Nothing is removed unless asked for by name, and confirmed."""
     site, found = find_set(cluster, ANY)
-    if not site.cluster.control_plane.has_nodes:
-        raise RestoreRefused(
-            f"cluster {cluster!r} has no nodes of its own: what was set aside lies on the claims of its etcd pods, in .etcdkeep."
-        )
     site.fall_back_to(found)
-    left = _leftovers(site, found)
+    left = {place: leftovers for place, _, leftovers in _places(site, found)}
     if run is None:
         _show(left, as_json=as_json)
         return
     chosen = [each for folders in left.values() for each in folders if each.run == run]
     if not chosen:
         raise NotFound(
-            f"no restore {run!r} left anything on the nodes of {cluster!r}: `python -m etcdkeep restore-leftovers {cluster}`."
+            f"no restore {run!r} left anything of {cluster!r}: `python -m etcdkeep restore-leftovers {cluster}`."
         )
     for each in chosen:
         removal_argv(each)
@@ -100,18 +125,24 @@ def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -
             f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be taken back then.",
             abort=True,
         )
-    for node, address in restore_nodes(site.cluster, manifest_of(found)).items():
-        with site.open_node(address) as shell:
-            for folder in remove_leftovers(shell, left[node], run):
-                click.echo(f"{node}: removed {folder}")
+    command = ON_NODES if site.cluster.control_plane.has_nodes else IN_PODS
+    for place, runner, leftovers in _places(site, found):
+        for folder in remove_leftovers(runner, leftovers, run, command):
+            click.echo(f"{place}: removed {folder}")
 
 
-def _leftovers(site: Site, found: BackupSet) -> dict[str, tuple[EarlierRun, ...]]:
-    left = {}
-    for node, address in restore_nodes(site.cluster, manifest_of(found)).items():
-        with site.open_node(address) as shell:
-            left[node] = gather_node(shell, site.cluster, node, address).earlier
-    return left
+def _places(site: Site, found: BackupSet) -> Iterator[tuple[str, CommandRunner, tuple[EarlierRun, ...]]]:
+    """Yield each node, or each pod of a kubeception cluster's etcd, with what restores left there."""
+    cluster, manifest = site.cluster, manifest_of(found)
+    if cluster.control_plane.has_nodes:
+        for node, address in restore_nodes(cluster, manifest).items():
+            with site.open_node(address) as shell:
+                yield node, shell, gather_node(shell, cluster, node, address).earlier
+        return
+    facts = gather_pods(site.api, cluster, manifest)
+    for member in facts.members:
+        runner = site.api.exec(PodRef(cluster.namespace, member.pod, cluster.control_plane.container))
+        yield member.pod, runner, find_in_pod(runner, run_base(facts.data_dir, (facts.mount,)))
 
 
 def _show(left: dict[str, tuple[EarlierRun, ...]], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What earlier restores left on a node, and its removal, which only a person asks for."""
+"""What earlier restores left on a node or on a pod's claim, and its removal, which only a person asks for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import RestoreRefused
+from etcdkeep.errors import CommandFailed, RestoreRefused
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.facts import ACTIVE, FOLDER, EarlierRun
+from etcdkeep.restore.facts import ACTIVE, FOLDER, EarlierRun, parse_earlier_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +17,35 @@ if TYPE_CHECKING:
     from etcdkeep.ports import CommandRunner
 
 REMOVE_S = 600.0
+ON_NODES = (*SUDO, "rm", "-r", "--one-file-system", "--")
+IN_PODS = ("rm", "-r", "--")
 
 
-def removal_argv(leftover: EarlierRun) -> tuple[str, ...]:
+def find_in_pod(runner: CommandRunner, base: str) -> tuple[EarlierRun, ...]:
+    """
+    Return what restores left on a member's claim, asked with no more than an etcd image may have: ls and readlink.
+
+    :param base: The ``.etcdkeep`` folder.
+    :raises CommandMissing: when the image has not even those.
+    """
+
+    def ask(*argv: str) -> list[str]:
+        try:
+            return runner.run(argv, StreamLimits(REMOVE_S)).stdout.decode(errors="replace").split()
+        except CommandFailed:
+            return []
+
+    lines = []
+    for name in ask("ls", "-A", base):
+        path = posixpath.join(base, name)
+        if name == ACTIVE:
+            lines += [f"l\t{path}\t{target}" for target in ask("readlink", path)]
+        else:
+            lines += [f"d\t{path}\t", *(f"f\t{posixpath.join(path, each)}\t" for each in ask("ls", "-A", path))]
+    return parse_earlier_runs("\n".join(lines))
+
+
+def removal_argv(leftover: EarlierRun, command: tuple[str, ...] = ON_NODES) -> tuple[str, ...]:
     """
     Return the call that removes one restore's folder, with the old state that it kept.
 
@@ -32,18 +58,20 @@ def removal_argv(leftover: EarlierRun) -> tuple[str, ...]:
     parent, name = posixpath.split(leftover.folder)
     if posixpath.basename(parent) != FOLDER or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):
         raise RestoreRefused(f"{leftover.folder} was not removed: it is no folder of a restore (…/{FOLDER}/RUN).")
-    return (*SUDO, "rm", "-r", "--one-file-system", "--", leftover.folder)
+    return (*command, leftover.folder)
 
 
-def remove_leftovers(runner: CommandRunner, leftovers: Sequence[EarlierRun], run: str) -> tuple[str, ...]:
+def remove_leftovers(
+    runner: CommandRunner, leftovers: Sequence[EarlierRun], run: str, command: tuple[str, ...] = ON_NODES
+) -> tuple[str, ...]:
     """
-    Remove what one restore left on a node; the rollback of that restore is impossible from then on.
+    Remove what one restore left at a place; the rollback of that restore is impossible from then on.
 
-    :param leftovers: Of that node, as :func:`~etcdkeep.restore.gather.gather_node` found them.
+    :param leftovers: Of that place, as :func:`~etcdkeep.restore.gather.gather_node` or :func:`find_in_pod` found them.
     :return: The folders removed.
     """
     chosen = [leftover for leftover in leftovers if leftover.run == run]
-    calls = [removal_argv(leftover) for leftover in chosen]
+    calls = [removal_argv(leftover, command) for leftover in chosen]
     for argv in calls:
         runner.run(argv, StreamLimits(REMOVE_S))
     return tuple(leftover.folder for leftover in chosen)

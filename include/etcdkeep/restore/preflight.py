@@ -219,7 +219,7 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
     for earlier in others:
         if earlier.state == ACTIVE:
             yield stop(
-                f"restore {earlier.run!r} is under way or was broken off here ({earlier.folder}); finish it or take it back first"
+                f"restore {earlier.run!r} is under way or was broken off here ({earlier.folder}); finish it or take it back first{_by_hand(manifest, earlier.run)}"
             )
     if over := sorted({earlier.run for earlier in others if earlier.state != ACTIVE}):
         yield Objection(
@@ -240,6 +240,10 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
     yield from _versions(manifest, node, options)
 
 
+def _by_hand(manifest: Manifest, run: str) -> str:
+    return f" (Airflow gone: python -m etcdkeep runbook {manifest.cluster} --begun {run})"
+
+
 def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Objection]:
     identity, members = manifest.identity, manifest.members
     if facts.kube_system_uid != identity.kube_system_uid:
@@ -250,6 +254,7 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
         yield Objection("stop", words, overridable=False)
     if facts.unfinished and facts.unfinished != options.run:
         words = f"restore {facts.unfinished!r} is under way or was broken off in {facts.namespace}; finish it or take it back first"
+        words += _by_hand(manifest, facts.unfinished)
         yield Objection("stop", words, overridable=False)
     if len(facts.members) != len(members):
         yield Objection(

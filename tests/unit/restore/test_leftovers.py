@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from etcdkeep.errors import RestoreRefused
+from etcdkeep.errors import CommandFailed, RestoreRefused
+from etcdkeep.ports import CommandResult
 from etcdkeep.restore.facts import EarlierRun
-from etcdkeep.restore.leftovers import removal_argv, remove_leftovers
+from etcdkeep.restore.leftovers import IN_PODS, find_in_pod, removal_argv, remove_leftovers
 from tests.unit.restore.builders import make_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from etcdkeep.ports import StreamLimits
 
 
 @pytest.mark.parametrize(
@@ -36,3 +44,37 @@ def test_one_restores_folders_are_removed_whole() -> None:
     machine._rm = lambda args, stdin: asked.append(args[-1])  # type: ignore[attr-defined]
     assert remove_leftovers(machine, leftovers, "r1") == ("/etc/kubernetes/.etcdkeep/r1", "/var/lib/.etcdkeep/r1")
     assert asked == ["/etc/kubernetes/.etcdkeep/r1", "/var/lib/.etcdkeep/r1"]
+
+
+class Pod:
+    """An etcd container with few programs; `answers` has what they print."""
+
+    where = "pod kube-etcd-0"
+
+    def __init__(self, answers: dict[tuple[str, ...], str]) -> None:
+        self.answers = answers
+
+    def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+        if tuple(argv) not in self.answers:
+            raise CommandFailed("no such file or directory", exit_code=1)
+        return CommandResult(self.answers[tuple(argv)].encode())
+
+    def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
+        yield self.run(argv, limits).stdout
+
+
+def test_what_is_left_on_a_pods_claim_is_found_with_few_programs() -> None:
+    base = "/var/lib/etcd/.etcdkeep"
+    pod = Pod(
+        {
+            ("ls", "-A", base): "active\nr1\nr2\nr3\n",
+            ("ls", "-A", f"{base}/r1"): "data\nfinished\nold\n",
+            ("ls", "-A", f"{base}/r2"): "data\n",
+            ("ls", "-A", f"{base}/r3"): "rolled-back\n",
+            ("readlink", f"{base}/active"): f"{base}/r2\n",
+        }
+    )
+    found = find_in_pod(pod, base)
+    assert [(each.run, each.state) for each in found] == [("r1", "finished"), ("r2", "active"), ("r3", "rolled-back")]
+    assert removal_argv(found[0], IN_PODS) == ("rm", "-r", "--", f"{base}/r1"), "BusyBox knows no --one-file-system"
+    assert find_in_pod(Pod({}), base) == ()
