@@ -44,7 +44,7 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
     if isinstance(check, ApiCheck):
         return _shows(world.api(), check)
     try:
-        output = world.runner(place).run(check.argv, StreamLimits(CHECK_S)).stdout.decode(errors="replace")
+        output = world.runner(place).run(check.argv, StreamLimits(check.limit_s)).stdout.decode(errors="replace")
     except CommandFailed as err:
         if check.expects == "nothing":
             raise TransientError(f"not known, and a node that has just booted may answer later: {err}") from err

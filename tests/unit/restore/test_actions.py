@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,11 @@ from etcdkeep.restore.actions import act, holds
 from etcdkeep.restore.steps import Check, Move, Write
 from tests.unit.restore.builders import FakeWorld, make_world
 from tests.unit.restore.machine import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etcdkeep.ports import CommandResult, StreamLimits
 
 SUDO = ("sudo", "-n")
 
@@ -70,6 +77,19 @@ def test_a_rename_of_nothing_is_an_error(world: FakeWorld) -> None:
 )
 def test_checks(world: FakeWorld, check: Check, answer: bool) -> None:
     assert holds(world, "cp-0", check) is answer
+
+
+def test_a_check_has_the_time_that_it_names(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, allowed = world.machines["cp-0"], []
+    run = machine.run
+
+    def noting(argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
+        allowed.append(limits.deadline_s)
+        return run(argv, limits, stdin=stdin)
+
+    monkeypatch.setattr(machine, "run", noting)
+    assert holds(world, "cp-0", Check(("test", "-e", "/var"), limit_s=4000))
+    assert allowed == [4000]
 
 
 def test_a_listing_that_fails_does_not_count_as_empty(world: FakeWorld) -> None:
