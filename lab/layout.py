@@ -90,6 +90,11 @@ class Node:
         return self.root / "run"
 
     @property
+    def api_ends_late(self) -> Path:
+        """While this file is there, the API server ends as a real one does: when the grace of its pod is over."""
+        return self.run / "api-ends-late"
+
+    @property
     def containers(self) -> Path:
         return self.root / "containers"
 

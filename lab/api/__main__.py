@@ -71,6 +71,10 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     chores.cancel()
+    server.ready = False
+    node = layout.clusters[os.environ["LAB_NODE"].partition("-")[0]].node(os.environ["LAB_NODE"])
+    if node.api_ends_late.exists():
+        await asyncio.Event().wait()
     await runner.cleanup()
     await store.close()
 
