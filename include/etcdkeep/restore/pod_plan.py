@@ -315,7 +315,7 @@ class _Planner:
         if "securityContext" in etcd:
             container["securityContext"] = etcd["securityContext"]
         spec: dict[str, Any] = {
-            "restartPolicy": "Never",
+            "restartPolicy": "Always",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 10,
             "tolerations": [{"operator": "Exists"}],

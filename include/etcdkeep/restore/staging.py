@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.restore.facts import PathFacts
 
+_OWNER = 'live=$1; [ -e "$live" ] || live=${1%/*}; owner=$(stat -c %u:%g "$live") && '
+OWN_ALIKE = _OWNER + 'chown -R "$owner" "$2"'
+OWNED_ALIKE = _OWNER + '[ "$(stat -c %u:%g "$2/snap/db")" = "$owner" ]'
+"""For a member that could not be asked beforehand: its own owner, or its folder's where it is gone."""
+
 SLOWEST_BYTES_PER_S = 2 * 2**20
 TOOL_START_S = 120.0
 REMAINS_S = 30.0
@@ -143,7 +148,8 @@ def stage_data(
     """
     Steps that turn the snapshot into checked member data beside the live data, while everything runs.
 
-    :param live: Owner, mode and label that the data gets; what is None in it stays as the tool makes it.
+    :param live: Owner, mode and label that the data gets. Mode and label stay as the tool makes them where they are None,
+        the owner becomes that of the live data.
     """
     artifact = manifest.artifact("etcd")
     if artifact is None:
@@ -213,6 +219,10 @@ def _attributes(site: Site, member: str, live: PathFacts) -> Iterator[tuple[str,
     if live.owner:
         check = Check(site.argv("stat", "-c", "%u:%g", database), "match", f"^{live.owner}$")
         yield "owner", f"give it the owner {live.owner}", Run(site.argv("chown", "-R", live.owner, member)), check
+    else:
+        words = "give it the owner of the live data"
+        chown, check = (site.argv("sh", "-c", script, "sh", live.path, member) for script in (OWN_ALIKE, OWNED_ALIKE))
+        yield "owner", words, Run(chown), Check(check)
     if live.mode:
         check = Check(site.argv("stat", "-c", "%a", member), "match", f"^{live.mode}$")
         yield "mode", f"give it the mode {live.mode}", Run(site.argv("chmod", live.mode, member)), check

@@ -233,7 +233,7 @@ class Machine:
                     raise CommandFailed("that said something", exit_code=1)
         elif "exec" in script:
             return self._env(args[5:], b"")
-        elif "/cmdline" in script:
+        elif "/cmdline" in script or "stat -c %u:%g" in script:
             return ""
         elif "mv " in script:
             self._move(script)

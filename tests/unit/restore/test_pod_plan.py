@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,12 +22,15 @@ from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import gather_pods
 from etcdkeep.restore.preflight import Circumstances, preflight_pods
 from etcdkeep.restore.runbook import render_runbook
-from etcdkeep.restore.steps import Call, Plan
+from etcdkeep.restore.steps import Call, Check, Plan, Run
 from etcdkeep.restore.tools import Tool
 from tests.unit.restore.admin_api import APPS, BUDGET, ETCD, PODS, AdminApi, PodWorld
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_manifest
 from tests.unit.restore.machine import Fault, Killed
 from tests.unit.restore.test_engine import Clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLUSTER = make_cluster(name="user-1", profile="gke-user-kubeception")
 
@@ -108,6 +112,22 @@ def test_an_etcd_that_crashes_again_and_again_is_not_asked() -> None:
     facts = gather_pods(api, CLUSTER, manifest(1))
     assert (facts.image, facts.live.owner, facts.revision) == (image, None, None)
     assert not facts.members[0].healthy
+
+
+def test_data_get_the_live_ones_owner_also_where_etcd_could_not_be_asked(tmp_path: Path) -> None:
+    api = AdminApi(crashing=True)
+    image = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
+    api.objects["/api/v1/nodes/n"] = {"metadata": {"name": "n"}, "status": {"images": [{"names": [image]}]}}
+    step = next(step for step in make_plan(api).steps if step.name == "owner.kube-etcd-0")
+    assert isinstance(step.action, Run)
+    assert isinstance(step.done, Check)
+    for live, new in (("data/member", "new/member"), ("wiped/member", "new/member")):
+        (tmp_path / live).parent.mkdir()
+        (tmp_path / new / "snap").mkdir(parents=True, exist_ok=True)
+        (tmp_path / new / "snap/db").touch()
+        for argv in (step.action.argv, step.done.argv):
+            subprocess.run([*argv[:-2], tmp_path / live, tmp_path / new], check=True)
+    assert step.action.argv[-2:] == ("/var/lib/etcd/data/member", "/var/lib/etcd/.etcdkeep/r1/data.part/member")
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -210,6 +230,7 @@ def test_a_utility_pod_gets_what_it_needs_and_no_more() -> None:
     assert spec["securityContext"] == {"fsGroup": 2001}
     assert spec["tolerations"] == [{"operator": "Exists"}]
     assert spec["automountServiceAccountToken"] is False
+    assert spec["restartPolicy"] == "Always", "its node may reboot"
 
 
 def test_the_runbook_speaks_kubectl() -> None:
