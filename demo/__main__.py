@@ -93,7 +93,7 @@ def acceptance(config: Path, cluster: str, restore: str | None) -> None:
 
     try:
         accepted = accept(config.resolve(), cluster, restore=restore == "yes")
-    except EtcdkeepError as err:
+    except (EtcdkeepError, OSError) as err:
         raise click.ClickException(str(err)) from err
     sys.exit(0 if accepted else 1)
 

@@ -44,6 +44,8 @@ EXPECTED = "no restore is needed"
 READY_S = 180.0
 UNHURRIED_S = 10.0
 """A site's machine may be busy, and then Airflow's scheduler sees a parked gate late."""
+GONE = "gone"
+"""The state of a run whose Airflow does not answer."""
 PEOPLE = (("approve", "alice"), ("approve_second", "bob"))
 
 
@@ -73,6 +75,8 @@ class Restoration:
     report: Report
     reading_s: float = UNHURRIED_S
     run: RestoreRun | None = None
+    restore: str = ""
+    marked: str = ""
     approved: bool = False
 
     @property
@@ -84,7 +88,7 @@ class Restoration:
         """Whether the restore may have begun, and is neither finished nor taken back: then Airflow must go on running."""
         if not self.approved:
             return False
-        if self._ran()["state"] not in FINISHED:
+        if self._state() not in (*FINISHED, GONE):
             return True
         record = self.record()
         outcome = record.outcome()
@@ -97,6 +101,7 @@ class Restoration:
         :param back_up: Returns the id of a good backup, made now; None when there is none to restore from.
         """
         markers = markers_of(self.site)
+        self.marked = markers.where
         try:
             if self.report.check("a marker is made", lambda: _marked(markers)) and (backup := back_up()):
                 self._restore(markers, backup)
@@ -108,6 +113,8 @@ class Restoration:
         self.report.check("the marker is changed, a later one made", lambda: _spoiled(markers))
         self.run = RestoreRun.start(self.airflow, self.name, backup=backup, override=True, reason=REASON)
         self.run.reading_s = self.reading_s
+        begun = self.airflow.call("GET", f"/dags/{DAG}/dagRuns/{self.run.run_id}")
+        self.restore = naming.restore_id(self.name, datetime.fromisoformat(begun["run_after"]), self.run.run_id)
         click.echo(f"\n{DAG}: running ({self.run.run_id})")
         with Outage(self._client()) as outage:
             self._ask(self.run)
@@ -124,28 +131,31 @@ class Restoration:
 
     def record(self) -> RestoreRecord:
         """Return the record that the restore keeps of itself."""
-        run = self._ran()
-        restore = naming.restore_id(self.name, datetime.fromisoformat(run["run_after"]), run["dag_run_id"])
-        return RestoreRecord(self.site.repository.store, self.name, restore)
+        return RestoreRecord(self.site.repository.store, self.name, self.restore)
 
     def standing(self) -> str:
-        """Say in what state the cluster is after a restore that failed, and what to do next."""
-        record = self.record()
+        """Say in what state the cluster is after a restore that did not end well, and what to do next."""
+        state, record = self._state(), self.record()
         outcome, words = record.outcome(), [f"Logs of the tasks: {self.airflow.home / 'logs'}. State of {self.name}:"]
-        if self._ran()["state"] not in FINISHED:
-            words.append(
-                f"restore {record.restore} is under way. {self._here()}: it ends, or takes itself back, there."
-            )
+        if state not in (*FINISHED, GONE):
+            words.append(f"restore {self.restore} is under way. {self._here()}: it ends, or takes itself back, there.")
         elif record.begun() is None:
             words.append("nothing was touched; it is as it was. Mend what stands above, and begin anew.")
         elif outcome is None:
-            words.append(
-                f"restore {record.restore} was begun, and is neither finished nor taken back; {self._here()}: clear its task `rollback`."
-            )
+            words.append(f"restore {self.restore} was begun, and is neither finished nor taken back.")
         else:
             words += [outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining))]
-            if outcome.kind in ("held", "incomplete"):
-                words.append(f"{self._here()}: when the cause is mended, clear its task `rollback`.")
+        if self.under_way() and state == GONE:
+            words.append(
+                f"Airflow is gone. Finish the restore or take it back by hand, docs/runbook.md: python -m etcdkeep runbook {self.name} --begun "
+                f"{self.restore}"
+            )
+        elif self.under_way() and state in FINISHED:
+            words.append(f"{self._here()}: when the cause is mended, clear its task `rollback`.")
+        if self.under_way():
+            words.append(
+                f"The markers stay: {self.marked}. The next `make acceptance` stops this Airflow when the run has ended."
+            )
         return "\n".join(words)
 
     # --- the run -----------------------------------------------------------------------------------------------------
@@ -192,14 +202,13 @@ class Restoration:
             yield "pods of the control plane are ready", self._pods_ready
 
     def _open_kubeconfig(self) -> str:
-        record = self.record()
         argv = (
             sys.executable,
             "-m",
             "etcdkeep",
             "kubeconfig",
             self.name,
-            record.restore,
+            self.restore,
             "--to",
             str(self.folder / "kubeconfig"),
         )
@@ -207,7 +216,7 @@ class Restoration:
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CheckFailed(f"exit code {done.returncode}: {done.stdout}{done.stderr}")
-        return f"as of {record.restore}"
+        return f"as of {self.restore}"
 
     def _kubectl(self, *arguments: str) -> str:
         argv = (str(kubectl_path()), "--kubeconfig", str(self.folder / "kubeconfig"), *arguments)
@@ -235,19 +244,19 @@ class Restoration:
     def _set_aside(self) -> str:
         record = self.record()
         outcome, command = record.outcome(), f"python -m etcdkeep restore-leftovers {self.name}"
-        return (
-            f"{outcome.words if outcome else ''}\nList it: {command}   Remove it: {command} --remove {record.restore}"
-        )
+        return f"{outcome.words if outcome else ''}\nList it: {command}   Remove it: {command} --remove {self.restore}"
 
     def _here(self) -> str:
         run = self.run.run_id if self.run else ""
         return f"Airflow goes on at {self.airflow.url}/dags/{DAG}/runs/{run} (passwords: {self.airflow.home / 'passwords.json'})"
 
-    def _ran(self) -> dict[str, Any]:
+    def _state(self) -> str:
         if self.run is None:
-            raise ValueError("no restore was started")
-        found: dict[str, Any] = self.airflow.call("GET", f"/dags/{DAG}/dagRuns/{self.run.run_id}")
-        return found
+            return GONE
+        try:
+            return str(self.airflow.call("GET", f"/dags/{DAG}/dagRuns/{self.run.run_id}")["state"])
+        except OSError:
+            return GONE
 
     def _client(self) -> ApiClient | None:
         cluster = self.site.cluster

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from demo.airflow import Airflow
 
 RUN_TIMEOUT_S = 4 * 3600
+PATIENCE_S = 60.0
 UNDER_WAY = ("up_for_retry", "running", "queued")
+NOT_RUN = ("skipped", "upstream_failed")
 
 
 class CheckFailed(Exception):
@@ -44,26 +46,40 @@ class Report:
 
 
 def follow(airflow: Airflow, dag: str, run_id: str) -> dict[str, Any]:
-    """Tell each task's end until the run has ended, and return the run."""
+    """
+    Tell each task's end until the run has ended, and return the run.
+
+    :raises OSError: when Airflow does not answer for a minute.
+    """
     told: set[str] = set()
     deadline = time.monotonic() + RUN_TIMEOUT_S
-    while True:
-        run: dict[str, Any] = airflow.call("GET", f"/dags/{dag}/dagRuns/{run_id}")
-        tasks = airflow.tasks(dag, run_id)
-        for task_id, task in sorted(tasks.items(), key=lambda item: str(item[1]["end_date"])):
-            if task["end_date"] and task_id not in told and task["state"] not in UNDER_WAY:
-                told.add(task_id)
-                if task["state"] != "skipped":
-                    duration_s = task["duration"] or 0
-                    click.echo(f"  {task_id:<16} {task['state']:<16} {duration_s:6.1f} s  try {task['try_number']}")
-                if task["state"] == "failed":
-                    click.echo(last_words(airflow.log_text(dag, run_id, task_id)))
-        if run["state"] in FINISHED:
-            click.echo(f"{dag}: {run['state']} after {run['duration']:.1f} s")
-            return run
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"{dag} {run_id} did not end within {RUN_TIMEOUT_S} s")
+    answered = time.monotonic()
+    while time.monotonic() < deadline:
+        try:
+            run: dict[str, Any] = airflow.call("GET", f"/dags/{dag}/dagRuns/{run_id}")
+            tasks = airflow.tasks(dag, run_id)
+        except OSError:
+            if time.monotonic() - answered > PATIENCE_S:
+                raise
+        else:
+            answered = time.monotonic()
+            _tell(airflow, dag, run_id, tasks, told)
+            if run["state"] in FINISHED:
+                click.echo(f"{dag}: {run['state']} after {run['duration']:.1f} s")
+                return run
         time.sleep(1)
+    raise click.ClickException(f"{dag} {run_id} did not end within {RUN_TIMEOUT_S} s")
+
+
+def _tell(airflow: Airflow, dag: str, run_id: str, tasks: dict[str, dict[str, Any]], told: set[str]) -> None:
+    for task_id, task in sorted(tasks.items(), key=lambda item: str(item[1]["end_date"])):
+        if not task["end_date"] or task_id in told or task["state"] in UNDER_WAY:
+            continue
+        told.add(task_id)
+        if task["state"] not in NOT_RUN:
+            click.echo(f"  {task_id:<16} {task['state']:<16} {task['duration'] or 0:6.1f} s  try {task['try_number']}")
+        if task["state"] == "failed":
+            click.echo(last_words(airflow.log_text(dag, run_id, task_id)))
 
 
 def last_words(log: str) -> str:

@@ -216,11 +216,11 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         yield stop(f"{lacks}. Put the manifests back first: `unseal` gives them as control-plane/manifests")
     yield from (Objection("stop", problem, overridable=False) for problem in unsupported_layout(node, options))
     others = [earlier for earlier in node.earlier if earlier.run != options.run]
-    for earlier in others:
-        if earlier.state == ACTIVE:
-            yield stop(
-                f"restore {earlier.run!r} is under way or was broken off here ({earlier.folder}); finish it or take it back first{_by_hand(manifest, earlier.run)}"
-            )
+    for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
+        folders = ", ".join(earlier.folder for earlier in others if earlier.run == run)
+        yield stop(
+            f"restore {run!r} is under way or was broken off here ({folders}); finish it or take it back first{_by_hand(manifest, run)}"
+        )
     if over := sorted({earlier.run for earlier in others if earlier.state != ACTIVE}):
         yield Objection(
             "note",
