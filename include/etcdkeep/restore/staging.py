@@ -221,8 +221,9 @@ def _attributes(site: Site, member: str, live: PathFacts) -> Iterator[tuple[str,
         yield "owner", f"give it the owner {live.owner}", Run(site.argv("chown", "-R", live.owner, member)), check
     else:
         words = "give it the owner of the live data"
-        chown, check = (site.argv("sh", "-c", script, "sh", live.path, member) for script in (OWN_ALIKE, OWNED_ALIKE))
-        yield "owner", words, Run(chown), Check(check)
+        chown = Run(site.argv("sh", "-c", OWN_ALIKE, "sh", live.path, member))
+        check = Check(site.argv("sh", "-c", OWNED_ALIKE, "sh", live.path, member))
+        yield "owner", words, chown, check
     if live.mode:
         check = Check(site.argv("stat", "-c", "%a", member), "match", f"^{live.mode}$")
         yield "mode", f"give it the mode {live.mode}", Run(site.argv("chmod", live.mode, member)), check
