@@ -115,7 +115,7 @@ class Faults(FaultFile):
         Spoil the standard output of commands in containers.
 
         :param action: ``cut`` (the TCP connection is reset), ``close`` (clean CLOSE, no status), ``stall`` (not a byte
-            more), ``corrupt`` (one byte flipped), ``truncate`` (the rest is left out, status Success), ``no-status``
+            more, and no status where `after` is 0), ``corrupt`` (one byte flipped), ``truncate`` (the rest is left out, status Success), ``no-status``
             (whole output, then CLOSE without a status), ``restart`` (the container is killed), ``slow`` (`value`
             bytes per second).
         """
@@ -230,3 +230,10 @@ class Tap:
             return data, ""
         self.done = True
         return data[:room], self.action
+
+    def end(self) -> str:
+        """Return the action that is due at the end of the output: where no byte passes, no status does."""
+        if self.done or self.fault is None or self.fault.after:
+            return ""
+        self.done = True
+        return self.action

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -92,11 +93,22 @@ class NodeHandle:
         return (self._node.run / "kubelet.state").read_text().strip()
 
     def reboot(self) -> None:
-        """Cut the power: connections break, every process of the node is gone at once; then its kubelet starts by itself."""
+        """
+        Cut the power: connections break, every process of the node is gone at once.
+
+        Then it boots: it answers by SSH again, and its kubelet, whether or not it ran before, starts what it has to.
+        """
         with self._faults.ssh("refuse", where=f"^{self.name}$"):
+            wait_for(lambda: not self._listens(), f"{self.name} to be off")
             self._set_kubelet("inactive")
             end_node(self._node)
-            self._set_kubelet("active")
+        self._set_kubelet("active")
+        wait_for(self._listens, f"{self.name} to boot")
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.ssh.address, self.ssh.port), 1):
+            return True
+        return False
 
     def _set_kubelet(self, state: str) -> None:
         (self._node.run / "kubelet.want").write_text(f"{state}\n")

@@ -171,6 +171,7 @@ class Command:
                 self._forward(stdout, self._process.stdout, self._tap), self._forward(stderr, self._process.stderr)
             )
             code = await ending
+            await self._strike(self._tap.end())
             if self._tap.action == "no-status":
                 self._process.close()
             else:
@@ -189,8 +190,7 @@ class Command:
                 data, action = tap.feed(data)
             target.write(data)
             await target.drain()
-            if action:
-                await self._strike(action)
+            await self._strike(action)
             if tap is not None and tap.action == "slow" and tap.fault is not None:
                 await asyncio.sleep(len(data) / tap.fault.value)
 

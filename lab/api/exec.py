@@ -206,16 +206,20 @@ async def _send(socket: web.WebSocketResponse, process: _Process, wanted: ExecRe
             data, action = tap.feed(data)
         for start in range(0, len(data), FRAME_BYTES):
             await socket.send_bytes(bytes([channel]) + data[start : start + FRAME_BYTES])
-        if action in ("cut", "close"):
-            raise Cut
-        if action == "stall":
-            while not socket.closed:
-                await asyncio.sleep(0.1)
-            raise Cut
-        if action == "restart":
-            os.kill(wanted.state.pid, 9)
+        await _strike(action, socket, wanted)
         if tap.action == "slow" and tap.fault is not None:
             await asyncio.sleep(len(data) / tap.fault.value)
+    await _strike(tap.end(), socket, wanted)
+
+
+async def _strike(action: str, socket: web.WebSocketResponse, wanted: ExecRequest) -> None:
+    if action == "restart":
+        os.kill(wanted.state.pid, 9)
+    if action == "stall":
+        while not socket.closed:
+            await asyncio.sleep(0.1)
+    if action in ("cut", "close", "stall"):
+        raise Cut
 
 
 async def _receive(socket: web.WebSocketResponse, process: _Process) -> None:

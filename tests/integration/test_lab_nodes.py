@@ -75,6 +75,26 @@ def marker(cluster: ClusterHandle, name: str) -> dict[str, str]:
     return json.loads(cluster.kubectl("-n", "default", "get", "configmap", name, "-o", "json").stdout)["data"]
 
 
+class TestReboot:
+    def test_every_process_is_another_one_and_connections_are_gone(
+        self, site: Site, ssh: Ssh, node: NodeHandle
+    ) -> None:
+        harbor = site.clusters["harbor"]
+        ssh(node.ssh, "sudo -n systemctl stop kubelet")
+        before = {name: node.container(name).pid for name in ("etcd", "kube-apiserver")}
+        words = ["ssh", *ssh.options, "-p", str(node.ssh.port), f"ubuntu@{node.ssh.address}", "echo in; sleep 60"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as session:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"in\n"
+            node.reboot()
+            assert session.wait(10) == 255
+        assert node.kubelet_state == "active"
+        wait_for(lambda: ready(harbor), "the API to serve again", 60)
+        after = {name: node.container(name) for name in before}
+        assert all(after[name].running and after[name].pid != before[name] for name in before)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in before.values())
+
+
 class TestShell:
     def test_streams_and_exit_code(self, ssh: Ssh, node: NodeHandle) -> None:
         done = ssh(node.ssh, "cat; echo err >&2; exit 7", stdin=bytes(range(256)), check=False)
