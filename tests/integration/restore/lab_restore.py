@@ -60,6 +60,17 @@ AS_BACKED_UP = ("as-backed-up", False)
 SPOILED = ("spoiled", True)
 
 
+def open_world(site: Site, plan: Plan, found: BackupSet) -> RestoreWorld:
+    """Return a plan's places, with a set's plaintext."""
+    store, identities = site.repository.store, site.identities()
+    return RestoreWorld(
+        plan,
+        open_node=site.open_node,
+        open_api=lambda: site.api,
+        open_artifact=lambda name: stream_plaintext(store, found, identities, name),
+    )
+
+
 class LabRestore:
     """A finished backup of a cluster, whose markers were spoiled afterwards."""
 
@@ -108,13 +119,7 @@ class LabRestore:
 
     def world(self, plan: Plan) -> RestoreWorld:
         """Return the plan's places."""
-        store, identities = self.site.repository.store, self.site.identities()
-        return RestoreWorld(
-            plan,
-            open_node=self.site.open_node,
-            open_api=lambda: self.site.api,
-            open_artifact=lambda name: stream_plaintext(store, self.found, identities, name),
-        )
+        return open_world(self.site, plan, self.found)
 
     def report(self, plan: Plan) -> Report:
         """Compare the restored cluster with what was planned."""
