@@ -1,10 +1,12 @@
-"""The printed runbook in the hands of a person: a shell, stock ssh through the jump host, the files of ``unseal``."""
+"""The runbook in the hands of a person, printed or read: a shell, stock ssh through the jump host, the files of ``unseal``."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +15,16 @@ from click.testing import CliRunner
 from etcdkeep.cli import cli
 from lab.site import kubectl_path
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
+from tests.integration.test_lab_nodes import Ssh
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab import Site
     from tests.integration.conftest import StartRun
 
 PAGE_S = 300
+PAGE = Path(__file__).parents[3] / "docs/runbook.md"
+STOCK_TOOLS = ("age", "zstd", "ssh")
+MISSING = [program for program in STOCK_TOOLS if shutil.which(program) is None]
 
 
 def etcdkeep(*args: str) -> str:
@@ -97,3 +101,45 @@ def test_leftovers_are_listed_and_removed_only_when_asked(start_run: StartRun) -
     assert "removed" in etcdkeep("restore-leftovers", "harbor", "--remove", plan.run, "--yes")
     assert plan.run not in etcdkeep("restore-leftovers", "harbor")
     restore.expect(AS_BACKED_UP)
+
+
+@pytest.mark.skipif(
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (apt-get install age zstd openssh-client)"
+)
+def test_stock_tools_alone_bring_a_ruined_node_back(start_run: StartRun, site: Site, tmp_path: Path) -> None:
+    restore, ssh = LabRestore(start_run("harbor", discovered=False)), Ssh(site, tmp_path)
+    restore.ruin()
+    node = restore.cluster.node
+    sealed = Path(restore.run.cluster.repository.removeprefix("file://"), restore.found.name, "etcd.db.zst.age")
+    identity = site.layout.keys / "age.txt"
+    snapshot = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"age -d -i {identity} {sealed} | zstd -dq"], capture_output=True, check=True
+    ).stdout
+    flags = dict(re.findall(r"--(name|data-dir|initial-advertise-peer-urls)=(\S+)", etcd_manifest(ssh, site)))
+    folder = f"{os.path.dirname(flags['data-dir'])}/by-hand"
+    here = {
+        "NAME": flags["name"],
+        "URL": flags["initial-advertise-peer-urls"],
+        "/var/lib/etcd": flags["data-dir"],
+        "/var/lib/by-hand": folder,
+    }
+    block = re.sub("|".join(here), lambda found: here[found[0]], stock_tools_block())
+    enter, rest = block.split("          # bring etcd.db here\n")
+    ssh(node.ssh, "sudo -n sh -eu", stdin=enter.encode(), through_jump=True)
+    ssh(node.ssh, f"sudo -n sh -c 'cat > {folder}/etcd.db'", stdin=snapshot, through_jump=True)
+    ssh(node.ssh, "sudo -n sh -eu", stdin=f"cd {folder}\n{rest}".encode(), through_jump=True)
+    restore.expect(AS_BACKED_UP)
+    ssh(node.ssh, f"sudo -n rm -r {folder}")
+
+
+def stock_tools_block() -> str:
+    """Return what the page tells to type on the node."""
+    (block,) = re.findall(r"```bash\n(.*?)```", PAGE.read_text().split("## With stock tools alone")[1], re.DOTALL)
+    assert block.startswith("# on the node, as root")
+    return str(block)
+
+
+def etcd_manifest(ssh: Ssh, site: Site) -> str:
+    """Return the live ``etcd.yaml``, as a person reads it."""
+    node = site.clusters["harbor"].node
+    return ssh(node.ssh, f"sudo -n cat {node.view}/etc/kubernetes/manifests/etcd.yaml").stdout.decode()
