@@ -75,7 +75,8 @@ class _Commands(click.Group):
 def cli(verbose: bool) -> None:
     """Backups of Kubernetes control planes that have been verified: list, check and open them on any machine."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("urllib3").setLevel(logging.INFO if verbose else logging.ERROR)  # an API that is down is told once
+    if not verbose:  # an API that is down is told once, by the command
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def exit_code(err: errors.EtcdkeepError) -> int:
