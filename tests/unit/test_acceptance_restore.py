@@ -7,7 +7,9 @@ import pytest
 from demo.acceptance_restore import overridden
 from demo.outage import longest_gap
 
-HEALTHY = "- **OVERRIDDEN:** 1 of 1 member(s) are healthy (cp-0): no restore is needed; it would only take the cluster back"
+HEALTHY = (
+    "- **OVERRIDDEN:** 1 of 1 member(s) are healthy (cp-0): no restore is needed; it would only take the cluster back"
+)
 OTHER = "- **OVERRIDDEN:** node cp-0: etcd is 3.6.1 now, at the backup it was 3.5.16"
 
 
