@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Task = Callable[[Engine], None]
 
 FaultKind = Literal["fails", "times-out", "killed", "cut", "reboots"]
-HURRY_S = 0.5
+HURRY_S = 0.3
 """Of a command whose answer is known not to come."""
 PAUSE_S = 0.2
 PATIENCE_S = 120
