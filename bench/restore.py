@@ -113,18 +113,19 @@ def _rows(api: str, measured: list[list[Times]], *, real: bool) -> list[Row]:
     """
     Return the rows of one kind of API server.
 
-    :param real: Whether it ends as a real one: the targets for the down time are of a real control plane.
+    :param real: Whether it ends as a real one, which is what the targets are about.
     """
     vendor, *ours = measured
+    total_target = TOTAL_TARGET if real else None
     down_targets = (KUBELET_TARGET, MANIFESTS_TARGET, None) if real else (None, None, None)
     works = (
-        ("DAG, way `kubelet`", TOTAL_TARGET),
-        ("DAG, way `manifests`", TOTAL_TARGET),
+        ("DAG, way `kubelet`", total_target),
+        ("DAG, way `manifests`", total_target),
         ("without Airflow, way `kubelet`", None),
     )
     rows = [Row(f"{api}: the vendor's commands", f"{_shown(vendor, _total)}, of it down {_shown(vendor, _down)}")]
-    for (work, total_target), down_target, times in zip(works, down_targets, ours, strict=True):
-        rows.append(_row(f"{work}: approval to `/readyz`", times, vendor, _total, total_target))
+    for (work, target), down_target, times in zip(works, down_targets, ours, strict=True):
+        rows.append(_row(f"{work}: approval to `/readyz`", times, vendor, _total, target))
         rows.append(_row(f"{work}: down", times, vendor, _down, down_target))
     return rows
 
