@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from demo.restore_run import READING_S
 from tests.canaries import canaries, leaks_in_files
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ DAG = "recover_objects"
 NAMESPACE = "bakery"
 PASSWORD = "canary-of-the-bakery-91c2"
 ASKED_S, ENDED_S = 180.0, 300.0
-READING_S = 2.0
-"""Airflow 3.3 takes an answer given before its scheduler has seen the task parked for a crash; people read first."""
 pytestmark = pytest.mark.timeout(900)
 
 
