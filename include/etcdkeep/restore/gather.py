@@ -75,7 +75,6 @@ class _Gathering:
         mountinfo = self._text(("cat", "/proc/self/mountinfo")) or ""
         ours = {each.path for each in (data, member, pki, manifests_dir)}
         mounts = tuple(point for point in read.parse_mount_points(mountinfo) if point in ours)
-        containers = self._text(commands.containers_argv(layout, layout.static_pods, "--output", "json"))
         labelled = data.label is not None
         status = self._etcd_status(etcd, apiserver)
         bases = {read.run_base(each.path, mounts) for each in (data, pki, manifests_dir)}
@@ -95,7 +94,7 @@ class _Gathering:
             ),
             memory_bytes=self._parsed(("cat", "/proc/meminfo"), read.parse_meminfo),
             kubelet_running=self._kubelet(),
-            running=None if containers is None else read.parse_container_names(containers),
+            running=self._running(),
             curl=self._text(("curl", "--version")) is not None,
             tools=self._tools(etcd.image if etcd else None, labelled=labelled),
             ca_sha256=self._ca(),
@@ -145,6 +144,14 @@ class _Gathering:
         except CommandFailed:
             return False
         return True
+
+    def _running(self) -> tuple[str, ...] | None:
+        argv = commands.containers_argv(self._layout, self._layout.static_pods, "--output", "json")
+        try:
+            return self._parsed(argv, read.parse_container_names)
+        except CommandFailed as err:
+            self._problems.append(str(err))
+            return None
 
     def _etcd_status(self, etcd: EtcdStaticPod | None, apiserver: ApiserverStaticPod | None) -> read.EtcdStatus | None:
         if etcd is None or apiserver is None:

@@ -69,6 +69,8 @@ class Node:
             return CommandResult(self.answers[words].encode())
         if words.startswith("curl") and "/v3/maintenance/status" in words and "status" in self.answers:
             return CommandResult(self.answers["status"].encode())
+        if words.startswith("crictl ps") and "crictl" in self.answers:
+            return CommandResult(self.answers["crictl"].encode())
         if words.startswith(("docker", "nerdctl", "ctr")):
             raise CommandMissing(words)
         raise CommandFailed(words, exit_code=1)
@@ -123,6 +125,12 @@ def test_an_etcd_that_answers_with_an_error_has_no_status() -> None:
     found = gather_node(Node(ANSWERS | {"status": '{"error": "no leader"}'}), make_cluster(), "cp-0", "10.0.0.1")
     assert found.status is None
     assert any("no leader" in problem for problem in found.problems)
+
+
+def test_a_crictl_that_prints_something_else_is_told_of() -> None:
+    found = gather_node(Node(ANSWERS | {"crictl": "NAME IMAGE"}), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.running is None
+    assert any("NAME IMAGE" in problem for problem in found.problems)
 
 
 def test_nodes_and_addresses_come_from_the_set_and_the_configuration() -> None:
