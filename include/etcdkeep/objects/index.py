@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from sys import intern
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import from_json
 
 from etcdkeep import naming
 from etcdkeep.digest import Hasher
@@ -119,15 +121,31 @@ class IndexReader:
 
     def __iter__(self) -> Iterator[tuple[Entry, str]]:
         """Yield each entry with the digest of its value."""
+        for columns, digests in self._read():
+            yield from zip(map(_make_entry, zip(*columns, repeat(0))), digests, strict=True)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield each entry."""
+        return chain.from_iterable(map(_make_entry, zip(*columns, repeat(0))) for columns, _ in self._read())
+
+    def _read(self) -> Iterator[tuple[list[Any], list[str]]]:
+        """Yield the columns of each block, and the digests."""
         for line in self._plain:
             if line == _END:
                 return
             if line == b"\n":
                 continue
-            *columns, digests = json.loads(line.rstrip(b",\n"))
+            *columns, digests = _parse(line.rstrip(b",\n"))
             # Most of these repeat: one string for all of a kind or namespace keeps the memory of a list small.
             columns[:_REPEATING] = (map(intern, column) for column in columns[:_REPEATING])
-            yield from zip(map(_make_entry, zip(*columns, repeat(0))), digests, strict=True)
+            yield columns, digests
+
+
+def _parse(block: bytes) -> Any:
+    try:
+        return from_json(block, cache_strings="none")
+    except ValueError:  # a key that is no UTF-8 has lone surrogates, which only the slower one takes
+        return json.loads(block)
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import ConfigError
@@ -56,7 +55,7 @@ class Source(ABC):
         """
         index = None if with_values else self.index
         if index is not None and revision in (None, index.header.revision):
-            return map(itemgetter(0), index)
+            return index.entries()
         return entries(self.snapshot, revision)
 
     def digests(self, *, with_values: bool = False) -> Iterator[tuple[Entry, str]]:

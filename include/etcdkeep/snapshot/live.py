@@ -71,7 +71,7 @@ def live_records(leaves: Iterable[Leaf], prefix: bytes, revision: int) -> Iterat
                     key = body[name:name_end]
                     known = hash(key)
                     is_before = main < later_main or (main == later_main and sub < later_sub)
-                    if is_before and (main > revision or known in seen or not key.startswith(prefix)):
+                    if is_before and (main > revision or known in seen or (prefix and not key.startswith(prefix))):
                         later_main, later_sub = main, sub
                         continue
                     fields = match_after_key(body, name_end, end)
