@@ -37,7 +37,7 @@ from tests.builders import (
 
 TITLE = "objects in a snapshot of 200,000"
 CLUSTER = "harbor"
-REPETITIONS = 3
+REPETITIONS = 7
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 

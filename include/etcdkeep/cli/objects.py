@@ -44,7 +44,7 @@ def objects() -> None:
     SET is CLUSTER/ID, CLUSTER (its newest good backup), or the path of a plain snapshot file.
     """
     # A list makes hundreds of thousands of tuples and hardly a cycle: looking for them at the usual rate takes a fifth of it.
-    gc.set_threshold(100_000)
+    gc.set_threshold(1_000_000)
 
 
 objects.add_command(diff)
