@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _HEAD = Struct(">QBQBB")
 _SEPARATOR, _KEY_TAG = ord("_"), 0x0A
+_FIRST_VERSION = b"\x20\x01\x2a"
+"""Version 1, and the tag of the value."""
 _LOW_SEVEN_BITS = tuple(bytes((bits | 0x80,)) for bits in range(128))
 
 
@@ -70,29 +72,41 @@ def live_records(leaves: Iterable[Leaf], prefix: bytes, revision: int) -> Iterat
                 if tag == _KEY_TAG and separator == _SEPARATOR and 0 < name_size < 1 << 14 and name_end <= end:
                     key = body[name:name_end]
                     known = hash(key)
-                    is_before = main < later_main or (main == later_main and sub < later_sub)
-                    if is_before and (main > revision or known in seen or (prefix and not key.startswith(prefix))):
-                        later_main, later_sub = main, sub
-                        continue
-                    fields = match_after_key(body, name_end, end)
-                    if fields is not None and is_before:
-                        create, mod, version, length, _ = fields.groups()
+                    if main < later_main or (main == later_main and sub < later_sub):
+                        if main > revision or known in seen or (prefix and not key.startswith(prefix)):
+                            later_main, later_sub = main, sub
+                            continue
                         if main >> 7 != upper:
                             upper = main >> 7
                             upper_bytes = encode_varint(upper)
-                        created = main if create == mod else VARINTS[create]
-                        if mod == _LOW_SEVEN_BITS[main & 0x7F] + upper_bytes and created <= main:
+                        mod = _LOW_SEVEN_BITS[main & 0x7F] + upper_bytes
+                        once = b"\x10" + mod + b"\x18" + mod + _FIRST_VERSION
+                        created, version, leased = 0, 1, 0
+                        value_start, value_end = name_end + len(once) + 1, end
+                        # Half of all objects are written once: what is left to be read of them is the value's length.
+                        if value_start < end and body.startswith(once, name_end):
+                            size = body[value_start - 1]
+                            if size > 0x7F:
+                                size += (body[value_start] - 1) << 7
+                                value_start += 1
+                            if size < 1 << 14 and value_start + size == end:
+                                created = main
+                        if not created and (fields := match_after_key(body, name_end, end)):
+                            create, own, versions, length, _ = fields.groups()
                             value_start = fields.end(LENGTH_GROUP) if length else fields.end()
                             value_end = value_start + VARINTS[length] if length else value_start
                             lease = match_lease(body, value_end, end) if value_end < end else None
-                            if value_end == end or lease:
-                                later_main, later_sub = main, sub
-                                seen.add(known)
+                            first = main if create == own else VARINTS[create]
+                            if own == mod and first <= main and (value_end == end or lease):
+                                created, version = first, VARINTS[versions]
                                 leased = VARINTS[lease[1]] if lease else 0
-                                places = offset + value_start, offset + value_end
-                                facts = (key, main, sub, False, created, VARINTS[version], leased, *places)
-                                yield new_record(Record, facts), body[value_start:value_end]
-                                continue
+                        if created:
+                            later_main, later_sub = main, sub
+                            seen.add(known)
+                            places = offset + value_start, offset + value_end
+                            facts = (key, main, sub, False, created, version, leased, *places)
+                            yield new_record(Record, facts), body[value_start:value_end]
+                            continue
             try:
                 record = decode_record(body[start:value], body, value, end, offset)
             except ValueError as error:
