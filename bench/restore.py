@@ -29,7 +29,7 @@ from bench.site import filled_lab
 from bench.vendor_restore import VendorRestore
 from demo.restore_run import DAG, RestoreRun
 from etcdkeep import naming
-from etcdkeep.adapters.restore_world import RestoreWorld
+from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.adapters.site import FileCredentials, Site
 from etcdkeep.approval import Answer
 from etcdkeep.config_file import parse_config
@@ -38,7 +38,7 @@ from etcdkeep.restore.planning import Options
 from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.steps import OUTAGE
-from etcdkeep.unseal import stream_plaintext, unseal_set
+from etcdkeep.unseal import unseal_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -223,14 +223,7 @@ class _Bench:
         """Time the walk of a plan."""
         events: list[Event] = []
         plan = self._plan(way)
-        store, identities = self.site.repository.store, self.site.identities()
-        world = RestoreWorld(
-            plan,
-            open_node=self.site.open_node,
-            open_api=lambda: self.site.api,
-            open_artifact=lambda name: stream_plaintext(store, self.found, identities, name),
-        )
-        with world:
+        with open_world(self.site, plan, self.found) as world:
             engine = Engine(plan, world, events.append)
             began = _settled()
             engine.walk(("stage", "restore_etcd", *OUTAGE))

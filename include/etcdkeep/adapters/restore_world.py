@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING, Self
 
 from etcdkeep.errors import StreamCut, StreamStalled, Unreachable
 from etcdkeep.ports import PodRef
+from etcdkeep.unseal import stream_plaintext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from etcdkeep.adapters.site import Site
     from etcdkeep.ports import CommandResult, CommandRunner, KubeApi, StreamLimits
+    from etcdkeep.repository import BackupSet
     from etcdkeep.restore.steps import Place, Plan
 
 log = logging.getLogger(__name__)
+
+
+def open_world(site: Site, plan: Plan, found: BackupSet) -> RestoreWorld:
+    """Return the places of a plan for a site, with the plaintext of a set."""
+    store = site.repository.store
+    return RestoreWorld(
+        plan,
+        open_node=site.open_node,
+        open_api=lambda: site.api,
+        open_artifact=lambda name: stream_plaintext(store, found, site.identities(), name),
+    )
 
 
 class RestoreWorld:

@@ -76,7 +76,8 @@ def all_hold(world: World, place: str, checks: Sequence[AnyCheck]) -> bool:
     alone = [check for check in checks if check not in together]
     try:
         if together:
-            world.runner(place).run(together_argv(together), StreamLimits(CHECK_S))
+            limits = StreamLimits(max(check.limit_s for check in together))
+            world.runner(place).run(together_argv(together), limits)
     except CommandFailed:
         return False
     return all(holds(world, place, check) for check in alone)

@@ -13,7 +13,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep import naming
-from etcdkeep.adapters.restore_world import RestoreWorld
+from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.control_plane import read_file_argv
 from etcdkeep.errors import (
     EtcdkeepError,
@@ -34,7 +34,6 @@ from etcdkeep.restore.report import inspect
 from etcdkeep.restore.request import render_request
 from etcdkeep.restore.runbook import undo_line
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
-from etcdkeep.unseal import stream_plaintext
 from etcdkeep_airflow.operators.approval import ApprovalGate
 from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from etcdkeep.adapters.restore_world import RestoreWorld
     from etcdkeep.approval import Answer
     from etcdkeep.ports import KubeApi
     from etcdkeep.restore.loss import Losses
@@ -203,12 +203,7 @@ class WalkOperator(RestoreOperator):
         site = self.site
         found = site.repository.get(self.cluster, plan.backup_id)
         site.fall_back_to(found)
-        world = RestoreWorld(
-            plan,
-            open_node=site.open_node,
-            open_api=lambda: site.api,
-            open_artifact=lambda name: stream_plaintext(site.repository.store, found, site.identities(), name),
-        )
+        world = open_world(site, plan, found)
         with world, record.journal(self.task_id, datetime.now(UTC)) as tell:
             yield Engine(plan, world, tell, undo_line=undo_line), world
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.restore_world import RestoreWorld
+from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.adapters.site import FileCredentials, Site
 from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.prepare import Prepared, look_round, prepare
 from etcdkeep.restore.report import Report, inspect
 from etcdkeep.restore.runbook import undo_line
-from etcdkeep.unseal import stream_plaintext
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from etcdkeep.adapters.restore_world import RestoreWorld
     from etcdkeep.repository import BackupSet
     from etcdkeep.restore.steps import Plan
     from lab.site import ClusterHandle
@@ -58,17 +58,6 @@ class Markers:
 
 AS_BACKED_UP = ("as-backed-up", False)
 SPOILED = ("spoiled", True)
-
-
-def open_world(site: Site, plan: Plan, found: BackupSet) -> RestoreWorld:
-    """Return a plan's places, with a set's plaintext."""
-    store, identities = site.repository.store, site.identities()
-    return RestoreWorld(
-        plan,
-        open_node=site.open_node,
-        open_api=lambda: site.api,
-        open_artifact=lambda name: stream_plaintext(store, found, identities, name),
-    )
 
 
 class LabRestore:

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from etcdkeep.adapters import kube, kube_config, node
+from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.adapters.site import FileCredentials, Site
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import EtcdkeepError
@@ -25,7 +26,6 @@ from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.runbook import undo_line
 from etcdkeep.restore.steps import OUTAGE, ApiCheck, Call, parse_plan
-from tests.integration.restore.lab_restore import open_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
