@@ -25,6 +25,7 @@ from etcdkeep.config_file import parse_config
 from etcdkeep.exec_protocol import CLOSE, STDIN
 from etcdkeep.manifest import Identity, Manifest, Member, Run, Snapshot
 from etcdkeep.naming import ETCD_ARTIFACT
+from etcdkeep.records import trust_for_all
 from etcdkeep.repository import BackupSet, Repository
 from etcdkeep.snapshot import open_snapshot
 from etcdkeep.verify import verify_set
@@ -104,7 +105,7 @@ def _verify(scratch: Path, cluster: Cluster, identity: str, snapshot: Path) -> N
         members=(), snapshot=reported, artifacts=(artifact,), signing_key="",
     )  # fmt: skip
     found = BackupSet(cluster.name, snapshot.stem, manifest, b"", b"", ())
-    record = verify_set(Repository(store, ()), cluster, found, parse_identities(identity.encode()))
+    record = verify_set(Repository(store, trust_for_all(())), cluster, found, parse_identities(identity.encode()))
     if record.problems:
         raise RuntimeError(f"{snapshot} does not verify: {record.problems}")
     spool.purge()

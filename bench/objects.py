@@ -20,7 +20,6 @@ from etcdkeep.age_keys import parse_identities
 from etcdkeep.manifest import Plaintext, Stored
 from etcdkeep.naming import ETCD_ARTIFACT
 from etcdkeep.objects.index import index_snapshot
-from etcdkeep.repository import Repository
 from etcdkeep.seal import seal
 from etcdkeep.signature import load_signing_key
 from etcdkeep.snapshot import open_snapshot
@@ -31,6 +30,7 @@ from tests.builders import (
     make_entry,
     make_file,
     make_manifest,
+    make_repository,
     make_verification,
     signing_pair,
 )
@@ -91,7 +91,7 @@ def _publish(folder: Path, file: Path) -> dict[str, str]:
             sink.write(data)
     with open_snapshot(file) as snapshot:
         index = index_snapshot(store, name, snapshot, [recipient], parse_identities(identity))
-    repository = Repository(store, [signing_pair()[1]])
+    repository = make_repository(store)
     repository.record(repository.get(CLUSTER, BACKUP_ID), make_verification(index=index))
     (folder / "identity.txt").write_bytes(identity)
     (folder / "clusters.yaml").write_text(make_file(make_entry(repository=store.url)))

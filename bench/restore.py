@@ -244,7 +244,7 @@ class _Bench:
     def _record(self, restore: RestoreRun) -> RestoreRecord:
         run = self.airflow.call("GET", f"/dags/{DAG}/dagRuns/{restore.run_id}")
         name = naming.restore_id("harbor", datetime.fromisoformat(run["run_after"]), restore.run_id)
-        return RestoreRecord(self.site.repository.store, "harbor", name)
+        return RestoreRecord(self.site.repository.records, "harbor", name)
 
     def _clear(self) -> None:
         """Remove what was set aside, so that the disk does not fill; `restore-leftovers` would ask each time."""

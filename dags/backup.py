@@ -73,7 +73,6 @@ def backup_dag(cluster: Cluster) -> DAG:
         )
         verify = VerifyOperator(
             task_id="verify",
-            published=upload.output,
             queue=cluster.verify_queue or cluster.queue,
             outlets=[backup_asset(cluster.name)],
         )

@@ -70,13 +70,7 @@ with DAG(
 ) as dag:
     resolve_backup = ChooseSetOperator(task_id="resolve_backup")
     plan = PlanRecoveryOperator(task_id="plan", backup="{{ ti.xcom_pull('resolve_backup')['backup_id'] }}")
-    approve = RecoveryApproval(
-        task_id="approve",
-        recovery="{{ ti.xcom_pull('plan')['recovery'] }}",
-        subject="Recover objects of cluster {{ params.cluster }} from backup {{ ti.xcom_pull('resolve_backup')['backup_id'] }}?",
-        body="{{ ti.xcom_pull('plan', key='page') }}",
-        digest="{{ ti.xcom_pull('plan')['digest'] }}",
-    )
-    apply = ApplyRecoveryOperator(task_id="apply", digest="{{ (ti.xcom_pull('approve') or {}).get('digest', '') }}")
+    approve = RecoveryApproval(task_id="approve")
+    apply = ApplyRecoveryOperator(task_id="apply")
 
     resolve_backup >> plan >> approve >> apply

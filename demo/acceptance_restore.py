@@ -131,7 +131,7 @@ class Restoration:
 
     def record(self) -> RestoreRecord:
         """Return the record that the restore keeps of itself."""
-        return RestoreRecord(self.site.repository.store, self.name, self.restore)
+        return RestoreRecord(self.site.repository.records, self.name, self.restore)
 
     def standing(self) -> str:
         """Say in what state the cluster is after a restore that did not end well, and what to do next."""

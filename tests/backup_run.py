@@ -129,7 +129,7 @@ class BackupRun:
 
     @property
     def repository(self) -> Repository:
-        return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)
+        return Repository(open_store(self.cluster.repository), self.cluster.signing.trust)
 
     def note_nodes(self) -> None:
         """Take the nodes as they are now for unchanged: again when the test itself has changed them."""

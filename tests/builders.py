@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,17 @@ from etcdkeep.age_keys import generate_identity
 from etcdkeep.backup.discover import Discovery
 from etcdkeep.config_file import parse_config
 from etcdkeep.manifest import Artifact, Identity, Manifest, Member, Plaintext, Run, Snapshot, Stored
-from etcdkeep.repository import Verification
-from etcdkeep.signature import generate_signing_key
-from tests.snapshots import Change, Delete, Put, make_records, make_snapshot
+from etcdkeep.records import Kind, Records, Signed, trust_for_all
+from etcdkeep.repository import Repository, Verification
+from etcdkeep.signature import generate_signing_key, load_signing_key
+from tests.snapshots import Change, Delete, Put, make_snapshot
+from tests.snapshots import make_records as make_changes
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from etcdkeep.config import Cluster
+    from etcdkeep.ports import ObjectStore
 
 NOW = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
 BACKUP_ID = "20261123T023000Z-1f0c9a3e"
@@ -36,11 +42,41 @@ def signing_pair(name: str = "ours") -> tuple[bytes, str]:
     return generate_signing_key()
 
 
+def make_signer(purpose: str = "backup") -> Ed25519PrivateKey:
+    """Return our private key, which is for every purpose."""
+    return load_signing_key(signing_pair()[0], [signing_pair()[1]])
+
+
+def make_repository(store: ObjectStore, **overrides: Any) -> Repository:
+    """Return a repository that trusts our key for everything, and signs with it."""
+    return Repository(store, **{"trust": trust_for_all([signing_pair()[1]]), "signer": make_signer, **overrides})
+
+
+def make_records(store: ObjectStore) -> Records:
+    """Return records signed and trusted by our key."""
+    return make_repository(store).records
+
+
+def make_signed(kind: Kind[Any], body: Any, **overrides: Any) -> Signed[Any]:
+    """Return a record as the loader makes it."""
+    fields = {
+        "kind": kind,
+        "name": "prod/record.json",
+        "cluster": "prod",
+        "subject": BACKUP_ID,
+        "at": NOW,
+        "stored_at": NOW,
+        "digest": hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
+        "body": body,
+    }
+    return Signed(**{**fields, **overrides})
+
+
 def make_database(*more: Change) -> bytes:
     """Return a snapshot file with live, overwritten and deleted keys, at revision 8 and one more for each of `more`."""
     puts = [Put(b"/registry/configmaps/default/c%d" % number, b"k8s\0v%d" % number) for number in range(5)]
     changes = [*puts, Put(puts[0].key, b"k8s\0again", create=2, version=2), Delete(puts[4].key), *more]
-    return make_snapshot(make_records(changes))
+    return make_snapshot(make_changes(changes))
 
 
 def make_entry(**overrides: Any) -> dict[str, Any]:

@@ -9,23 +9,31 @@ from etcdkeep import naming
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.age_keys import parse_identities
 from etcdkeep.backup.spool import Spool
-from etcdkeep.repository import Repository, write
 from etcdkeep.signature import load_signing_key
 from etcdkeep.snapshot import open_snapshot
-from tests.builders import BACKUP_ID, age_pair, make_manifest, make_reported, make_verification, signing_pair
+from etcdkeep.stored_documents import write
+from tests.builders import (
+    BACKUP_ID,
+    age_pair,
+    make_manifest,
+    make_reported,
+    make_repository,
+    make_verification,
+    signing_pair,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from etcdkeep.repository import BackupSet
+    from etcdkeep.repository import BackupSet, Repository
 
 ETCD_VERSION = "3.5.1"
 
 
 def open_repository(folder: Path) -> Repository:
     """Return the repository in a folder."""
-    return Repository(DirectoryStore(folder), [signing_pair()[1]])
+    return make_repository(DirectoryStore(folder))
 
 
 def identities() -> Any:

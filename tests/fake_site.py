@@ -80,7 +80,7 @@ class FakeSite:
 
     @property
     def repository(self) -> Repository:
-        return Repository(DirectoryStore(self.folder / "repository"), self.cluster.signing.public_keys)
+        return Repository(DirectoryStore(self.folder / "repository"), self.cluster.signing.trust, self.signer)
 
     def spool(self, identifier: str) -> Spool:
         store = DirectoryStore(self.folder / "spool")
@@ -93,7 +93,7 @@ class FakeSite:
             raise Unreachable(f"node ubuntu@{host} could not be reached: timed out.")
         yield FakeNode(f"node ubuntu@{host}", self.members, self.node_faults)
 
-    def signer(self) -> Any:
+    def signer(self, purpose: str = "backup") -> Any:
         return load_signing_key(signing_pair()[0], self.cluster.signing.public_keys)
 
     def identities(self) -> Any:

@@ -9,11 +9,11 @@ from etcdkeep import naming
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.age_keys import parse_identities
 from etcdkeep.errors import Unreachable
-from etcdkeep.repository import Repository, Verification
+from etcdkeep.repository import Verification
 from etcdkeep.restore.report import Report
 from etcdkeep.seal import seal
 from etcdkeep.signature import load_signing_key
-from tests.builders import age_pair, signing_pair
+from tests.builders import age_pair, make_repository, signing_pair
 from tests.unit.restore.builders import (
     PLANNED_AT,
     SNAPSHOT,
@@ -44,7 +44,7 @@ class RestoreSite:
         self.cluster = make_cluster(
             age_recipients=[age_pair()[1]], signing={"public_keys": [signing_pair()[1]]}, repository=f"file://{folder}"
         )
-        self.repository = Repository(DirectoryStore(folder), [signing_pair()[1]])
+        self.repository = make_repository(DirectoryStore(folder))
         self.manifest = make_manifest(nodes, signing_key=signing_pair()[1])
         self.machines: dict[str, Machine] = {
             f"10.0.0.{index + 1}": make_machine(name) for index, name in enumerate(node_names(nodes))
@@ -90,6 +90,14 @@ class RestoreSite:
             assert make_artifact(name, "etcd", content).plaintext in [
                 each.plaintext for each in self.manifest.artifacts
             ]
+        sizes = {artifact.name: store.stat(prefix + artifact.name) for artifact in self.manifest.artifacts}
+        stored = [
+            artifact.model_copy(
+                update={"stored": artifact.stored.model_copy(update={"size_bytes": sizes[artifact.name].size_bytes})}
+            )
+            for artifact in self.manifest.artifacts
+        ]
+        self.manifest = self.manifest.model_copy(update={"artifacts": tuple(stored)})
         data = self.manifest.to_bytes()
         key = load_signing_key(signing_pair()[0], trusted=[signing_pair()[1]])
         for name, document in ((naming.SIGNATURE, key.sign(data)), (naming.MANIFEST, data)):

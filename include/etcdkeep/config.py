@@ -15,6 +15,7 @@ from etcdkeep.errors import ConfigError
 from etcdkeep.host_keys import parse_host_key
 from etcdkeep.naming import split_address
 from etcdkeep.profiles import ControlPlane, HostPath, ProfileName, Section
+from etcdkeep.records import PURPOSES, Purpose, Trust
 from etcdkeep.signature import parse_public_key
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
@@ -152,12 +153,12 @@ class Ssh(Section):
     )
 
 
-class Signing(Section):
-    """The Ed25519 key that signs manifests."""
+class SigningKey(Section):
+    """An Ed25519 key: the private half for those who sign, the public half for everybody who reads."""
 
     key: SecretRef | None = Field(
         None,
-        description="Private key (PKCS#8 PEM); needed by `upload` only.",
+        description="Private key (PKCS#8 PEM), where something is signed.",
         examples=[{"connection": "etcdkeep_signing"}],
     )
     public_keys: tuple[str, ...] = Field(
@@ -172,6 +173,63 @@ class Signing(Section):
         for key in keys:
             parse_public_key(key)
         return keys
+
+
+class Signing(SigningKey):
+    """
+    The keys that sign. `key` and `public_keys` are for everything that has no key of its own below.
+    """
+
+    backup: SigningKey | None = Field(
+        None,
+        description="For backup sets: held by the workers that take backups.",
+        examples=[
+            {
+                "key": {"connection": "etcdkeep_sign_backup"},
+                "public_keys": ["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="],
+            }
+        ],
+    )
+    verify: SigningKey | None = Field(
+        None,
+        description="For results of verifications and drills: held by the workers that verify.",
+        examples=[
+            {
+                "key": {"connection": "etcdkeep_sign_verify"},
+                "public_keys": ["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="],
+            }
+        ],
+    )
+    approve: SigningKey | None = Field(
+        None,
+        description="For answers of people: held by the workers that run the gates of restores and recoveries.",
+        examples=[
+            {
+                "key": {"connection": "etcdkeep_sign_approve"},
+                "public_keys": ["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="],
+            }
+        ],
+    )
+    restore: SigningKey | None = Field(
+        None,
+        description="For plans and records of restores and recoveries: held by the workers that restore.",
+        examples=[
+            {
+                "key": {"connection": "etcdkeep_sign_restore"},
+                "public_keys": ["q2y4mY0yS1lD0l1x0yN3o8Zb8mS3p2JmG3mVxgk5b0E="],
+            }
+        ],
+    )
+
+    def for_purpose(self, purpose: Purpose) -> SigningKey:
+        """Return the key of one purpose."""
+        own: SigningKey | None = getattr(self, purpose)
+        return own or self
+
+    @property
+    def trust(self) -> Trust:
+        """Per purpose, the public keys that may sign."""
+        return {purpose: self.for_purpose(purpose).public_keys for purpose in PURPOSES}
 
 
 class Limits(Section):
@@ -269,7 +327,24 @@ class Cluster(Section):
         description="Private age identity; only for verify, drill and restore. Without it, verify stops at `stored`.",
         examples=[{"connection": "etcdkeep_age"}],
     )
-    signing: Signing = Field(description="Signature of manifests.")
+    signing: Signing = Field(description="Keys that sign backup sets and records.")
+    approvers: tuple[str, ...] = Field(
+        (),
+        description="Airflow users (id or name) who may approve restores and recoveries; empty: whoever may answer a gate in Airflow.",
+        examples=[["alice", "bob"]],
+    )
+    requester_may_approve: bool = Field(
+        True,
+        description="Whether the person who starts a restore or recovery may also approve it (as one of the two, for a restore).",
+        examples=[False],
+    )
+    approval_hours: float = Field(
+        12,
+        gt=0,
+        le=168,
+        description="Hours for which an approval holds. A restore that has stopped the control plane may always be finished or rolled back.",
+        examples=[12],
+    )
     copy_out: Literal["exec", "node"] = Field(
         "exec",
         description="How the snapshot leaves the pod: `exec` runs cat in it; `node` reads the container's file over SSH (distroless images).",

@@ -169,6 +169,19 @@ class SignatureInvalid(PermanentError):
     """The manifest is not signed by a trusted key, or was altered after signing."""
 
 
+class RecordRefused(PermanentError):
+    """
+    A signed record counts as nothing.
+
+    :param word: ``unsigned``, ``foreign`` (altered, or by a key that is not trusted for this), ``moved`` (of something else),
+        ``future`` or ``unreadable``.
+    """
+
+    def __init__(self, message: str, *, word: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
 class VerificationFailed(PermanentError):
     """
     A backup set is not good.

@@ -6,30 +6,40 @@ The catalogue is the repository itself: a set is there when its manifest is ther
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from etcdkeep import naming
-from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists, SignatureInvalid
+from etcdkeep.errors import NotFound, ObjectDamaged, SignatureInvalid
 from etcdkeep.manifest import Manifest, Plaintext, Record, Stored, parse_manifest
+from etcdkeep.records import CLOCK_SKEW, Kind, Records, Refused, Signed, Trust
 from etcdkeep.signature import check_signature
+from etcdkeep.stored_documents import read
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from etcdkeep.ports import ObjectStore
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from etcdkeep.ports import ObjectStore, StoredObject
+    from etcdkeep.records import Purpose
 
 Level = Literal["stored", "sealed", "etcd", "pki", "drill"]
-State = Literal["good", "bad", "unverified"]
+Distrust = Literal["unsigned", "foreign", "moved", "future", "bad"]
+"""
+Why a manifest is not believed: it has no signature; the signature is of no trusted key, or of other bytes; it is of another
+cluster or id; it was taken in the future; it cannot be read.
+"""
+State = Literal["good", "unverified", "bad", "unsigned", "foreign", "moved", "future"]
 GOOD: tuple[State, ...] = ("good",)
-ANY: tuple[State, ...] = ("good", "bad", "unverified")
-
-MAX_DOCUMENT_BYTES = 64 * 2**20
-"""No manifest, signature or record comes near it; a larger object is not ours."""
+USABLE: tuple[State, ...] = ("good", "unverified", "bad")
+"""States of sets whose manifest is believed."""
+ANY: tuple[State, ...] = (*USABLE, "unsigned", "foreign", "moved", "future")
 
 
 class Index(Record):
@@ -60,6 +70,7 @@ class Verification(Record):
     :param problems: What is wrong with the set; empty when nothing is.
     :param index: The index that was found right or made; None where the snapshot was not opened or is not sound.
     :param drill: For a drill only.
+    :param manifest_sha256: Of the manifest that it speaks of; set when it is stored.
     """
 
     at: datetime
@@ -72,6 +83,7 @@ class Verification(Record):
     seconds: dict[str, float] = Field(default_factory=dict)
     index: Index | None = None
     drill: Drill | None = None
+    manifest_sha256: str = ""
 
     @property
     def ok(self) -> bool:
@@ -79,12 +91,26 @@ class Verification(Record):
         return not self.problems
 
 
+VERIFICATION = Kind("verification", "verify", Verification)
+"""Of a verification or a drill."""
+
+
+class Doubt(NamedTuple):
+    """Why a set counts as bad whatever the verifications say."""
+
+    word: Distrust
+    sentence: str
+
+
 @dataclass(frozen=True)
 class BackupSet:
     """
     One published set.
 
-    :param problem: Why the set is bad whatever the verifications say: an unreadable or wrongly signed manifest.
+    :param manifest: None where it is not believed: `doubt` says why.
+    :param records: The signed verifications and drills, oldest first by the store's time.
+    :param refused: Records that count as nothing.
+    :param missing: What of it is not in the store, or is of another size; one sentence each.
     """
 
     cluster: str
@@ -92,8 +118,10 @@ class BackupSet:
     manifest: Manifest | None
     manifest_bytes: bytes
     signature: bytes
-    verifications: tuple[Verification, ...]
-    problem: str | None = None
+    records: tuple[Signed[Verification], ...] = ()
+    doubt: Doubt | None = None
+    refused: tuple[Refused, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -101,13 +129,37 @@ class BackupSet:
         return f"{self.cluster}/{self.backup_id}"
 
     @property
+    def taken_at(self) -> datetime:
+        """When the data was taken: what orders sets. The id's time where the manifest is not believed."""
+        return self.manifest.taken_at if self.manifest else naming.backup_time(self.backup_id)
+
+    @property
+    def manifest_sha256(self) -> str:
+        """SHA-256 of the manifest's bytes, hex: what records name the set by."""
+        return hashlib.sha256(self.manifest_bytes).hexdigest()
+
+    @property
+    def verifications(self) -> tuple[Verification, ...]:
+        """What verifications and drills found, oldest first."""
+        return tuple(record.body for record in self.records)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the set is bad whatever the verifications say."""
+        if self.doubt:
+            return self.doubt.sentence
+        return "; ".join(self.missing) or None
+
+    @property
     def state(self) -> State:
         """
-        By the last verification that failed or was complete, and the last drill.
+        By the manifest, then by what is in the store, then by the last verification that failed or was complete, and the last drill.
 
         A failure counts until one of its own kind finds nothing wrong: no verification sees what made a drill fail.
         """
-        if self.problem or (self.drills and not self.drills[-1].ok):
+        if self.doubt:
+            return self.doubt.word
+        if self.missing or (self.drills and not self.drills[-1].ok):
             return "bad"
         for record in reversed(self._checks):
             if not record.ok:
@@ -126,11 +178,11 @@ class BackupSet:
     @property
     def problems(self) -> tuple[str, ...]:
         """What makes the set bad; empty for one that is not."""
-        if self.problem:
-            return (self.problem,)
+        if self.doubt:
+            return (self.doubt.sentence,)
         failed = next((record for record in reversed(self._checks) if record.complete or not record.ok), None)
         last = (*([failed] if failed else []), *self.drills[-1:])
-        return tuple(problem for record in last for problem in record.problems)
+        return (*self.missing, *(problem for record in last for problem in record.problems))
 
     @property
     def drills(self) -> tuple[Verification, ...]:
@@ -151,24 +203,30 @@ class Repository:
     """
     Sets in one store.
 
-    :param public_keys: Trusted signing keys; a set of another signer counts as bad.
+    :param trust: Which keys may sign what; a set of another signer is not believed.
+    :param signer: Gives private keys, where records are written.
     """
 
-    def __init__(self, store: ObjectStore, public_keys: Iterable[str]) -> None:
+    def __init__(
+        self, store: ObjectStore, trust: Trust, signer: Callable[[Purpose], Ed25519PrivateKey] | None = None
+    ) -> None:
         self.store = store
-        self.public_keys = tuple(public_keys)
+        self.trust = trust
+        self.records = Records(store, trust, signer)
 
     def sets(self, cluster: str) -> Iterator[BackupSet]:
-        """Yield a cluster's published sets, oldest first. Half-published ones do not show."""
-        names: dict[str, list[str]] = {}
+        """Yield a cluster's published sets, oldest first by when they were taken. Half-published ones do not show."""
+        listed: dict[str, list[StoredObject]] = {}
         for item in self.store.list(f"{cluster}/"):
             identifier = item.name.split("/")[1]
             if naming.is_backup_id(identifier):
-                names.setdefault(identifier, []).append(item.name)
-        for identifier, found in sorted(names.items()):
-            if naming.set_prefix(cluster, identifier) + naming.MANIFEST in found:
+                listed.setdefault(identifier, []).append(item)
+        found = []
+        for identifier, items in listed.items():
+            if _has_manifest(cluster, identifier, items):
                 with suppress(NotFound):  # deleted since it was listed
-                    yield self._load(cluster, identifier, found)
+                    found.append(self._load(cluster, identifier, items))
+        yield from sorted(found, key=lambda each: (each.taken_at, each.backup_id))
 
     def get(self, cluster: str, identifier: str) -> BackupSet:
         """
@@ -176,73 +234,99 @@ class Repository:
 
         :raises NotFound: when it was never published.
         """
-        prefix = naming.set_prefix(cluster, identifier)
-        found = [item.name for item in self.store.list(prefix)]
-        if prefix + naming.MANIFEST not in found:
+        items = list(self.store.list(naming.set_prefix(cluster, identifier)))
+        if not _has_manifest(cluster, identifier, items):
             raise NotFound(
                 f"no backup {cluster}/{identifier} in {self.store.url}; see `python -m etcdkeep list {cluster}`."
             )
-        return self._load(cluster, identifier, found)
+        return self._load(cluster, identifier, items)
 
     def newest(self, cluster: str, states: Collection[State] = GOOD) -> BackupSet | None:
-        """Return a cluster's newest set in one of the states."""
+        """Return the cluster's set in one of the states that was taken last."""
         return next((found for found in reversed(list(self.sets(cluster))) if found.state in states), None)
 
     def record(self, found: BackupSet, record: Verification) -> str:
-        """Store a verification with its set, and return the object's name."""
+        """
+        Sign a verification and store it with its set; return the object's name.
+
+        A set whose manifest is not believed gets none: there is nothing that a record could be about.
+        """
+        if found.manifest is None:
+            return ""
         level = record.levels[-1] if record.levels else "none"
         name = naming.verification_name(found.cluster, found.backup_id, record.at, level)
-        write(self.store, name, record.model_dump_json(indent=2).encode() + b"\n")
+        body = record.model_copy(update={"manifest_sha256": found.manifest_sha256})
+        self.records.write(VERIFICATION, name, found.cluster, found.backup_id, body, record.at)
         return name
 
-    def _load(self, cluster: str, identifier: str, found: list[str]) -> BackupSet:
+    def _load(self, cluster: str, identifier: str, items: Sequence[StoredObject]) -> BackupSet:
         prefix = naming.set_prefix(cluster, identifier)
-        data = signature = b""
-        manifest, problem = None, None
-        records: list[Verification] = []
+        by_name = {item.name: item for item in items}
         try:
             data = read(self.store, prefix + naming.MANIFEST)
-            signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in found else b""
-            check_signature(f"{prefix}{naming.MANIFEST}", data, signature, self.public_keys)
-            manifest = parse_manifest(f"{prefix}{naming.MANIFEST}", data)
-            if (manifest.cluster, manifest.backup_id) != (cluster, identifier):
-                raise ObjectDamaged(
-                    f"{prefix} holds the manifest of {manifest.cluster}/{manifest.backup_id}: the set was moved."
-                )
-            records = [self._verification(name) for name in sorted(found) if name.startswith(f"{prefix}verification/")]
-        except (SignatureInvalid, ObjectDamaged) as err:
-            problem = str(err)
-        return BackupSet(cluster, identifier, manifest, data, signature, tuple(records), problem)
+            signature = read(self.store, prefix + naming.SIGNATURE) if prefix + naming.SIGNATURE in by_name else b""
+        except ObjectDamaged as err:
+            return BackupSet(cluster, identifier, None, b"", b"", doubt=Doubt("bad", str(err)))
+        manifest, doubt = self._judge(cluster, identifier, data, signature, by_name[prefix + naming.MANIFEST])
+        if manifest is None:
+            return BackupSet(cluster, identifier, None, data, signature, doubt=doubt)
+        verifications = [item for item in items if item.name.startswith(f"{prefix}verification/")]
+        records, refused = self.records.read_all(VERIFICATION, verifications, cluster, identifier)
+        digest = hashlib.sha256(data).hexdigest()
+        return BackupSet(
+            cluster,
+            identifier,
+            manifest,
+            data,
+            signature,
+            records=tuple(record for record in records if record.body.manifest_sha256 == digest),
+            refused=(
+                *refused,
+                *(_of_another_manifest(record) for record in records if record.body.manifest_sha256 != digest),
+            ),
+            missing=tuple(_missing(prefix, manifest, by_name)),
+        )
 
-    def _verification(self, name: str) -> Verification:
+    def _judge(
+        self, cluster: str, identifier: str, data: bytes, signature: bytes, stored: StoredObject
+    ) -> tuple[Manifest | None, Doubt | None]:
+        """Return the manifest, or why it is not believed."""
+        if not signature:
+            return None, Doubt("unsigned", f"{stored.name} has no signature. Do not restore from this set.")
         try:
-            return Verification.model_validate_json(read(self.store, name))
-        except ValidationError as err:
-            raise ObjectDamaged(f"{name} is no verification record; delete it and verify the set again.") from err
+            check_signature(stored.name, data, signature, self.trust["backup"])
+            manifest = parse_manifest(stored.name, data)
+        except SignatureInvalid as err:
+            return None, Doubt("foreign", str(err))
+        except ObjectDamaged as err:
+            return None, Doubt("bad", str(err))
+        if (manifest.cluster, manifest.backup_id) != (cluster, identifier):
+            origin = f"{manifest.cluster}/{manifest.backup_id}"
+            return None, Doubt(
+                "moved", f"{stored.name} is the manifest of {origin}: the set was moved here. Look for it as {origin}."
+            )
+        if manifest.taken_at > min(stored.updated_at, datetime.now(UTC)) + CLOCK_SKEW:
+            when = f"{manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            return None, Doubt(
+                "future",
+                f"{stored.name} says that it was taken at {when}, which is in the future. Check the clocks of workers and store.",
+            )
+        return manifest, None
 
 
-def read(store: ObjectStore, name: str) -> bytes:
-    """
-    Return a small document.
-
-    :raises ObjectDamaged: when it is larger than any of ours.
-    """
-    with store.open(name) as stream:
-        data = stream.read(MAX_DOCUMENT_BYTES + 1)
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise ObjectDamaged(f"{name} in {store.url} is larger than {MAX_DOCUMENT_BYTES} bytes: no document of ours.")
-    return data
+def _has_manifest(cluster: str, identifier: str, items: Sequence[StoredObject]) -> bool:
+    name = naming.set_prefix(cluster, identifier) + naming.MANIFEST
+    return any(item.name == name for item in items)
 
 
-def write(store: ObjectStore, name: str, data: bytes) -> None:
-    """
-    Store a small document, create-only; one of the same bytes that is there already counts as stored.
+def _missing(prefix: str, manifest: Manifest, by_name: Mapping[str, StoredObject]) -> Iterator[str]:
+    for artifact in manifest.artifacts:
+        item = by_name.get(prefix + artifact.name)
+        if item is None:
+            yield f"{artifact.name} is not in the repository"
+        elif item.size_bytes != artifact.stored.size_bytes:
+            yield f"{artifact.name} has {item.size_bytes} bytes in the repository, the manifest says {artifact.stored.size_bytes}"
 
-    :raises ObjectExists: when there is another one.
-    """
-    try:
-        with store.create(name, content_type="application/json") as stream:
-            stream.write(data)
-    except ObjectExists:
-        if read(store, name) != data:
-            raise
+
+def _of_another_manifest(record: Signed[Verification]) -> Refused:
+    return Refused(record.name, "moved", f"{record.name} speaks of another manifest. It counts as nothing.")

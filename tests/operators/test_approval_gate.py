@@ -4,118 +4,258 @@ from __future__ import annotations
 
 import json
 import pickle
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.standard.exceptions import HITLTimeoutError
-from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from etcdkeep.errors import NotApproved
-from etcdkeep_airflow.operators.approval import ApprovalGate
-from etcdkeep_airflow.operators.restore import RestoreApproval
+from etcdkeep.errors import NotApproved, RecordRefused, RestoreRefused
+from etcdkeep_airflow.operators.approval import ASK_AGAIN, ASK_AGAIN_POLICY
+from etcdkeep_airflow.operators.restore import PreflightOperator, RestoreApproval, StageOperator
+from tests.gate import Gate
 from tests.restore_site import RestoreSite
 from tests.unit.restore.builders import PLANNED_AT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
-DIGEST = "d" * 64
-FIRST = {"gate": "approve", "choice": "Approve", "user_id": "alice", "user_name": "alice", "at": AT.isoformat(), "digest": DIGEST}  # fmt: skip
+RUN = "manual__2026-11-23"
 
 
-def event(user: str | None = "bob", choice: str = "Approve") -> dict[str, Any]:
-    person = {"id": user, "name": user} if user else None
-    return {"chosen_options": [choice], "params_input": {}, "responded_at": AT, "responded_by_user": person}
+class Asked:
+    """A restore that was planned, and its gates."""
+
+    def __init__(self, site: RestoreSite, requester: str = "carol") -> None:
+        self.site = site
+        self.requester = requester
+
+    def context(self, **run: Any) -> dict[str, Any]:
+        fields = {"run_id": RUN, "dag_id": "restore", "run_after": PLANNED_AT, "triggering_user_name": self.requester}
+        params = {"cluster": "prod", "confirm": "prod", "reason": "a test", "dry_run": False}
+        ti = SimpleNamespace(xcom_push=lambda key, value: None, get_dr_count=lambda dag_id, states: 0)
+        return {"run_id": RUN, "dag_run": SimpleNamespace(**{**fields, **run}), "ti": ti, "params": params}
+
+    def task(self, operator: Any, **arguments: Any) -> Any:
+        with DAG(dag_id="restore", schedule=None):
+            made = operator(task_id="task", cluster="prod", **arguments)
+        return made.execute(self.context())
+
+    def plan(self) -> Any:
+        return self.task(PreflightOperator, backup="20261120T023000Z-1f0c9a3e")
+
+    def stage(self) -> Any:
+        return self.task(StageOperator)
+
+    def gate(self, name: str = "approve", try_number: int = 1, **run: Any) -> Gate:
+        return Gate(RestoreApproval, name, "prod", self.context(**run), try_number=try_number)
+
+    def pass_gate(self, name: str, person: str, **gate: Any) -> Any:
+        made = self.gate(name, **gate)
+        made.ask()
+        return made.answer(person)
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return the answers on record."""
+        paths = sorted((self.site.repository.store.root / "prod/restores").glob("*/approvals/*.json"))
+        return [json.loads(json.loads(path.read_text())["payload"])["body"] for path in paths]
 
 
-def answer(
-    response: dict[str, Any], *, first: Any = None, asked: str = DIGEST, kind: Any = ApprovalGate, **more: Any
-) -> Any:
-    """Resume a gate that had asked for `asked`, while its template says something newer now."""
-    with DAG(dag_id="restore", schedule=None):
-        gate = kind(task_id="gate", subject="?", body="page", digest="newer", first=first, **more)
-        gate >> EmptyOperator(task_id="direct") >> EmptyOperator(task_id="rollback", trigger_rule="one_failed")
-    ti = SimpleNamespace(xcom_pull=lambda task_ids, key: asked, xcom_push=lambda key, value: None, map_index=-1)
-    dag_run = SimpleNamespace(run_id="manual", run_after=PLANNED_AT)
-    context = {"ti": ti, "task": gate, "run_id": "manual", "dag_run": dag_run}
-    return json.loads(json.dumps(gate.execute_complete(context, response)))
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RestoreSite:
+    made = RestoreSite(tmp_path)
+    made.install(monkeypatch)
+    return made
 
 
-def test_an_approval_says_who_when_and_for_what_was_shown() -> None:
-    assert answer(event()) == {
-        "gate": "gate",
-        "choice": "Approve",
-        "user_id": "bob",
-        "user_name": "bob",
-        "at": "2026-11-23T04:00:00Z",
-        "digest": DIGEST,
-    }
+@pytest.fixture
+def asked(site: RestoreSite) -> Asked:
+    made = Asked(site)
+    made.plan()
+    return made
 
 
-def test_a_rejection_skips_everything_after_it() -> None:
+def count(site: RestoreSite) -> int:
+    return site.machines["10.0.0.1"].count
+
+
+def test_two_people_s_approvals_let_the_restore_begin(asked: Asked, site: RestoreSite) -> None:
+    first = asked.pass_gate("approve", "alice")
+    asked.pass_gate("approve_second", "bob")
+    assert (first["gate"], first["choice"], first["user_id"]) == ("approve", "Approve", "alice")
+    asked.stage()
+    assert count(site)
+
+
+def test_what_is_shown_is_the_page_that_was_signed(asked: Asked) -> None:
+    gate = asked.gate()
+    gate.ask()
+    assert gate.shown["subject"] == "Restore cluster prod from backup 20261120T023000Z-1f0c9a3e?"
+    assert "### Plan" in gate.shown["body"]
+    assert gate.shown["defaults"] is None
+
+
+def test_a_rejection_skips_everything_after_it_and_is_recorded(asked: Asked) -> None:
+    gate = asked.gate()
+    gate.ask()
     with pytest.raises(DownstreamTasksSkipped) as caught:
-        answer(event(choice="Reject"))
+        gate.answer("alice", "Reject")
     assert set(caught.value.tasks) == {"direct", "rollback"}
+    assert [each["choice"] for each in asked.answers()] == ["Reject"]
 
 
-def test_a_second_person_approves_what_the_first_one_did() -> None:
-    assert answer(event(), first=FIRST)["user_id"] == "bob"
+def test_no_answer_in_time_fails(asked: Asked) -> None:
+    gate = asked.gate()
+    with pytest.raises(HITLTimeoutError):
+        gate._made().execute_complete(gate._context, {"error": "late", "error_type": "timeout"})
 
 
 @pytest.mark.parametrize(
-    ("response", "first", "said"),
+    ("people", "said"),
     [
-        pytest.param(event("alice"), FIRST, "alice has approved already at gate 'approve'", id="same-person"),
-        pytest.param(event(), FIRST | {"digest": "e" * 64}, "changed in between", id="another-plan"),
-        pytest.param(event(), FIRST | {"choice": "Reject"}, "nobody has approved before", id="first-said-no"),
-        pytest.param(event(None), FIRST, "does not say whose it is", id="nobody"),
+        pytest.param({"approve": "alice", "approve_second": "alice"}, "alice has approved already", id="one-person"),
+        pytest.param({"approve_second": "bob"}, "gate 'approve' has not asked anybody", id="first-gate-skipped"),
     ],
 )
-def test_an_answer_that_does_not_count_fails(response: dict[str, Any], first: Any, said: str) -> None:
+def test_an_answer_that_does_not_count_fails_the_gate(asked: Asked, people: dict[str, str], said: str) -> None:
+    *before, (last, person) = people.items()
+    for name, somebody in before:
+        asked.pass_gate(name, somebody)
     with pytest.raises(NotApproved, match=said):
-        answer(response, first=first)
+        asked.pass_gate(last, person)
 
 
-def test_a_gate_after_one_that_was_only_marked_as_done_fails() -> None:
-    with DAG(dag_id="restore", schedule=None):
-        gate = ApprovalGate(task_id="second", subject="?", digest="d", first="{{ a template }}")
-    gate.first = None  # what an answer that is not there renders to
-    ti = SimpleNamespace(xcom_pull=lambda task_ids, key: DIGEST)
-    with pytest.raises(NotApproved, match="nobody has approved before"):
-        gate.execute_complete({"ti": ti, "task": gate}, event())
+def test_an_answer_that_names_nobody_fails(asked: Asked) -> None:
+    gate = asked.gate()
+    gate.ask()
+    with pytest.raises(NotApproved, match="names no person"):
+        gate.answer(None)
 
 
-def test_the_same_person_may_still_say_no() -> None:
-    with pytest.raises(DownstreamTasksSkipped):
-        answer(event("alice", "Reject"), first=FIRST)
+def refused(asked: Asked, site: RestoreSite, said: str) -> None:
+    with pytest.raises(NotApproved, match=said):
+        asked.stage()
+    assert count(site) == 0
 
 
-def test_no_answer_in_time_fails() -> None:
-    with pytest.raises(HITLTimeoutError):
-        answer({"error": "late", "error_type": "timeout"})
+def test_a_gate_that_was_only_marked_as_done_does_not_count(asked: Asked, site: RestoreSite) -> None:
+    asked.pass_gate("approve", "alice")
+    refused(asked, site, "gate 'approve_second' has not asked anybody")
 
 
-def test_a_gate_cannot_be_made_to_answer_itself() -> None:
-    with DAG(dag_id="restore", schedule=None, default_args={"retries": 3, "retry_policy": object()}):
-        gate = ApprovalGate(task_id="gate", subject="?", digest="d", response_timeout=timedelta(hours=1))
-    assert (gate.retries, gate.retry_policy, gate.defaults) == (0, None, None)
-    assert gate.response_timeout == timedelta(hours=1)
-    assert {"subject", "body", "digest", "first"} <= set(gate.template_fields)
-    assert pickle.loads(pickle.dumps(gate)).digest == "d"
+def test_a_gate_that_was_cleared_and_then_marked_as_done_does_not_count(asked: Asked, site: RestoreSite) -> None:
+    asked.pass_gate("approve", "alice")
+    asked.pass_gate("approve_second", "bob")
+    asked.gate("approve_second", try_number=2).ask()
+    refused(asked, site, "gate 'approve_second' has asked and nobody has answered")
 
 
-@pytest.mark.parametrize("choice", ["Approve", "Reject"])
-def test_every_answer_to_a_restore_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
-    site = RestoreSite(tmp_path)
-    site.install(monkeypatch)
-    with suppress(DownstreamTasksSkipped, NotApproved):
-        answer(event("alice", choice), first=FIRST, kind=RestoreApproval, cluster="prod")
-    (path,) = tmp_path.glob("prod/restores/restore-*/approvals/*.json")
-    kept = json.loads(path.read_text())
-    assert (kept["user_id"], kept["choice"], kept["digest"]) == ("alice", choice, DIGEST)
+def test_a_plan_made_after_the_approvals_needs_its_own(asked: Asked, site: RestoreSite) -> None:
+    asked.pass_gate("approve", "alice")
+    asked.pass_gate("approve_second", "bob")
+    asked.plan()
+    refused(asked, site, "gate 'approve' asked for another plan")
+
+
+def test_an_answer_to_a_page_that_is_out_of_date_does_not_count(asked: Asked) -> None:
+    gate = asked.gate()
+    gate.ask()
+    asked.plan()
+    with pytest.raises(NotApproved, match="the plan has changed since this page was shown"):
+        gate.answer("alice")
+    with pytest.raises(NotApproved, match="still shows an older plan"):
+        gate.ask()  # Airflow keeps showing the page of this try
+    asked.pass_gate("approve", "alice", try_number=2)
+
+
+def test_an_answer_to_an_earlier_try_does_not_count(asked: Asked) -> None:
+    early = asked.gate()
+    early.ask()
+    asked.gate(try_number=2).ask()
+    with pytest.raises(NotApproved, match="has asked again since"):
+        early.answer("alice")
+
+
+@pytest.mark.parametrize("run", [{"run_id": "manual__other"}, {"dag_id": "another"}], ids=["run", "dag"])
+def test_another_run_s_gate_finds_nothing_to_ask_for(asked: Asked, run: dict[str, str]) -> None:
+    gate = asked.gate(**run)
+    with pytest.raises((NotApproved, RestoreRefused)):
+        gate.ask()
+
+
+def test_another_airflow_s_plan_is_not_this_one_s(
+    asked: Asked, site: RestoreSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.pass_gate("approve", "alice")
+    asked.pass_gate("approve_second", "bob")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://another.example.com")
+    refused(asked, site, "not by this run of the Airflow at https://another.example.com")
+
+
+def test_an_approval_expires(asked: Asked, site: RestoreSite) -> None:
+    for name, person in (("approve", "alice"), ("approve_second", "bob")):
+        gate = asked.gate(name)
+        gate.ask()
+        gate.answer(person, at=datetime.now(UTC) - timedelta(hours=13))
+    refused(asked, site, "the approval of alice expired")
+    assert site.repository.store.stat("prod/restores/locked.json") is None
+
+
+def test_a_worker_whose_clock_was_set_back_is_told(
+    asked: Asked, site: RestoreSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.pass_gate("approve", "alice")
+    asked.pass_gate("approve_second", "bob")
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) - timedelta(days=1)
+
+    monkeypatch.setattr("etcdkeep_airflow.operators.restore.datetime", Clock)
+    refused(asked, site, "Correct the worker's clock")
+
+
+def test_only_the_approvers_of_the_cluster_count_and_airflow_is_told_them(site: RestoreSite) -> None:
+    site.cluster = site.cluster.model_copy(update={"approvers": ("alice", "bob")})
+    asked = Asked(site)
+    asked.plan()
+    gate = asked.gate()
+    gate.ask()
+    assert gate.shown["assigned_users"] == [{"id": "alice", "name": "alice"}, {"id": "bob", "name": "bob"}]
+    with pytest.raises(NotApproved, match="mallory is not among `approvers`"):
+        gate.answer("mallory")
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_requester_may_be_barred(site: RestoreSite, may: bool) -> None:
+    site.cluster = site.cluster.model_copy(update={"requester_may_approve": may})
+    asked = Asked(site, requester="alice")
+    asked.plan()
+    if may:
+        asked.pass_gate("approve", "alice")
+    else:
+        with pytest.raises(NotApproved, match="alice started this run and may not approve it"):
+            asked.pass_gate("approve", "alice")
+
+
+def test_every_failure_of_a_gate_is_final_but_airflow_s_own(asked: Asked) -> None:
+    gate = asked.gate()._made()
+    assert (gate.retries, gate.defaults, gate.response_timeout) == (ASK_AGAIN, None, timedelta(hours=4))
+    for error in (
+        NotApproved("x"),
+        RestoreRefused("x"),
+        RecordRefused("x", word="foreign"),
+        HITLTimeoutError("x"),
+        HITLRejectException("x"),
+    ):
+        assert ASK_AGAIN_POLICY.evaluate(error, 1, ASK_AGAIN).action.value == "fail"
+    assert pickle.loads(pickle.dumps(gate)).cluster == "prod"
+
+
+def test_a_gate_that_asks_again_says_so(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    asked.gate(try_number=2).ask()
+    assert "asks again: what was answered before at this gate does not count" in "".join(capsys.readouterr())

@@ -13,7 +13,6 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from etcdkeep.approval import Answer
 from etcdkeep.errors import (
     NotApproved,
     NotFound,
@@ -23,7 +22,7 @@ from etcdkeep.errors import (
     SecretUnavailable,
 )
 from etcdkeep.repository import Verification
-from etcdkeep.seal import unseal
+from etcdkeep.seal import seal, unseal
 from etcdkeep_airflow.operators.recover import (
     ApplyRecoveryOperator,
     ChooseSetOperator,
@@ -33,6 +32,7 @@ from etcdkeep_airflow.operators.recover import (
 from tests.builders import BACKUP_ID, NOW, make_cluster
 from tests.fake_site import FakeSite, write_node
 from tests.fakes import make_members
+from tests.gate import Gate, approve
 from tests.live_api import KUBE_SYSTEM_UID, LiveApi, config_map, named, snapshot_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class Ran:
     def context(self) -> dict[str, Any]:
         ti = SimpleNamespace(xcom_push=lambda key, value: self.pushed.update({key: value}), map_index=-1)
         task = SimpleNamespace(get_flat_relatives=lambda upstream: [EmptyOperator(task_id="approve")])
-        dag_run = SimpleNamespace(run_id="manual", logical_date=NOW, run_after=NOW)
+        dag_run = SimpleNamespace(
+            run_id="manual", dag_id="recover_objects", logical_date=NOW, run_after=NOW, triggering_user_name="carol"
+        )
         return {"run_id": "manual", "dag_run": dag_run, "ti": ti, "params": self.params, "task": task}
 
     def task(self, operator: Any, **arguments: Any) -> Any:
@@ -109,8 +111,11 @@ class Ran:
     def plan(self) -> Any:
         return self.task(PlanRecoveryOperator, backup=self.task(ChooseSetOperator)["backup_id"])
 
-    def apply(self, digest: str) -> Any:
-        return self.task(ApplyRecoveryOperator, digest=digest)
+    def approve(self, person: str = "bob", try_number: int = 1) -> None:
+        approve(RecoveryApproval, "harbor", self.context(), {"approve": person}, try_number=try_number)
+
+    def apply(self) -> Any:
+        return self.task(ApplyRecoveryOperator)
 
 
 @pytest.fixture
@@ -126,8 +131,9 @@ def test_a_whole_run(site: Site) -> None:
     assert planned["create"] == 3
     assert site.live.applied == []
     assert "**Secret shop/db**" in run.pushed["page"]
-    assert planned["digest"] in run.pushed["page"]
-    applied = run.apply(planned["digest"])
+    assert planned["plan"] in run.pushed["page"]
+    run.approve()
+    applied = run.apply()
     assert applied["created"] == 3
     assert site.live.get(SETTINGS_PATH)["data"] == {"color": "blue"}
     report = json.loads(site.opened("report-"))
@@ -137,18 +143,64 @@ def test_a_whole_run(site: Site) -> None:
     assert all(CANARY.encode() not in data for data in site.stored().values())
 
 
-def test_each_step_twice_is_the_same(site: Site) -> None:
+def sealed(site: Site) -> dict[str, bytes]:
+    return {name: data for name, data in site.stored().items() if name.endswith(".age")}
+
+
+def test_a_second_try_plans_the_same_and_asks_anew(site: Site) -> None:
     run = Ran(site)
-    first, before = run.plan(), site.stored()
-    assert run.plan() == first
-    assert site.stored() == before
-    assert run.apply(first["digest"]) == run.apply(first["digest"])
+    first, before = run.plan(), sealed(site)
+    second = run.plan()
+    assert (second["plan"], sealed(site)) == (first["plan"], before)
+    assert second["proposal"] != first["proposal"]
+
+
+def test_an_approval_is_spent_when_everything_was_applied(site: Site) -> None:
+    run = Ran(site)
+    run.plan()
+    run.approve()
+    run.apply()
+    with pytest.raises(NotApproved, match="its approval is spent"):
+        run.apply()
     assert len([name for name in site.stored() if name.startswith("report-")]) == 1
+
+
+def test_the_gate_shows_the_page_of_the_signed_plan_whatever_xcom_says(site: Site) -> None:
+    run = Ran(site)
+    run.plan()
+    gate = Gate(RecoveryApproval, "approve", "harbor", run.context())
+    gate.ask()
+    assert gate.shown["body"] == run.pushed["page"]
+    assert gate.shown["subject"] == f"Recover objects of cluster harbor from backup {BACKUP_ID}?"
+
+
+def test_a_plan_made_after_the_answer_is_not_applied(site: Site) -> None:
+    run = Ran(site)
+    run.plan()
+    run.approve()
+    run.plan()
+    with pytest.raises(NotApproved, match="asked for another plan"):
+        run.apply()
+    assert site.live.applied == []
+
+
+def test_a_planted_plan_is_not_applied(site: Site) -> None:
+    run = Ran(site)
+    digest = run.plan()["plan"]
+    run.approve()
+    store = site.repository.store
+    (name,) = [item.name for item in store.list("harbor/recoveries/") if f"plan-{digest[:16]}.json" in item.name]
+    store.delete(name)
+    with store.create(name) as sink:
+        seal([b'{"objects": []}'], sink, site.cluster.age_recipients)
+    with pytest.raises(PlanChanged, match="nothing was applied"):
+        run.apply()
+    assert site.live.applied == []
 
 
 def test_a_half_written_plan_is_written_anew(site: Site) -> None:
     run = Ran(site)
-    digest = run.plan()["digest"]
+    digest = run.plan()["plan"]
     (name,) = [
         item.name
         for item in site.repository.store.list("harbor/recoveries/")
@@ -157,8 +209,9 @@ def test_a_half_written_plan_is_written_anew(site: Site) -> None:
     site.repository.store.delete(name)
     with site.repository.store.create(name) as stream:
         stream.write(b"something else")
-    assert run.plan()["digest"] == digest
-    assert run.apply(digest)["created"] == 3
+    assert run.plan()["plan"] == digest
+    run.approve()
+    assert run.apply()["created"] == 3
 
 
 @pytest.mark.parametrize("form", [{"dry_run": True}, {"kinds": "configmaps"}], ids=["dry-run", "nothing-to-do"])
@@ -175,26 +228,19 @@ def test_a_run_with_nothing_to_apply_ends_after_the_plan(site: Site, form: dict[
 def test_without_an_approval_nothing_is_applied(site: Site) -> None:
     run = Ran(site)
     run.plan()
-    with pytest.raises(NotApproved):
-        run.apply("")
-    assert site.live.applied == []
-
-
-def test_another_plan_than_the_approved_one_is_not_applied(site: Site) -> None:
-    run = Ran(site)
-    run.plan()
-    with pytest.raises(PlanChanged, match="is not stored"):
-        run.apply("f" * 64)
+    with pytest.raises(NotApproved, match="was skipped or marked as done"):
+        run.apply()
     assert site.live.applied == []
 
 
 def test_what_could_not_be_recovered_fails_the_task_after_the_rest_was(site: Site) -> None:
     run = Ran(site)
-    digest = run.plan()["digest"]
+    run.plan()
+    run.approve()
     site.live.put(named("Namespace", "shop", metadata={"labels": {"kubernetes.io/metadata.name": "shop"}}))
     site.live.put(config_map("settings", color="red"))
     with pytest.raises(RecoveryIncomplete, match="1 of 3 objects") as caught:
-        run.apply(digest)
+        run.apply()
     assert caught.value.problems[0].startswith("ConfigMap shop/settings: it was made since the plan was, and differs")
     assert site.live.get("/api/v1/namespaces/shop/secrets/db")["data"] == {"password": CANARY}
     assert b"it was made since" in site.opened("report-")
@@ -223,12 +269,12 @@ def test_refused_at_once(site: Site, form: dict[str, str], said: str) -> None:
 
 def test_a_set_that_is_bad_or_forged_is_refused(site: Site) -> None:
     site.verified("etcd.db.zst.age: SHA-256 differs")
-    with pytest.raises(RecoveryRefused, match="marked bad"):
+    with pytest.raises(RecoveryRefused, match="is bad"):
         Ran(site).task(ChooseSetOperator)
     signature = next((site.folder / "repository" / "harbor" / BACKUP_ID).glob("*.sig"))
     signature.chmod(0o600)
     signature.write_bytes(bytes(64))
-    with pytest.raises(RecoveryRefused, match="marked bad"):
+    with pytest.raises(RecoveryRefused, match="is foreign"):
         Ran(site).task(ChooseSetOperator)
 
 
@@ -244,13 +290,14 @@ def test_without_an_identity_nothing_can_be_read(site: Site) -> None:
         Ran(site).plan()
 
 
-def test_the_answer_is_put_on_record(site: Site) -> None:
-    gate = RecoveryApproval(task_id="approve", cluster="harbor", recovery=BACKUP_ID, digest="d", subject="?", body="!")
-    answer = Answer(gate="approve", choice="Approve", user_id="bob", user_name="Bob", at=NOW, digest="d")
-    gate.keep({}, answer)
-    gate.keep({}, answer)
-    (stored,) = site.stored().values()
-    assert json.loads(stored)["user_id"] == "bob"
+def test_the_answer_is_recorded(site: Site) -> None:
+    run = Ran(site)
+    run.plan()
+    run.approve()
+    (name,) = [
+        name for name in site.stored() if name.endswith("-approve.json") and b'\\"choice\\"' in site.stored()[name]
+    ]
+    assert json.loads(json.loads(site.stored()[name])["payload"])["body"]["user_id"] == "bob"
 
 
 @pytest.mark.parametrize(
@@ -258,8 +305,8 @@ def test_the_answer_is_put_on_record(site: Site) -> None:
     [
         (ChooseSetOperator, {"cluster"}),
         (PlanRecoveryOperator, {"cluster", "backup"}),
-        (ApplyRecoveryOperator, {"cluster", "digest"}),
-        (RecoveryApproval, {"cluster", "recovery", "digest", "subject", "body"}),
+        (ApplyRecoveryOperator, {"cluster"}),
+        (RecoveryApproval, {"cluster"}),
     ],
 )
 def test_template_fields(operator: Any, fields: set[str]) -> None:

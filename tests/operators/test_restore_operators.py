@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from contextlib import suppress
@@ -18,7 +19,6 @@ from etcdkeep.errors import (
     CommandFailed,
     NotApproved,
     NotFound,
-    PlanChanged,
     RestoreRefused,
     RollbackIncomplete,
     StepFailed,
@@ -34,15 +34,16 @@ from etcdkeep_airflow.operators.restore import (
     ROLLBACK_RETRIES,
     DockerEtcdRestoreOperator,
     FetchKubeconfigOperator,
-    PlanOperator,
     PreflightOperator,
     ResolveBackupOperator,
+    RestoreApproval,
     RollbackOperator,
     StageOperator,
     SwapOperator,
     VerifyRestoreOperator,
     restore_name,
 )
+from tests.gate import Gate, approve
 from tests.restore_site import RestoreSite
 from tests.unit.restore.builders import PLANNED_AT
 from tests.unit.restore.machine import Fault, Killed
@@ -61,11 +62,8 @@ WALK = {
     "fetch_kubeconfig": FetchKubeconfigOperator,
 }
 FORWARD = ("stage", "restore_etcd", "swap", "verify")
+PEOPLE = {"approve": "alice", "approve_second": "bob"}
 FORM = {"cluster": "prod", "confirm": "prod", "reason": "a test", "dry_run": False}
-
-
-def arguments_of(operator: Any, digest: str) -> dict[str, str]:
-    return {"digest": digest} if issubclass(operator, PlanOperator) else {}
 
 
 class Ran:
@@ -76,11 +74,10 @@ class Ran:
         self.params = FORM | form
         self.backups = 0
         self.pushed: dict[str, Any] = {}
-        self.digest = ""
 
     @property
     def record(self) -> RestoreRecord:
-        return RestoreRecord(self.site.repository.store, "prod", restore_name("prod", self.context()))
+        return RestoreRecord(self.site.repository.records, "prod", restore_name("prod", self.context()))
 
     def context(self) -> dict[str, Any]:
         ti = SimpleNamespace(
@@ -89,7 +86,7 @@ class Ran:
             map_index=-1,
         )
         task = SimpleNamespace(get_flat_relatives=lambda upstream: [EmptyOperator(task_id="approve")])
-        dag_run = SimpleNamespace(run_id=RUN, run_after=PLANNED_AT, triggering_user_name="carol")
+        dag_run = SimpleNamespace(run_id=RUN, dag_id="restore", run_after=PLANNED_AT, triggering_user_name="carol")
         return {"run_id": RUN, "dag_run": dag_run, "ti": ti, "params": self.params, "task": task}
 
     def task(self, operator: Any, **arguments: Any) -> Any:
@@ -104,10 +101,14 @@ class Ran:
         return self.task(PreflightOperator, backup=BACKUP)
 
     def walk(self, *tasks: str) -> Any:
-        return [self.task(WALK[name], **arguments_of(WALK[name], self.digest)) for name in tasks][-1]
+        return [self.task(WALK[name]) for name in tasks][-1]
+
+    def gates(self, people: dict[str, str] = PEOPLE, **gate: Any) -> None:
+        approve(RestoreApproval, "prod", self.context(), people, **gate)
 
     def approve(self) -> None:
-        self.digest = self.preflight()["digest"]
+        self.preflight()
+        self.gates()
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_an_approved_run_ends_restored_and_gives_the_cluster_free(ran: Ran, site
     assert outcome["kind"] == "restored"
     assert outcome["down_s"] > 0
     assert (outcome["revision"], outcome["keys"]) == (2_000_000_000, 5)
-    assert site.repository.store.stat("prod/restores/taken.json") is None
+    assert site.repository.store.stat("prod/restores/locked.json") is None
     last = ran.record.outcome()
     assert last is not None
     assert last.model_dump(mode="json") == outcome
@@ -160,12 +161,13 @@ def test_the_newest_good_backup_is_taken_or_the_one_that_is_named(site: RestoreS
 
 def test_the_page_has_plan_objections_loss_and_limits_and_the_plan_is_on_record(site: RestoreSite) -> None:
     run = Ran(site, reason="the *disk* died")
-    digest = run.preflight()["digest"]
+    digest = run.preflight()["plan"]
     page = run.pushed["page"]
     for said in (digest, "Bring etcd's data", "the \\*disk\\* died", "carol", "Unknown:", "last resort", "`rollback`"):
         assert said in page
-    assert run.record.plan(digest).backup_id == BACKUP
-    assert run.preflight()["digest"] == digest, "a second try plans the same"
+    assert run.record.proposal().body.backup_id == BACKUP
+    assert run.record.proposal().body.page == page
+    assert run.preflight()["plan"] == digest, "a second try plans the same"
 
 
 def test_down_time_begins_in_the_task_that_ends_it(ran: Ran, site: RestoreSite) -> None:
@@ -200,15 +202,14 @@ def test_the_kubeconfig_is_sealed_once_and_opens_with_the_age_identity(
     ran: Ran, site: RestoreSite, tmp_path: Path
 ) -> None:
     node(site).put("/etc/kubernetes/admin.conf", "canary: kubeconfig")
-    node(site)._cat = lambda args, stdin: node(site).files[args[-1]]
     ran.walk(*FORWARD)
     first = ran.walk("fetch_kubeconfig")
     stored = (tmp_path / "repository" / first["kubeconfig"]).read_bytes()
     assert ran.walk("fetch_kubeconfig") == first
     assert (tmp_path / "repository" / first["kubeconfig"]).read_bytes() == stored
     assert b"canary" not in stored
-    with ran.record.open_kubeconfig() as sealed, (tmp_path / "plain").open("wb") as plain:
-        unseal(sealed, plain, site.identities(), size_limit=1000)
+    with (tmp_path / "plain").open("wb") as plain:
+        unseal(io.BytesIO(ran.record.sealed_kubeconfig()), plain, site.identities(), size_limit=1000)
     assert (tmp_path / "plain").read_text() == "canary: kubeconfig"
 
 
@@ -259,38 +260,44 @@ def test_every_reason_against_is_told_at_once_and_what_may_be_is_overridden(site
 def test_nothing_is_done_that_nobody_approved(site: RestoreSite, task: str) -> None:
     run = Ran(site)
     run.preflight()
-    with pytest.raises(NotApproved, match="have not approved"):
+    with pytest.raises(NotApproved if task == "stage" else RestoreRefused, match=r"was skipped|has not begun"):
         run.walk(task)
     assert node(site).count == 0
 
 
 @pytest.mark.parametrize("task", FORWARD)
-def test_a_plan_that_changed_after_the_approval_is_refused(ran: Ran, site: RestoreSite, task: str) -> None:
-    (path,) = (site.repository.store.root / "prod/restores").glob("*/plan-*.json")
+def test_a_plan_that_somebody_altered_after_the_approval_counts_as_nothing(
+    ran: Ran, site: RestoreSite, task: str
+) -> None:
+    (path,) = (site.repository.store.root / "prod/restores").glob("*/proposals/*.json")
     path.write_text(path.read_text().replace("/var/lib/etcd", "/var/lib/evil"))
-    with pytest.raises(PlanChanged, match="was approved"):
+    with pytest.raises(RestoreRefused, match=r"has no signed plan|has not begun"):
         ran.walk(task)
     assert node(site).count == 0
 
 
 def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> None:
-    other = RestoreRecord(site.repository.store, "prod", "restore-20261101T000000Z-00000000")
-    other.take()
-    with pytest.raises(RestoreRefused, match="restore-20261101T000000Z-00000000' has the cluster"):
+    other = RestoreRecord(site.repository.records, "prod", "restore-20261101T000000Z-00000000")
+    other.lock()
+    with pytest.raises(RestoreRefused, match="locked by restore 'restore-20261101T000000Z-00000000'"):
         ran.walk("stage")
     assert node(site).count == 0
     with pytest.raises(AirflowSkipException, match="nothing was begun"):
         ran.walk("rollback")
-    with pytest.raises(RestoreRefused, match="has this cluster"):
+    with pytest.raises(RestoreRefused, match="is locked by"):
         ran.preflight()
     ran.params["override"] = True
+    with pytest.raises(RestoreRefused, match="locked by"):
+        ran.walk("stage")  # what was approved counts, not what the form says since
+    ran.preflight()
+    ran.gates(try_number=2)
     ran.walk("stage")
-    assert other.taken_by() == ran.record.restore
+    assert other.locked_by() == ran.record.restore
 
 
 def test_a_backup_that_began_since_the_plan_is_waited_for(ran: Ran, site: RestoreSite) -> None:
     ran.backups = 1
-    with pytest.raises(RestoreRefused, match="run of `backup__prod` of this cluster is under way"):
+    with pytest.raises(RestoreRefused, match="run of `backup__prod` of this cluster began since"):
         ran.walk("stage")
     assert ran.record.begun() is None
     ran.backups = 0
@@ -298,17 +305,17 @@ def test_a_backup_that_began_since_the_plan_is_waited_for(ran: Ran, site: Restor
 
 
 def test_a_worker_killed_between_taking_the_cluster_and_beginning_leaves_it_free(ran: Ran, site: RestoreSite) -> None:
-    ran.record.take()
+    ran.record.lock()
     with pytest.raises(AirflowSkipException, match="nothing was begun"):
         ran.walk("rollback")
-    assert site.repository.store.stat("prod/restores/taken.json") is None
+    assert site.repository.store.stat("prod/restores/locked.json") is None
 
 
 # --- the way back --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("done", range(1, 5))
-def test_whatever_was_done_is_taken_back(ran: Ran, site: RestoreSite, done: int) -> None:
+@pytest.mark.parametrize("done", range(1, 4))
+def test_whatever_was_done_is_rolled_back(ran: Ran, site: RestoreSite, done: int) -> None:
     ran.walk(*FORWARD[:done])
     outcome = ran.walk("rollback")
     assert outcome["kind"] == "rolled-back"
@@ -316,7 +323,7 @@ def test_whatever_was_done_is_taken_back(ran: Ran, site: RestoreSite, done: int)
     assert node(site).files["/etc/kubernetes/pki/ca.crt"] == "live ca"
     assert node(site).running
     assert (outcome["down_s"] is not None) == (done > 2)
-    assert site.repository.store.stat("prod/restores/taken.json") is None
+    assert site.repository.store.stat("prod/restores/locked.json") is None
 
 
 def test_a_restore_that_is_not_good_fails_and_is_taken_back(ran: Ran, site: RestoreSite) -> None:
@@ -338,10 +345,53 @@ def test_hold_leaves_all_as_it_is_and_says_where_it_stands_until_rollback_is_cle
     assert "clear the failed task" in held["words"]
     assert held["remaining"][0].endswith("# start-kubelet.cp-0")
     assert node(site).files == before
-    run.walk("verify")
-    assert run.walk("rollback")["kind"] == "held", "it went on since: not asked to take it back"
     assert run.walk("rollback")["kind"] == "rolled-back", "cleared a second time, with nothing done in between"
     assert data_of(site) == "live data of cp-0@1500"
+
+
+def test_a_held_restore_can_be_finished(site: RestoreSite) -> None:
+    run = Ran(site, on_failure="hold")
+    run.approve()
+    run.walk(*FORWARD[:3])
+    run.walk("rollback")
+    assert run.walk("verify")["kind"] == "restored"
+
+
+@pytest.mark.parametrize("task", [*FORWARD[:3], "rollback"])
+def test_the_approvals_of_a_restore_that_ended_well_are_spent(ran: Ran, site: RestoreSite, task: str) -> None:
+    outcome = ran.walk(*FORWARD)
+    done = node(site).count
+    with pytest.raises(NotApproved, match="approvals are spent"):
+        ran.walk(task)
+    assert node(site).count == done
+    assert ran.walk("verify") == outcome, "a worker may have died right after it"
+
+
+@pytest.mark.parametrize("task", [*FORWARD, "rollback"])
+def test_so_are_those_of_one_that_was_rolled_back(ran: Ran, site: RestoreSite, task: str) -> None:
+    ran.walk(*FORWARD[:3], "rollback")
+    done = node(site).count
+    with pytest.raises(NotApproved, match=r"was rolled back at .* and its approvals are spent"):
+        ran.walk(task)
+    assert node(site).count == done
+
+
+def test_the_node_remembers_an_end_that_was_deleted_from_the_repository(ran: Ran, site: RestoreSite) -> None:
+    ran.walk(*FORWARD[:3], "rollback")
+    site.repository.store.purge(f"prod/restores/{ran.record.restore}/outcome")
+    with pytest.raises(RestoreRefused, match="this restore is over there"):
+        ran.walk("stage")
+    assert data_of(site) == "live data of cp-0@1500"
+
+
+def test_files_of_another_plan_on_a_node_stop_the_restore(ran: Ran, site: RestoreSite) -> None:
+    ran.walk("stage")
+    (note,) = [path for path in node(site).files if path.endswith("/restore.txt")]
+    node(site).put(note, f"plan {'e' * 64}\n")
+    with pytest.raises(RestoreRefused, match="holds the files of another plan"):
+        ran.walk("restore_etcd")
+    with pytest.raises(RestoreRefused, match="holds the files of another plan"):
+        ran.walk("rollback")
 
 
 def test_a_rollback_that_cannot_be_says_what_a_person_has_to_do(ran: Ran, site: RestoreSite) -> None:
@@ -357,14 +407,22 @@ def test_a_rollback_that_cannot_be_says_what_a_person_has_to_do(ran: Ran, site: 
     assert ran.walk("rollback")["kind"] == "rolled-back"
 
 
-def test_the_rollback_is_of_the_plan_that_was_begun(ran: Ran, site: RestoreSite) -> None:
+def test_the_rollback_is_of_the_plan_that_was_begun_whatever_is_planned_and_asked_since(
+    ran: Ran, site: RestoreSite
+) -> None:
     ran.walk("stage", "restore_etcd", "swap")
-    begun = ran.record.plan(ran.digest)
-    ran.digest = ran.record.keep_plan(begun.__class__(**{**vars(begun), "steps": begun.steps[:3]}), "", PLANNED_AT)
-    with pytest.raises(RestoreRefused, match="begun with another plan"):
+    ran.preflight()
+    Gate(RestoreApproval, "approve", "prod", ran.context(), try_number=2).ask()
+    with pytest.raises(NotApproved, match="asked for another plan"):
         ran.walk("stage")
-    ran.digest = ""
-    assert ran.walk("rollback")["kind"] == "rolled-back", "no plan is approved since the gates were cleared"
+    assert ran.walk("rollback")["kind"] == "rolled-back"
+    assert data_of(site) == "live data of cp-0@1500"
+
+
+def test_a_way_back_needs_no_backup_set(ran: Ran, site: RestoreSite) -> None:
+    ran.walk(*FORWARD[:3])
+    site.repository.store.purge(f"prod/{BACKUP}")
+    assert ran.walk("rollback")["kind"] == "rolled-back"
     assert data_of(site) == "live data of cp-0@1500"
 
 
@@ -372,14 +430,15 @@ def test_the_rollback_is_of_the_plan_that_was_begun(ran: Ran, site: RestoreSite)
 def test_nothing_is_done_to_a_cluster_that_another_restore_has_changed_since(
     ran: Ran, site: RestoreSite, task: str
 ) -> None:
-    ran.walk(*FORWARD)
+    ran.walk(*FORWARD[:3])
     done = node(site).count
-    other = RestoreRecord(site.repository.store, "prod", "restore-20261101T000000Z-00000000")
-    other.take()
-    with pytest.raises(RestoreRefused, match="has the cluster"):
+    other = RestoreRecord(site.repository.records, "prod", "restore-20261101T000000Z-00000000")
+    ran.record.release()
+    other.lock()
+    with pytest.raises(RestoreRefused, match="is locked by"):
         ran.walk(task)
-    other.begin("another")
-    other.give_free()
+    other.begin(ran.record.proposal())
+    other.release()
     with pytest.raises(RestoreRefused, match="has changed the cluster since"):
         ran.walk(task)
     assert node(site).count == done
@@ -390,8 +449,7 @@ def test_nothing_is_done_to_a_cluster_that_another_restore_has_changed_since(
 
 @pytest.mark.parametrize("operator", [*WALK.values(), ResolveBackupOperator, PreflightOperator])
 def test_every_template_field_is_there_and_nothing_is_opened_before_it_runs(operator: Any) -> None:
-    needed = arguments_of(operator, "d")
-    needed |= {"backup": BACKUP} if operator is PreflightOperator else {}
+    needed = {"backup": BACKUP} if operator is PreflightOperator else {}
     with DAG(dag_id="restore", schedule=None):
         made = operator(task_id="task", cluster="{{ params.cluster }}", **needed)
     assert all(hasattr(made, field) for field in made.template_fields)

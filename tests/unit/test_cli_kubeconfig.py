@@ -11,7 +11,7 @@ from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.cli import main
 from etcdkeep.config_file import CONFIG_VARIABLE
 from etcdkeep.restore.record import RestoreRecord
-from tests.builders import age_pair, make_entry, make_file
+from tests.builders import age_pair, make_entry, make_file, make_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("ETCDKEEP_AGE_IDENTITY", str(identity))
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     for name in RESTORES:
-        record = RestoreRecord(DirectoryStore(tmp_path / "repository"), "harbor", name)
+        record = RestoreRecord(make_records(DirectoryStore(tmp_path / "repository")), "harbor", name)
         record.keep_kubeconfig(f"kubeconfig of {name}".encode(), [age_pair()[1]])
 
     def invoke(*args: str) -> tuple[int, str, str]:

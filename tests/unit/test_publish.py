@@ -11,8 +11,8 @@ from etcdkeep import naming
 from etcdkeep.adapters.stores import transfer
 from etcdkeep.backup.publish import publish, record_attempt, remove_unpublished
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists, StoreUnavailable
-from etcdkeep.repository import Repository, read
-from tests.builders import BACKUP_ID, make_artifact
+from etcdkeep.stored_documents import read
+from tests.builders import BACKUP_ID, make_artifact, make_repository
 
 PREFIX = naming.set_prefix("harbor", BACKUP_ID)
 DOWN = StoreUnavailable("the store answered 503")
@@ -60,7 +60,7 @@ def publish_through(site, store, manifest):
     def move(source, source_name, target, target_name):
         target.copied(source, source_name, target_name)
 
-    repository = Repository(store, site.cluster.signing.public_keys)
+    repository = make_repository(store)
     return publish(repository, site.spool(BACKUP_ID), move, manifest, site.signer())
 
 

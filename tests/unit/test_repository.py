@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from etcdkeep import naming
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists
-from etcdkeep.repository import MAX_DOCUMENT_BYTES, Drill, Repository, read, write
+from etcdkeep.repository import Drill
 from etcdkeep.signature import load_signing_key
-from tests.builders import BACKUP_ID, NOW, make_manifest, make_verification, signing_pair
+from etcdkeep.stored_documents import MAX_DOCUMENT_BYTES, read, write
+from tests.builders import BACKUP_ID, NOW, make_manifest, make_repository, make_verification, signing_pair
 
 PEM, PUBLIC = signing_pair()
 ETCD_BAD = {"levels": ("stored", "sealed"), "problems": ("etcd.db.zst.age: a page is damaged",)}
@@ -27,7 +28,7 @@ OK: dict[str, object] = {}
 
 @pytest.fixture
 def repository(tmp_path):
-    return Repository(DirectoryStore(tmp_path / "repository"), [PUBLIC])
+    return make_repository(DirectoryStore(tmp_path / "repository"))
 
 
 def publish(repository, identifier=BACKUP_ID, cluster="harbor", key=PEM, public=PUBLIC, **overrides):
@@ -37,6 +38,8 @@ def publish(repository, identifier=BACKUP_ID, cluster="harbor", key=PEM, public=
     data = manifest.to_bytes()
     write(repository.store, prefix + naming.SIGNATURE, load_signing_key(key, [public]).sign(data))
     write(repository.store, prefix + naming.MANIFEST, data)
+    for artifact in manifest.artifacts:
+        write(repository.store, prefix + artifact.name, bytes(artifact.stored.size_bytes))
     return repository.get(cluster, identifier)
 
 
@@ -140,20 +143,69 @@ def test_an_altered_manifest_makes_the_set_bad_whatever_was_verified(repository,
     name = naming.set_prefix("harbor", BACKUP_ID) + naming.MANIFEST
     replace(repository, name, change(read(repository.store, name)))
     (found,) = repository.sets("harbor")
-    assert found.state == "bad"
+    assert found.state == "foreign"
     assert found.manifest is None
     assert said in found.problem
     assert repository.newest("harbor") is None
 
 
-def test_a_set_without_a_signature_or_of_another_signer_is_bad(repository):
+def test_a_set_without_a_signature_or_of_another_signer_has_its_own_word(repository):
     repository.store.delete(publish(repository).name + "/" + naming.SIGNATURE)
-    assert repository.get("harbor", BACKUP_ID).state == "bad"
+    assert repository.get("harbor", BACKUP_ID).state == "unsigned"
     other_pem, other = signing_pair("other")
-    assert publish(repository, "20261124T000000Z-00000000", key=other_pem, public=other).state == "bad"
+    assert publish(repository, "20261124T000000Z-00000000", key=other_pem, public=other).state == "foreign"
 
 
-def test_a_set_under_another_name_is_bad(repository):
+def test_a_set_from_the_future_has_its_own_word_and_is_not_the_newest(repository):
+    sound = publish(repository)
+    repository.record(sound, make_verification())
+    later = datetime.now(UTC) + timedelta(hours=1)
+    future = publish(repository, "20991124T000000Z-00000000", taken_at=later)
+    assert (future.state, future.manifest) == ("future", None)
+    newest = repository.newest("harbor")
+    assert newest is not None
+    assert newest.name == sound.name
+
+
+def test_the_newest_is_what_was_taken_last_whatever_its_name(repository):
+    old = publish(repository, "20261125T000000Z-00000000", taken_at=NOW - timedelta(days=2))
+    new = publish(repository, "20261122T000000Z-ffffffff", taken_at=NOW)
+    for found in (old, new):
+        repository.record(found, make_verification())
+    assert [found.name for found in repository.sets("harbor")] == [old.name, new.name]
+    newest = repository.newest("harbor")
+    assert newest is not None
+    assert newest.name == new.name
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        pytest.param(None, "etcd.db.zst.age is not in the repository", id="missing"),
+        pytest.param(7, "etcd.db.zst.age has 7 bytes in the repository, the manifest says 4096", id="cut"),
+    ],
+)
+def test_a_good_set_that_is_not_complete_any_more_is_bad(repository, size, said):
+    repository.record(publish(repository), make_verification())
+    name = f"harbor/{BACKUP_ID}/{naming.ETCD_ARTIFACT}"
+    repository.store.delete(name)
+    if size is not None:
+        write(repository.store, name, bytes(size))
+    found = repository.get("harbor", BACKUP_ID)
+    assert (found.state, found.problems) == ("bad", (said,))
+    assert repository.newest("harbor") is None
+
+
+def test_a_verification_without_a_signature_counts_as_nothing_and_is_told(repository):
+    found = publish(repository)
+    name = naming.verification_name("harbor", BACKUP_ID, NOW, "pki")
+    write(repository.store, name, make_verification().model_dump_json().encode())
+    found = repository.get("harbor", BACKUP_ID)
+    assert (found.state, found.verifications) == ("unverified", ())
+    assert [(each.name, each.word) for each in found.refused] == [(name, "unsigned")]
+
+
+def test_a_set_under_another_name_is_not_believed(repository):
     publish(repository)
     moved = "20261124T000000Z-00000000"
     for name in (naming.MANIFEST, naming.SIGNATURE):
@@ -161,8 +213,8 @@ def test_a_set_under_another_name_is_bad(repository):
         repository.store.copy(f"harbor/{BACKUP_ID}/{name}", f"skiff/{BACKUP_ID}/{name}")
     for cluster, identifier in (("harbor", moved), ("skiff", BACKUP_ID)):
         found = repository.get(cluster, identifier)
-        assert found.state == "bad"
-        assert f"holds the manifest of harbor/{BACKUP_ID}: the set was moved" in found.problem
+        assert (found.state, found.manifest) == ("moved", None)
+        assert f"is the manifest of harbor/{BACKUP_ID}: the set was moved" in found.problem
 
 
 def test_a_signed_manifest_of_a_later_version_is_bad_here_and_says_so(repository):
@@ -173,15 +225,14 @@ def test_a_signed_manifest_of_a_later_version_is_bad_here_and_says_so(repository
     assert "is no manifest of schema_version 1" in repository.get("harbor", BACKUP_ID).problem
 
 
-def test_an_unreadable_record_spoils_its_set_and_not_the_list(repository):
+def test_an_unreadable_record_spoils_neither_its_set_nor_the_list(repository):
     publish(repository)
     sound = publish(repository, "20261124T000000Z-00000000")
     repository.record(sound, make_verification())
     write(repository.store, naming.verification_name("harbor", BACKUP_ID, NOW, "etcd"), b"{")
     first, second = repository.sets("harbor")
-    assert (first.state, second.state) == ("bad", "good")
-    assert "is no verification record" in first.problem
-    assert first.manifest is not None, "a person may still open it"
+    assert (first.state, second.state) == ("unverified", "good")
+    assert "is not a signed record" in first.refused[0].sentence
 
 
 def test_a_document_larger_than_any_of_ours_is_refused(repository, tmp_path):

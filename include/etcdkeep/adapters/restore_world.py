@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from etcdkeep.errors import StreamCut, StreamStalled, Unreachable
+from etcdkeep.errors import NotFound, StreamCut, StreamStalled, Unreachable
 from etcdkeep.ports import PodRef
 from etcdkeep.unseal import stream_plaintext
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def open_world(site: Site, plan: Plan, found: BackupSet) -> RestoreWorld:
-    """Return the places of a plan for a site, with the plaintext of a set."""
-    store = site.repository.store
-    return RestoreWorld(
-        plan,
-        open_node=site.open_node,
-        open_api=lambda: site.api,
-        open_artifact=lambda name: stream_plaintext(store, found, site.identities(), name),
-    )
+def open_world(site: Site, plan: Plan, found: BackupSet | None) -> RestoreWorld:
+    """
+    Return the places of a plan for a site, with the plaintext of a set.
+
+    :param found: None for a way back, which brings no files.
+    """
+
+    def open_artifact(name: str) -> Iterator[bytes]:
+        if found is None:
+            raise NotFound(f"backup {plan.cluster}/{plan.backup_id} is gone from {site.repository.store.url}.")
+        return stream_plaintext(site.repository.store, found, site.identities(), name)
+
+    return RestoreWorld(plan, open_node=site.open_node, open_api=lambda: site.api, open_artifact=open_artifact)
 
 
 class RestoreWorld:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from etcdkeep.adapters.node import NodeTarget
     from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
     from etcdkeep.ports import CommandRunner
+    from etcdkeep.records import Purpose
     from etcdkeep.repository import BackupSet
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Site:
         self.cluster = cluster
         self.credentials = credentials
         self.spare: BackupSet | None = None
+        self._signers: dict[Purpose, Ed25519PrivateKey] = {}
 
     def fall_back_to(self, found: BackupSet) -> None:
         """Take SSH keys from a set where they lie in a Secret of a cluster whose API gives nothing away any more."""
@@ -138,7 +140,7 @@ class Site:
     @cached_property
     def repository(self) -> Repository:
         """The backup sets."""
-        return Repository(open_store(self.cluster.repository), self.cluster.signing.public_keys)
+        return Repository(open_store(self.cluster.repository), self.cluster.signing.trust, self.signer)
 
     def spool(self, identifier: str) -> Spool:
         """Return one run's folder in the spool."""
@@ -169,18 +171,21 @@ class Site:
         """The private key for the nodes."""
         return self._ssh_key(self.cluster.ssh.key)
 
-    def signer(self) -> Ed25519PrivateKey:
+    def signer(self, purpose: Purpose) -> Ed25519PrivateKey:
         """
-        Return the signing key.
+        Return the key that signs for a purpose.
 
         :raises ConfigError: when none is configured, or its public key is not among the trusted ones.
         """
-        signing = self.cluster.signing
-        if signing.key is None:
-            raise ConfigError(
-                f"cluster {self.cluster.name!r}: signing.key is not set; a backup cannot be published unsigned."
-            )
-        return load_signing_key(self.credentials.secret(signing.key), trusted=signing.public_keys)
+        if purpose not in self._signers:
+            signing = self.cluster.signing.for_purpose(purpose)
+            if signing.key is None:
+                raise ConfigError(
+                    f"cluster {self.cluster.name!r}: no key to sign for purpose {purpose!r} is configured here. Set signing.{purpose}.key, or "
+                    "signing.key for all purposes."
+                )
+            self._signers[purpose] = load_signing_key(self.credentials.secret(signing.key), trusted=signing.public_keys)
+        return self._signers[purpose]
 
     def identities(self) -> list[Identity] | None:
         """Return the private age identities, or None where none is configured."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from etcdkeep import __version__, naming
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists
 from etcdkeep.manifest import Artifact, Manifest, Run
-from etcdkeep.repository import Repository, write
+from etcdkeep.stored_documents import write
 
 if TYPE_CHECKING:
     from etcdkeep.backup.copy_out import CopiedSnapshot
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from etcdkeep.backup.spool import Spool
     from etcdkeep.config import Cluster
     from etcdkeep.ports import ObjectStore
+    from etcdkeep.repository import Repository
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etcdkeep import naming
 from etcdkeep.manifest import Artifact, Plaintext, Record, Stored
-from etcdkeep.repository import read, write
 from etcdkeep.seal import seal
+from etcdkeep.stored_documents import read, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

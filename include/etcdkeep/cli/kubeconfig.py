@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def kubeconfig(cluster: str, restore: str | None, target: Path) -> None:
     keys = identities(site)
     if keys is None:
         raise SecretUnavailable(f"the kubeconfig cannot be opened: set {IDENTITY_VARIABLE} to the age identity file.")
-    kept = restores_with_kubeconfig(store, cluster)
+    kept = restores_with_kubeconfig(site.repository.records, cluster)
     chosen = restore or (kept[-1] if kept else "")
     if chosen not in kept:
         raise NotFound(
@@ -41,8 +42,8 @@ def kubeconfig(cluster: str, restore: str | None, target: Path) -> None:
             f"{', '.join(kept) or 'none'}."
         )
     with private_file(KUBECONFIG_BYTES) as plain:
-        with RestoreRecord(store, cluster, chosen).open_kubeconfig() as stored:
-            unseal(stored, plain, keys, size_limit=KUBECONFIG_BYTES)
+        sealed = RestoreRecord(site.repository.records, cluster, chosen).sealed_kubeconfig()
+        unseal(io.BytesIO(sealed), plain, keys, size_limit=KUBECONFIG_BYTES)
         plain.seek(0)
         try:
             with open(target, "xb", opener=_private) as file:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from etcdkeep import naming
+from etcdkeep.approval import Rules
 from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
 from etcdkeep.errors import NotFound
 from etcdkeep.ports import PodRef
 from etcdkeep.repository import ANY
+from etcdkeep.restore.authority import GATES
 from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.form import WHAT
 from etcdkeep.restore.gather import gather_node, restore_nodes
@@ -21,6 +23,7 @@ from etcdkeep.restore.leftovers import IN_PODS, ON_NODES, find_in_pod, removal_a
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.pod_facts import gather_pods
 from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.proposal import proposed_plan
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.runbook import render_runbook
 
@@ -76,7 +79,7 @@ def runbook(
         site.cluster,
         found,
         options,
-        replace(known, taken_by=RestoreRecord(site.repository.store, cluster, run).taken_by()),
+        replace(known, locked_by=RestoreRecord(site.repository.records, cluster, run).locked_by()),
         open_node=site.open_node,
         open_api=lambda: site.api,
         choose_way=way == "auto",
@@ -90,14 +93,16 @@ def runbook(
 def _runbook_of(cluster: str, restore: str) -> str:
     """A restore that was begun is gone on with by its own plan: a new one would set aside what the first had put in place."""
     site = open_cluster(cluster)
-    record = RestoreRecord(site.repository.store, cluster, restore)
-    found = record.begun()
-    if found is None:
+    record = RestoreRecord(site.repository.records, cluster, restore)
+    begun = record.begun()
+    if begun is None:
         raise NotFound(
-            f"no restore {restore!r} of cluster {cluster!r} was begun, says {record.folder} of {site.repository.store.url}; finish one that "
-            "was begun by hand by its own printed page."
+            f"no restore {restore!r} of cluster {cluster!r} was begun: {record.folder} of {site.repository.store.url} has no signed record "
+            "of it. Finish one that was begun by hand by its own printed page."
         )
-    return render_runbook(record.plan(found.digest), site.cluster.ssh)
+    proposal = record.proposal_of(begun.body.proposal)
+    record.gates.check(proposal, Rules(GATES), ever=True)
+    return render_runbook(proposed_plan(proposal), site.cluster.ssh)
 
 
 @click.command("restore-leftovers")

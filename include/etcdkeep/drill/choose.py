@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def choose_set(repository: Repository, cluster: str, asked: str, announced: Sequence[str] = ()) -> BackupSet:
     """
-    Return the set that is asked for, else the newest of those announced, else the cluster's newest good one.
+    Return the set that is asked for, else of those announced the one taken last, else the cluster's newest good one.
 
     :param asked: Backup id, or empty; a bad set may be asked for, so that a drill can clear it.
     :param announced: Backup ids of the verified backups that triggered the drill.
@@ -25,9 +25,10 @@ def choose_set(repository: Repository, cluster: str, asked: str, announced: Sequ
         raise NotFound(
             f"{asked!r} is no backup id: expected such as 20261123T023000Z-1f0c9a3e (python -m etcdkeep list {cluster})."
         )
-    if asked or announced:
-        return repository.get(cluster, asked or max(announced))
-    found = repository.newest(cluster)
+    if asked:
+        return repository.get(cluster, asked)
+    verified = [repository.get(cluster, each) for each in announced if is_backup_id(each)]
+    found = max(verified, key=lambda each: each.taken_at) if verified else repository.newest(cluster)
     if found is None:
         raise NotFound(
             f"cluster {cluster!r} has no good backup that could be drilled; see `python -m etcdkeep list {cluster}`."

@@ -78,9 +78,9 @@ def choose_set(repository: Repository, form: RecoveryForm) -> BackupSet:
             f"backup {wanted} is of cluster {cluster!r}, not of {form.cluster!r}; nothing was touched."
         )
     found = repository.get(cluster, identifier)
-    if found.manifest is None or found.state == "bad":
+    if found.state not in ("good", "unverified"):
         raise RecoveryRefused(
-            f"backup {found.name} is marked bad ({found.problem or 'it did not verify'}); nothing was touched. "
+            f"backup {found.name} is {found.state} ({'; '.join(found.problems)}); nothing was touched. "
             f"Choose another one: python -m etcdkeep list {cluster}."
         )
     return found

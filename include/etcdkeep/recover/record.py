@@ -1,7 +1,14 @@
 """
-The record of one recovery in the repository: what was planned, who approved it, what became of each object.
+The record of one recovery in the repository: what was proposed, who approved it, what became of each object.
 
-Plan, manifests and report are sealed like a backup, since they hold Secrets; approvals stand in the clear.
+::
+
+    <cluster>/recoveries/<recovery>/proposals/<time>.json   signed; names the plan by its digest
+                                    plan-<digest>.json.zst.age, manifests-<digest>.yaml.zst.age, plan-<digest>.md.zst.age
+                                    asked/, approvals/      signed
+                                    reports/<time>.json     signed; names report-<digest>.json.zst.age
+
+Plan, manifests and report are sealed like a backup, since they hold Secrets; what is signed names them by their digests.
 """
 
 from __future__ import annotations
@@ -10,23 +17,50 @@ import hashlib
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import IdentityMismatch, NotFound, PlanChanged, SealError
+from etcdkeep.approval import Proposal
+from etcdkeep.errors import IdentityMismatch, NotFound, PlanChanged, RecoveryRefused, SealError
+from etcdkeep.gates import Gates, stamp
+from etcdkeep.manifest import Record
+from etcdkeep.records import Kind
 from etcdkeep.recover.plan import WRITING, parse_plan
 from etcdkeep.recover.show import manifests_yaml, render_whole
-from etcdkeep.repository import write
 from etcdkeep.seal import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etcdkeep.age_keys import Identity
-    from etcdkeep.approval import Answer
-    from etcdkeep.ports import ObjectStore
+    from etcdkeep.records import Records, Signed
     from etcdkeep.recover.applying import Report
     from etcdkeep.recover.plan import Plan
 
 DIGITS = 16
+GATES = ("approve",)
 _MAX_BYTES = 2**30
+
+
+class RecoveryProposal(Proposal):
+    """What is proposed; the plan itself is sealed."""
+
+
+class KeptReport(Record):
+    """
+    That a plan was applied, and how that ended.
+
+    :param proposal: Digest of the record of the proposal.
+    :param sha256: Of the sealed report's plaintext.
+    :param counts: Objects by outcome.
+    """
+
+    proposal: str
+    file: str
+    sha256: str
+    counts: dict[str, int]
+    complete: bool
+
+
+PROPOSAL = Kind("recovery-proposal", "restore", RecoveryProposal)
+REPORT = Kind("recovery-report", "restore", KeptReport)
 
 
 class RecoveryRecord:
@@ -37,13 +71,17 @@ class RecoveryRecord:
     :param recipients: Whom to seal to.
     """
 
-    def __init__(self, store: ObjectStore, cluster: str, recovery: str, recipients: Sequence[str]) -> None:
+    def __init__(self, records: Records, cluster: str, recovery: str, recipients: Sequence[str]) -> None:
         self.folder = f"{cluster}/recoveries/{recovery}/"
-        self._store = store
+        self.gates = Gates(records, self.folder, cluster, recovery)
+        self._records = records
+        self._store = records.store
+        self._cluster = cluster
+        self._recovery = recovery
         self._recipients = recipients
 
-    def keep_plan(self, plan: Plan, identities: Sequence[Identity]) -> str:
-        """Store a plan, its manifests as YAML and all of it to read, and return the plan's digest."""
+    def keep_plan(self, plan: Plan, identities: Sequence[Identity]) -> None:
+        """Store a plan, its manifests as YAML and all of it to read."""
         writes = ((each.manifest, each.dropped) for each in plan.objects if each.action in WRITING)
         yaml = "".join(manifests_yaml(writes, f"{plan.cluster}/{plan.backup_id}"))
         for name, data in (
@@ -52,32 +90,57 @@ class RecoveryRecord:
             (self.page_name(plan.digest), render_whole(plan).encode(errors="replace")),
         ):
             self._keep(name, data, identities)
-        return plan.digest
+
+    def propose(self, proposal: RecoveryProposal) -> Signed[RecoveryProposal]:
+        """Sign and store what people are asked to approve. It takes the place of what was proposed before."""
+        at = self._records.now()
+        name = f"{self.folder}proposals/{stamp(at)}.json"
+        return self._records.write(PROPOSAL, name, self._cluster, self._recovery, proposal, at)
+
+    def proposal(self) -> Signed[RecoveryProposal]:
+        """
+        Return what was proposed last.
+
+        :raises RecoveryRefused: when nothing was.
+        """
+        folder = f"{self.folder}proposals/"
+        found = self._records.in_folder(PROPOSAL, folder, self._cluster, self._recovery)[0]
+        if not found:
+            raise RecoveryRefused(
+                f"recovery {self._recovery!r} of cluster {self._cluster!r} has no signed plan. Nothing was applied. Clear the task `plan`."
+            )
+        return found[-1]
 
     def plan(self, digest: str, identities: Sequence[Identity]) -> Plan:
         """
-        Return the plan that was approved.
+        Return the plan of a digest.
 
         :raises PlanChanged: when the stored one is another, or gone.
         """
         try:
             return parse_plan(self._read(self._plan_name(digest), identities), digest)
-        except NotFound as err:
+        except (NotFound, SealError, IdentityMismatch) as err:
             raise PlanChanged(
-                f"the approved plan {digest[:DIGITS]}… is not stored; nothing was applied. Start a new run."
+                f"the approved plan {digest[:DIGITS]}… is not stored any more. Nothing was applied. Start a new run."
             ) from err
 
-    def keep_report(self, report: Report, identities: Sequence[Identity]) -> str:
-        """Store a report and return its name; a later try that comes to the same finds it there."""
+    def keep_report(
+        self, proposal: Signed[RecoveryProposal], report: Report, identities: Sequence[Identity], *, complete: bool
+    ) -> str:
+        """Store a report, and sign that this proposal was applied; return the sealed report's name."""
         data = report.to_bytes()
-        name = f"{self.folder}report-{hashlib.sha256(data).hexdigest()[:DIGITS]}.json.zst.age"
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{self.folder}report-{digest[:DIGITS]}.json.zst.age"
         self._keep(name, data, identities)
+        body = KeptReport(proposal=proposal.digest, file=name, sha256=digest, counts=report.counts, complete=complete)
+        at = self._records.now()
+        self._records.write(REPORT, f"{self.folder}reports/{stamp(at)}.json", self._cluster, self._recovery, body, at)
         return name
 
-    def keep_answer(self, answer: Answer) -> None:
-        """Put on record who answered what."""
-        name = f"{self.folder}approvals/{answer.at:%Y%m%dT%H%M%S.%fZ}-{answer.gate}.json"
-        write(self._store, name, answer.model_dump_json(indent=2).encode() + b"\n")
+    def is_spent(self, proposal: Signed[RecoveryProposal]) -> bool:
+        """Whether a proposal was applied completely, which spent its approval."""
+        found = self._records.in_folder(REPORT, f"{self.folder}reports/", self._cluster, self._recovery)[0]
+        return any(each.body.proposal == proposal.digest and each.body.complete for each in found)
 
     def page_name(self, digest: str) -> str:
         """Return the object that holds the plan to read, uncut."""

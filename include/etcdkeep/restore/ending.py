@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import EtcdkeepError, RollbackIncomplete
-from etcdkeep.restore.record import Outcome, down_time_s
+from etcdkeep.restore.record import Outcome, down_time_s, outage_began
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def restored(record: RestoreRecord, plan: Plan, report: Report, now: datetime) -> Outcome:
-    """Put on record that the cluster is back, and give it free. The restore is good whether or not that succeeds."""
+    """Record that the cluster is restored, and release it. The restore is good whether or not that succeeds."""
     events = _events(record)
     down_s = down_time_s(events)
     words = (
@@ -41,25 +41,25 @@ def restored(record: RestoreRecord, plan: Plan, report: Report, now: datetime) -
 
 
 def hold(record: RestoreRecord, plan: Plan, engine: Engine, now: datetime) -> Outcome:
-    """Change nothing, and put on record where every step stands and what would take it back."""
+    """Change nothing, and record where every step stands and what would roll it back."""
     standing = engine.standing()
     unknown = [each.step.name for each in standing if each.done is None]
     done = [each.step.name for each in standing if each.done]
     words = (
-        f"restore {plan.run} of cluster {plan.cluster!r} was left as it is: {len(done)} of {len(standing)} end states are there"
+        f"restore {plan.run} of cluster {plan.cluster!r} is held: {len(done)} of {len(standing)} steps complete"
         + (f", last {done[-1]}" if done else "")
-        + (f"; not known, since nobody answers: {', '.join(unknown)}" if unknown else "")
-        + f". All that was set aside is in {_folders(plan)}. To go on, clear the failed task; to take it back, clear `rollback`, "
-        "or run by hand, in this order:"
+        + (f"; {len(unknown)} unknown (no response): {', '.join(unknown)}" if unknown else "")
+        + f". What was set aside is in {_folders(plan)}. To go on, clear the failed task. To roll back, clear `rollback`, "
+        "or run this script by hand:"
     )
     return _conclude(record, Outcome(kind="held", at=now, words=words, remaining=engine.remaining()), is_over=False)
 
 
-def take_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[], datetime]) -> Outcome:
+def roll_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[], datetime]) -> Outcome:
     """
-    Take everything back, and give the cluster free.
+    Roll everything back, and release the cluster.
 
-    :raises RollbackIncomplete: when something could not be taken back; it says what a person has to do.
+    :raises RollbackIncomplete: when something could not be rolled back; it says what a person has to do.
     :raises EtcdkeepError: when all is as it was, and yet does not work again.
     """
     try:
@@ -68,10 +68,10 @@ def take_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
         remaining = err.remaining if isinstance(err, RollbackIncomplete) else ()
         _conclude(record, Outcome(kind="incomplete", at=now(), words=str(err), remaining=remaining), is_over=False)
         raise
-    stopped = [event.at for event in _events(record) if event.phase == "stop" and event.state == "began"]
-    down_s = round(now().timestamp() - min(stopped), 3) if stopped else None
+    stopped = outage_began(_events(record))
+    down_s = None if stopped is None else round(now().timestamp() - stopped, 3)
     words = (
-        f"restore {plan.run} of cluster {plan.cluster!r} was taken back: its data, certificates and manifests are those of before"
+        f"restore {plan.run} of cluster {plan.cluster!r} was rolled back: data, certificates and manifests are as before the restore"
         f"{_down(down_s)}. What the restore had prepared stays in {_folders(plan)}; `python -m etcdkeep restore-leftovers` removes it."
     )
     return _conclude(record, Outcome(kind="rolled-back", at=now(), words=words, down_s=down_s))
@@ -82,9 +82,9 @@ def _conclude(record: RestoreRecord, outcome: Outcome, *, is_over: bool = True) 
     try:
         record.conclude(outcome)
         if is_over:
-            record.give_free()
+            record.release()
     except EtcdkeepError as err:
-        log.warning("the outcome could not be put on record, this log has it: %s", err)
+        log.warning("the outcome could not be recorded, this log has it: %s", err)
     return outcome
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import CommandFailed
+from etcdkeep.restore.tools import Tool  # noqa: TC001 - proposals keep facts, and pydantic reads these
+from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from etcdkeep.restore.tools import Tool
-    from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
 
 FOLDER = ".etcdkeep"
 """Holds one folder per restore, beside what it replaces; kept until a person has it removed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping  # noqa: TC003 - proposals keep facts, and pydantic reads this
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from etcdkeep.restore.facts import PathFacts, parse_stat
 from etcdkeep.restore.tools import PROGRAMS, Tool, describe_tool, tool_argv
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from etcdkeep.config import Cluster
     from etcdkeep.manifest import Manifest
     from etcdkeep.ports import CommandRunner, KubeApi

@@ -64,7 +64,7 @@ class Circumstances:
     :param unreachable: Node → why it could not be asked.
     :param running_backup: Run id of a backup of this cluster that is under way.
     :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
-    :param taken_by: Another restore that has this cluster.
+    :param locked_by: Another restore that has locked this cluster.
     """
 
     now: datetime
@@ -73,7 +73,7 @@ class Circumstances:
     unreachable: Mapping[str, str] | None = None
     running_backup: str | None = None
     sealed: str | None = None
-    taken_by: str | None = None
+    locked_by: str | None = None
 
 
 def preflight(
@@ -119,16 +119,14 @@ def blocking(objections: Sequence[Objection], *, override: bool = False) -> tupl
 
 def check_set(found: BackupSet, options: Options, known: Circumstances) -> Iterator[Objection]:
     """Yield what speaks against the backup set itself."""
-    if found.manifest is None or found.problem:
+    manifest = found.manifest
+    if manifest is None:
         yield Objection(
-            "stop", f"backup {found.name} cannot be trusted: {found.problem or 'it has no manifest'}", overridable=False
+            "stop", f"backup {found.name} cannot be trusted ({found.state}): {found.problem}", overridable=False
         )
         return
-    manifest = found.manifest
     if found.state == "bad":
-        yield Objection(
-            "stop", f"backup {found.name} was verified and found bad: {'; '.join(found.problems)}", overridable=False
-        )
+        yield Objection("stop", f"backup {found.name} is bad: {'; '.join(found.problems)}", overridable=False)
     elif found.state == "unverified":
         reached = ", ".join(found.levels) or "none"
         yield Objection("stop", f"backup {found.name} was never fully verified (levels reached: {reached})")
@@ -140,8 +138,8 @@ def check_set(found: BackupSet, options: Options, known: Circumstances) -> Itera
     yield from _certificates(options, known)
     if known.sealed:
         yield Objection("stop", f"backup {found.name} cannot be opened here: {known.sealed}", overridable=False)
-    if known.taken_by:
-        words = f"restore {known.taken_by!r} has this cluster: it is under way, or it ended neither done nor taken back"
+    if known.locked_by:
+        words = f"cluster {manifest.cluster} is locked by restore {known.locked_by!r}, which did not finish"
         yield Objection("stop", f"{words}; clear its task `rollback`, or override this when it was ended by hand")
     if known.running_backup:
         yield Objection(

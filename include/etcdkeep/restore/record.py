@@ -1,86 +1,112 @@
 """
-What is kept of a restore, in the repository: what was approved and by whom, what was done when, and how it ended.
+What is kept of a restore, in the repository: what was proposed, who approved it, what was done when, and how it ended.
 
 ::
 
-    <cluster>/restores/taken.json                     which restore has the cluster; gone when it is over
-    <cluster>/restores/<restore>/plan-<digest>.json   what is carried out, when its digest is the approved one
-                                 requests/<time>-<digest>.md, what the approvers were shown
+    <cluster>/restores/locked.json                    which restore has the cluster; gone when it is over
+    <cluster>/restores/<restore>/proposals/<time>.json    plan, page and what the plan was made from
+                                 asked/<time>-<gate>.json
                                  approvals/<time>-<gate>.json
                                  begun.json           written before the first change
                                  journal/<time>-<task>.json, what each walk did
                                  outcome/<time>-<kind>.json
-                                 kubeconfig.zst.age   sealed to the cluster's age recipients
+                                 kubeconfig.json      names kubeconfig-<digest>.zst.age, sealed to the cluster's age recipients
 
-Documents are create-only; what happens again gets a name with its own time.
+Documents are signed (:mod:`etcdkeep.records`) and create-only; what happens again gets a name with its own time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import TypeAdapter
+from pydantic import AwareDatetime
 
 from etcdkeep import naming
-from etcdkeep.errors import EtcdkeepError, NotFound, ObjectExists, RestoreRefused
+from etcdkeep.errors import EtcdkeepError, NotFound, ObjectExists, RecordRefused, RestoreRefused
+from etcdkeep.gates import Gates, stamp
 from etcdkeep.manifest import Record
-from etcdkeep.repository import read, write
+from etcdkeep.records import Kind, Records, Signed
 from etcdkeep.restore.engine import Event
-from etcdkeep.restore.steps import parse_plan
+from etcdkeep.restore.proposal import PROPOSAL, RestoreProposal
 from etcdkeep.seal import seal
+from etcdkeep.stored_documents import read, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from typing import BinaryIO
+    from datetime import datetime
 
-    from etcdkeep.approval import Answer
     from etcdkeep.ports import ObjectStore, StoredObject
     from etcdkeep.restore.engine import Record as Tell
-    from etcdkeep.restore.steps import Plan
 
 log = logging.getLogger(__name__)
 
-BEGUN = "begun.json"
-KUBECONFIG = "kubeconfig.zst.age"
-DIGITS = 16
-"""Of a digest in a name; the whole one is compared."""
-
-_EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+BEGUN_FILE = "begun.json"
+KUBECONFIG_FILE = "kubeconfig.json"
 
 
 class Begun(Record):
-    """That nodes or pods may have been touched, and by which plan."""
+    """
+    That nodes or pods may have been touched.
 
-    digest: str
+    :param proposal: Digest of the record of the proposal that is carried out.
+    """
+
+    proposal: str
 
 
-class Taken(Record):
+class Lock(Record):
     """Which restore has a cluster."""
 
     restore: str
+
+
+class Journal(Record):
+    """What one walk did."""
+
+    task: str
+    events: tuple[Event, ...]
 
 
 class Outcome(Record):
     """
     How a restore ended, or stands.
 
-    :param kind: ``held``: left as it is for a person; ``incomplete``: it could not be taken back wholly.
+    :param kind: ``held``: left as it is for a person; ``incomplete``: it could not be rolled back completely.
     :param down_s: Seconds from the first stop to the last answer of the control plane.
     :param remaining: What a person has still to do, as command lines.
     """
 
     kind: Literal["restored", "rolled-back", "held", "incomplete"]
-    at: datetime
+    at: AwareDatetime
     words: str
     down_s: float | None = None
     revision: int | None = None
     keys: int | None = None
     notes: tuple[str, ...] = ()
     remaining: tuple[str, ...] = ()
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the restore is over, and its approvals are spent."""
+        return self.kind in {"restored", "rolled-back"}
+
+
+class KeptKubeconfig(Record):
+    """The sealed kubeconfig that a restore kept."""
+
+    file: str
+    sha256: str
+
+
+BEGUN = Kind("begun", "restore", Begun)
+LOCK = Kind("lock", "restore", Lock)
+JOURNAL = Kind("journal", "restore", Journal)
+OUTCOME = Kind("outcome", "restore", Outcome)
+KUBECONFIG = Kind("kubeconfig", "restore", KeptKubeconfig)
 
 
 class RestoreRecord:
@@ -90,110 +116,158 @@ class RestoreRecord:
     :param restore: Its name (:func:`etcdkeep.naming.restore_id`).
     """
 
-    def __init__(self, store: ObjectStore, cluster: str, restore: str) -> None:
+    def __init__(self, records: Records, cluster: str, restore: str) -> None:
         self.restore = restore
         self._restores = naming.restores_prefix(cluster)
         self.folder = f"{self._restores}{restore}/"
-        self._store = store
+        self.gates = Gates(records, self.folder, cluster, restore)
+        self._records = records
+        self._store: ObjectStore = records.store
         self._cluster = cluster
-        self._taken = f"{self._restores}taken.json"
+        self._lock = f"{self._restores}locked.json"
 
-    # --- what is to be done ------------------------------------------------------------------------------------------
+    # --- what is proposed --------------------------------------------------------------------------------------------
 
-    def keep_plan(self, plan: Plan, request: str, now: datetime) -> str:
-        """Store a plan and what the approvers are shown, and return the plan's digest."""
-        digest = plan.digest
-        write(self._store, self._plan_name(digest), plan.to_json().encode())
-        write(self._store, f"{self.folder}requests/{_stamp(now)}-{digest[:DIGITS]}.md", request.encode())
-        return digest
+    def propose(self, proposal: RestoreProposal) -> Signed[RestoreProposal]:
+        """Sign and store what people are asked to approve. It takes the place of what was proposed before."""
+        at = self._records.now()
+        name = f"{self.folder}proposals/{stamp(at)}.json"
+        return self._records.write(PROPOSAL, name, self._cluster, self.restore, proposal, at)
 
-    def plan(self, digest: str) -> Plan:
+    def proposal(self) -> Signed[RestoreProposal]:
         """
-        Return the approved plan.
+        Return what was proposed last.
 
-        :raises PlanChanged: when the stored one is another.
+        :raises RestoreRefused: when nothing was.
         """
-        return parse_plan(read(self._store, self._plan_name(digest)), approved=digest)
+        found = self._proposals()
+        if not found:
+            raise RestoreRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r} has no signed plan. Nothing was done. Clear the task `preflight`."
+            )
+        return found[-1]
 
-    def _plan_name(self, digest: str) -> str:
-        return f"{self.folder}plan-{digest[:DIGITS]}.json"
+    def proposal_of(self, digest: str) -> Signed[RestoreProposal]:
+        """
+        Return a proposal by its digest.
 
-    def keep_answer(self, answer: Answer) -> None:
-        """Put on record who answered what."""
-        self._keep(f"approvals/{_stamp(answer.at)}-{answer.gate}.json", answer)
+        :raises RestoreRefused: when it is not stored any more.
+        """
+        found = next((each for each in self._proposals() if each.digest == digest), None)
+        if found is None:
+            raise RestoreRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r} has begun with a plan that is not in {self.folder}proposals/ any more. "
+                "Nothing more was done. Look for a copy of the repository, or finish it by hand: docs/runbook.md."
+            )
+        return found
 
-    def answers(self) -> Iterator[bytes]:
-        """Yield the answers, oldest first, as JSON."""
-        return (read(self._store, item.name) for item in self._store.list(f"{self.folder}approvals/"))
+    def _proposals(self) -> list[Signed[RestoreProposal]]:
+        folder = f"{self.folder}proposals/"
+        return self._records.in_folder(PROPOSAL, folder, self._cluster, self.restore)[0]
 
     # --- who has the cluster -----------------------------------------------------------------------------------------
 
-    def taken_by(self) -> str | None:
-        """Return the restore that has this cluster; None when it is free, or this one has it."""
+    def locked_by(self) -> str | None:
+        """Return the restore that has this cluster locked; None when it is free, or locked by this one."""
+        found = self._read_lock()
+        return None if found in (None, self.restore) else found
+
+    def _read_lock(self) -> str | None:
         try:
-            found = Taken.model_validate_json(read(self._store, self._taken)).restore
-        except NotFound:
+            found = self._records.find(LOCK, self._lock, self._cluster, self._cluster)
+        except RecordRefused as err:
+            log.warning("%s", err)
             return None
-        return None if found == self.restore else found
+        return found.body.restore if found else None
 
-    def take(self, *, override: bool = False) -> None:
+    def lock(self, *, override: bool = False) -> datetime:
         """
-        Take the cluster for this restore, if it has it not yet.
+        Lock the cluster for this restore, if it is not yet.
 
-        :param override: Take it from another one, which a person has ended by hand.
-        :raises RestoreRefused: when another one has it, or has changed it since this one did.
+        :param override: Take the lock from another one, which a person has ended by hand.
+        :return: When it was locked, by the store's clock.
+        :raises RestoreRefused: when another one has it, or has changed the cluster since this one did.
         """
         if later := self._followed_by():
             raise RestoreRefused(
-                f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {later!r} has changed the cluster since; nothing was "
-                "done. What this one knows of the cluster holds no more: start a new restore."
+                f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {later!r} has changed the cluster since. Nothing was "
+                "done. This plan is out of date. Start a new restore."
             )
-        if override and self.taken_by():
-            self._store.delete(self._taken)
+        if override and self.locked_by():
+            self._store.delete(self._lock)
+        self._remove_forged_lock()
         try:
-            self._keep_as(self._taken, Taken(restore=self.restore))
+            self._records.write(LOCK, self._lock, self._cluster, self._cluster, Lock(restore=self.restore))
         except ObjectExists as err:
             raise RestoreRefused(
-                f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {self.taken_by()!r} has the cluster; nothing "
+                f"restore {self.restore!r} of cluster {self._cluster!r} refused: the cluster is locked by restore {self.locked_by()!r}. Nothing "
                 "was done. Wait for its end, or clear its task `rollback`."
             ) from err
+        stored = self._store.stat(self._lock)
+        return stored.updated_at if stored else self._records.now()
+
+    def _remove_forged_lock(self) -> None:
+        try:
+            self._records.find(LOCK, self._lock, self._cluster, self._cluster)
+        except RecordRefused as err:
+            log.warning("%s It is removed.", err)
+            self._store.delete(self._lock)
 
     def _followed_by(self) -> str | None:
         """Return the newest restore that was begun after this one was; None before this one is begun."""
-        begun = [item for item in self._store.list(self._restores) if item.name.endswith(f"/{BEGUN}")]
-        last = max(begun, key=lambda item: item.updated_at, default=None)
-        if last is None or all(item.name != self.folder + BEGUN for item in begun):
+        items = [item for item in self._store.list(self._restores) if item.name.endswith(f"/{BEGUN_FILE}")]
+        ours = next((item for item in items if item.name == self.folder + BEGUN_FILE), None)
+        if ours is None:
             return None
-        restore = _restore_of(last)
-        return None if restore == self.restore else restore
+        for item in sorted(items, key=lambda item: item.updated_at, reverse=True):
+            if item.updated_at <= ours.updated_at:
+                return None
+            with suppress(RecordRefused, NotFound):
+                self._records.read(BEGUN, item.name, self._cluster, _restore_of(item))
+                return _restore_of(item)
+        return None
 
-    def give_free(self) -> None:
+    def release(self) -> None:
         """Let other restores have the cluster."""
-        if self.taken_by() is None:
-            self._store.delete(self._taken)
+        if self.locked_by() is None:
+            self._store.delete(self._lock)
 
     # --- what was done -----------------------------------------------------------------------------------------------
 
-    def begin(self, digest: str) -> None:
+    def begin(self, proposal: Signed[RestoreProposal]) -> None:
         """
-        Put on record that this plan is being carried out; before the first change.
+        Record that this proposal is being carried out; before the first change.
 
-        :raises RestoreRefused: when another plan was begun under this name.
+        :raises RestoreRefused: when another one was begun under this name.
         """
         try:
-            self._keep(BEGUN, Begun(digest=digest))
+            self._records.write(
+                BEGUN, self.folder + BEGUN_FILE, self._cluster, self.restore, Begun(proposal=proposal.digest)
+            )
         except ObjectExists as err:
             raise RestoreRefused(
-                f"restore {self.restore!r} has begun with another plan; nothing more was done. Clear its task `rollback`, then start a "
+                f"restore {self.restore!r} has begun with another plan. Nothing more was done. Clear its task `rollback`, then start a "
                 "new restore."
             ) from err
 
-    def begun(self) -> Begun | None:
-        """Return what was begun; None as long as nothing can have been touched."""
+    def begun(self) -> Signed[Begun] | None:
+        """
+        Return what was begun; None as long as nothing can have been touched.
+
+        :raises RestoreRefused: when its record is missing or forged, although the journal tells of a walk.
+        """
         try:
-            return Begun.model_validate_json(read(self._store, self.folder + BEGUN))
-        except NotFound:
-            return None
+            found = self._records.find(BEGUN, self.folder + BEGUN_FILE, self._cluster, self.restore)
+        except RecordRefused as err:
+            log.warning("%s", err)
+            found = None
+        if found is None and self.events():
+            raise RestoreRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r}: the journal tells of changes, but {self.folder}{BEGUN_FILE} is "
+                "missing or not signed by us. Nothing more was done. Look at the nodes (python -m etcdkeep restore-leftovers) and follow "
+                "docs/runbook.md."
+            )
+        return found
 
     @contextmanager
     def journal(self, task: str, now: datetime) -> Iterator[Tell]:
@@ -202,44 +276,50 @@ class RestoreRecord:
 
         A repository that does not answer must not end a restore half way: then the events stand in the task's log alone.
         """
-        name = f"journal/{_stamp(now)}-{task}"
+        name = f"journal/{stamp(now)}-{task}"
         events: list[Event] = []
 
         def tell(event: Event) -> None:
             events.append(event)
             if len(events) == 1:
-                self._keep_events(f"{name}.began.json", events)
+                self._keep_events(f"{name}.began.json", task, events)
 
         try:
             yield tell
         finally:
-            self._keep_events(f"{name}.json", events)
+            self._keep_events(f"{name}.json", task, events)
 
-    def _keep_events(self, name: str, events: list[Event]) -> None:
+    def _keep_events(self, name: str, task: str, events: list[Event]) -> None:
         try:
-            write(self._store, self.folder + name, _EVENTS.dump_json(events, indent=1))
+            body = Journal(task=task, events=tuple(events))
+            self._records.write(JOURNAL, self.folder + name, self._cluster, self.restore, body)
         except EtcdkeepError as err:
             log.warning("the journal %s could not be stored, its events stand in this log: %s", name, err)
 
     def events(self) -> list[Event]:
         """Return all events, in order of time."""
-        found = {
-            event
-            for item in self._store.list(f"{self.folder}journal/")
-            for event in _EVENTS.validate_json(read(self._store, item.name))
-        }
-        return sorted(found, key=lambda event: event.at)
+        walks = self._records.in_folder(JOURNAL, f"{self.folder}journal/", self._cluster, self.restore)[0]
+        return sorted({event for walk in walks for event in walk.body.events}, key=lambda event: event.at)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Put on record how it ended."""
-        self._keep(f"outcome/{_stamp(outcome.at)}-{outcome.kind}.json", outcome)
+        """Record how it ended."""
+        name = f"{self.folder}outcome/{stamp(outcome.at)}-{outcome.kind}.json"
+        self._records.write(OUTCOME, name, self._cluster, self.restore, outcome, outcome.at)
 
     def outcome(self) -> Outcome | None:
         """Return the last word; None as long as there is none."""
-        names = [item.name for item in self._store.list(f"{self.folder}outcome/")]
-        return Outcome.model_validate_json(read(self._store, names[-1])) if names else None
+        found = self._outcomes()
+        return found[-1] if found else None
 
-    def rests(self) -> bool:
+    def end(self) -> Outcome | None:
+        """Return how the restore ended, which spent its approvals; None while it has not."""
+        return next((each for each in self._outcomes() if each.is_end), None)
+
+    def _outcomes(self) -> list[Outcome]:
+        found = self._records.in_folder(OUTCOME, f"{self.folder}outcome/", self._cluster, self.restore)[0]
+        return [each.body for each in found]
+
+    def is_held(self) -> bool:
         """Whether it was left as it is for a person, and nothing was walked since."""
         last, events = self.outcome(), self.events()
         return last is not None and last.kind == "held" and not (events and events[-1].at > last.at.timestamp())
@@ -248,52 +328,81 @@ class RestoreRecord:
 
     def keep_kubeconfig(self, text: bytes, recipients: Sequence[str]) -> str:
         """Seal the restored cluster's kubeconfig into the record, once, and return the object's name."""
-        name = self.folder + KUBECONFIG
-        if self._store.stat(name) is None:
-            with self._store.create(name) as sink:
-                seal([text], sink, recipients)
-        return name
+        kept = self._records.find(KUBECONFIG, self.folder + KUBECONFIG_FILE, self._cluster, self.restore)
+        if kept is None:
+            sealed = io.BytesIO()
+            seal([text], sealed, recipients)
+            digest = hashlib.sha256(sealed.getvalue()).hexdigest()
+            body = KeptKubeconfig(file=f"kubeconfig-{digest[:16]}.zst.age", sha256=digest)
+            write(self._store, self.folder + body.file, sealed.getvalue())
+            kept = self._records.write(KUBECONFIG, self.folder + KUBECONFIG_FILE, self._cluster, self.restore, body)
+        return self.folder + kept.body.file
 
-    def open_kubeconfig(self) -> AbstractContextManager[BinaryIO]:
+    def sealed_kubeconfig(self) -> bytes:
         """
-        Open the sealed kubeconfig.
+        Return the sealed kubeconfig.
 
         :raises NotFound: when there is none.
+        :raises RecordRefused: when it is not the one that the restore kept.
         """
-        return self._store.open(self.folder + KUBECONFIG)
+        kept = self._records.read(KUBECONFIG, self.folder + KUBECONFIG_FILE, self._cluster, self.restore)
+        sealed = read(self._store, self.folder + kept.body.file)
+        if hashlib.sha256(sealed).hexdigest() != kept.body.sha256:
+            raise RecordRefused(
+                f"{self.folder}{kept.body.file} is not the kubeconfig that restore {self.restore!r} kept: its SHA-256 differs. Nothing was "
+                "written. Take the file from a node: control_plane.admin_conf.",
+                word="foreign",
+            )
+        return sealed
 
-    def _keep(self, name: str, document: Record) -> None:
-        self._keep_as(self.folder + name, document)
 
-    def _keep_as(self, name: str, document: Record) -> None:
-        write(self._store, name, document.model_dump_json(indent=2).encode() + b"\n")
-
-
-def restores_with_kubeconfig(store: ObjectStore, cluster: str) -> list[str]:
+def restores_with_kubeconfig(records: Records, cluster: str) -> list[str]:
     """Return the cluster's restores that kept a kubeconfig, oldest first."""
-    items = store.list(naming.restores_prefix(cluster))
-    return [_restore_of(item) for item in items if item.name.endswith(f"/{KUBECONFIG}")]
+    items = [
+        item
+        for item in records.store.list(naming.restores_prefix(cluster))
+        if item.name.endswith(f"/{KUBECONFIG_FILE}")
+    ]
+    kept = []
+    for item in sorted(items, key=lambda item: item.updated_at):
+        with suppress(RecordRefused, NotFound):
+            records.read(KUBECONFIG, item.name, cluster, _restore_of(item), item.updated_at)
+            kept.append(_restore_of(item))
+    return kept
+
+
+def outage_began(events: Iterable[Event]) -> float | None:
+    """Return when the control plane was stopped last; None when it was not. All nodes of one outage count as one stop."""
+    stopped, served = None, False
+    for event in sorted(events, key=lambda event: event.at):
+        if event.phase == "stop" and event.state == "began":
+            stopped = event.at if served or stopped is None else stopped
+            served = False
+        elif _is_served(event):
+            served = True
+    return stopped
 
 
 def down_time_s(events: Iterable[Event]) -> float | None:
     """
-    Return the seconds from the first stop to the moment when everything that is waited for answered.
+    Return the seconds from the last outage's stop to the moment when everything that is waited for answered.
 
     :return: None when nothing was stopped, or nothing has answered since.
     """
-    stopped, served = None, dict[str, float]()
+    events = list(events)
+    stopped = outage_began(events)
+    served = dict[str, float]()
     for event in sorted(events, key=lambda event: event.at):
-        if event.phase == "stop" and event.state == "began":
-            stopped = stopped or event.at
-        elif event.state == "done" and (event.step.startswith("etcd-serves") or event.phase == "verify"):
+        if stopped is not None and event.at >= stopped and _is_served(event):
             served.setdefault(event.step, event.at)
-    waits = [at for step, at in served.items() if not step.startswith("close")]
-    return round(max(waits) - stopped, 3) if stopped and waits else None
+    return round(max(served.values()) - stopped, 3) if stopped is not None and served else None
+
+
+def _is_served(event: Event) -> bool:
+    """Whether something answered that is waited for after a start."""
+    waited_for = event.step.startswith("etcd-serves") or event.phase == "verify"
+    return event.state == "done" and waited_for and not event.step.startswith("close")
 
 
 def _restore_of(item: StoredObject) -> str:
     return item.name.split("/")[-2]
-
-
-def _stamp(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"

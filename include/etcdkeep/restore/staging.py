@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from etcdkeep.restore import facts
+from etcdkeep.restore.node_memory import NOTE
 from etcdkeep.restore.planning import SNAPSHOT_FILE
 from etcdkeep.restore.steps import Check, Move, Phase, Put, Run, Step, Write
 from etcdkeep.restore.tools import (
@@ -120,8 +121,8 @@ def open_run(site: Site, record: str, until: str) -> list[Step]:
             "stage",
             site.place,
             "leave a note of what this restore is",
-            Write(record, site.path("restore.txt"), site.prefix),
-            site.is_there(site.path("restore.txt")),
+            Write(record, site.path(NOTE), site.prefix),
+            site.is_there(site.path(NOTE)),
             needed_until=(until,),
         ),
     ]

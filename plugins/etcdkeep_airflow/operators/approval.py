@@ -2,62 +2,147 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError, HITLTriggerEventError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.configuration import conf
 
-from etcdkeep.approval import Answer, check_second, read_answer
+from etcdkeep.approval import AirflowRun, Rules, page_digest, read_answer
+from etcdkeep.errors import NotApproved, PermanentError
+from etcdkeep.plain_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from airflow.sdk import Context
 
+    from etcdkeep.adapters.site import Site
+    from etcdkeep.approval import AnyProposal
+    from etcdkeep.config import Cluster
+    from etcdkeep.gates import Gates
+    from etcdkeep.records import Signed
+
 ANSWER_WITHIN = timedelta(hours=4)
 """What was found before the gate grows stale; later, the run fails and has to be started anew."""
-ASKED_FOR = "asked_for"
+ASK_AGAIN = 3
+ASK_AGAIN_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=kind, action=RetryAction.FAIL, reason="a person has to look")
+        for kind in (PermanentError, HITLRejectException, HITLTimeoutError, HITLTriggerEventError)
+    ]
+)
+"""
+Every failure of our own is final. What is left is Airflow itself, whose scheduler takes an answer that comes within seconds of
+the question for a crash of the task (3.3.2, on a busy machine): then the gate asks again, and that answer counts for nothing.
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """
+    What a gate asks for.
+
+    :param gates: Where it is recorded.
+    :param page: Markdown.
+    """
+
+    proposal: Signed[Any]
+    gates: Gates
+    subject: str
+    page: str
+
+
+def rules_of(cluster: Cluster, gates: tuple[str, ...]) -> Rules:
+    """Return who may approve in a cluster."""
+    valid_for = timedelta(hours=cluster.approval_hours)
+    return Rules(gates, cluster.approvers, cluster.requester_may_approve, valid_for)
+
+
+def this_run(context: Context) -> AirflowRun:
+    """Return the run that a task is of."""
+    dag_run = context["dag_run"]
+    return AirflowRun(
+        airflow=conf.get("api", "base_url", fallback="") or "", dag_id=dag_run.dag_id, run_id=dag_run.run_id
+    )
 
 
 class ApprovalGate(ApprovalOperator):
     """
-    Waits for one person's approval, and hands the answer on.
+    Waits for one person's approval, and signs it.
 
-    A rejection skips everything after it, whatever the trigger rules. An answer that does not come in time, or does not
-    count, fails the task. What comes after reads ``digest`` of the answer: a gate that somebody marked as done has none.
+    What is shown comes from the signed proposal alone. A rejection skips everything after it, whatever the trigger rules. An
+    answer that does not come in time, or does not count, fails the task. What comes after reads the signed answers: a gate that
+    somebody marked as done has none.
 
-    :param digest: Of what is shown in `body`; the answer is for this, also when what is shown changes meanwhile.
-    :param first: Answer of the gate before, where two people have to approve: then the same person's does not count.
+    :param cluster: Its name in the configuration.
     """
 
     ui_color = "#f6e3b4"
-    template_fields: Collection[str] = (*ApprovalOperator.template_fields, "digest", "first")
+    template_fields: Collection[str] = ("cluster",)
+    all_gates: tuple[str, ...] = ()
+    """The gates of the run, in their order."""
 
-    def __init__(self, *, digest: str, first: Any = None, **kwargs: Any) -> None:
-        # A retry would wipe the answer and ask again.
-        fixed = {"retries": 0, "retry_policy": None, "ignore_downstream_trigger_rules": True}
-        super().__init__(**{"response_timeout": ANSWER_WITHIN, **kwargs, **fixed})
-        self.digest = digest
-        self.first = first
-        self._is_second = first is not None
+    def __init__(self, *, cluster: str, **kwargs: Any) -> None:
+        fixed = {"retries": ASK_AGAIN, "retry_policy": ASK_AGAIN_POLICY, "ignore_downstream_trigger_rules": True}
+        given = {"response_timeout": ANSWER_WITHIN, "retry_delay": timedelta(seconds=1), "subject": "", **kwargs}
+        super().__init__(**{**given, **fixed})
+        self.cluster = cluster
+
+    @cached_property
+    def site(self) -> Site:
+        """The cluster with its clients; first used in ``execute``."""
+        from etcdkeep_airflow.hooks import open_site  # the clients take seconds to import: not at every parse
+
+        return open_site(self.cluster)
+
+    @abstractmethod
+    def question(self, context: Context) -> Question:
+        """Return what this gate asks for: from signed records."""
 
     def execute(self, context: Context) -> Any:
         """Ask; the task waits without a worker."""
-        context["ti"].xcom_push(key=ASKED_FOR, value=self.digest)
+        question, ti = self.question(context), context["ti"]
+        if ti.try_number > 1:
+            self.log.warning("%s asks again: what was answered before at this gate does not count", self.task_id)
+        self.subject, self.body = question.subject, question.page
+        self.assigned_users = [{"id": name, "name": name} for name in self.site.cluster.approvers] or None
+        question.gates.ask(self.task_id, str(ti.id), question.proposal)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take the answer."""
+        """Sign the answer."""
         if "error" in event:
             self.process_trigger_event_error(event)
-        asked_for = context["ti"].xcom_pull(task_ids=self.task_id, key=ASKED_FOR)
-        answer = read_answer(self.task_id, event, asked_for)
-        self.log.info("%s: %s by %s", self.task_id, answer.choice, answer.user_name)
-        self.keep(context, answer)
-        if answer.approved and self._is_second:
-            check_second(answer, self.first)
-        super().execute_complete(context, event)  # raises for a rejection, which so hands nothing on
+        question, rules = self.question(context), rules_of(self.site.cluster, self.all_gates)
+        asked = question.gates.last_asked(self.task_id, str(context["ti"].id))
+        if asked.body.proposal != question.proposal.digest:
+            raise NotApproved(
+                f"gate {self.task_id!r}: the plan has changed since this page was shown, so the answer does not count. Nothing was done. Clear "
+                "this gate to ask again."
+            )
+        answer = read_answer(event, asked, question.page, rules)
+        self.log.info("%s: %s by %s", self.task_id, answer.choice, one_line(answer.user_name))
+        question.gates.keep(answer)
+        if answer.approved:
+            question.gates.check_answer(answer, question.proposal, rules)
+        super().execute_complete(context, event)  # raises for a rejection
         return answer.model_dump(mode="json")
 
-    def keep(self, context: Context, answer: Answer) -> None:
-        """Put an answer on record, be it yes or no; for subclasses."""
+
+def check_page(proposal: Signed[AnyProposal], page: str) -> str:
+    """
+    Return a page, when it is the one that a proposal names.
+
+    :raises NotApproved: when it is another one.
+    """
+    if page_digest(page) != proposal.body.page_sha256:
+        raise NotApproved(
+            f"the page of {proposal.subject!r} is not the one that was signed with its plan. Nothing was done. Clear the task that plans."
+        )
+    return page

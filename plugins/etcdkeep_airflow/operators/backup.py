@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from etcdkeep.adapters.stores import transfer
 from etcdkeep.backup.cleanup import clean_up
-from etcdkeep.backup.copy_out import CopiedSnapshot, copy_out
-from etcdkeep.backup.discover import Discovery, discover
+from etcdkeep.backup.copy_out import copy_out
+from etcdkeep.backup.discover import discover
+from etcdkeep.backup.handover import COPIED, DISCOVERY, NODE_FILES, SAVED
 from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
 from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
-from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
+from etcdkeep.backup.snapshot import save_snapshot
+from etcdkeep.errors import RecordRefused
 from etcdkeep.manifest import Run
 from etcdkeep.signature import public_key_text
 from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator, filled_in
@@ -30,7 +32,7 @@ class DiscoverOperator(BackupOperator):
         self.log.info(
             "cluster %s: snapshot from %s, %d member(s)", self.cluster, found.candidates[0].pod, len(found.members)
         )
-        return found.model_dump(mode="json")
+        return self.hand_over(context, DISCOVERY, found)
 
 
 class SnapshotOperator(BackupOperator):
@@ -47,13 +49,13 @@ class SnapshotOperator(BackupOperator):
         self.discovery = discovery
 
     def execute(self, context: Context) -> dict[str, Any]:
-        candidates = Discovery.model_validate(self.discovery).candidates
+        candidates = self.receive(context, DISCOVERY, self.discovery).candidates
         attempt = context["ti"].try_number
         saved = save_snapshot(
             self.site.api, self.site.cluster, candidates, self.backup_id(context), task="snapshot", attempt=attempt
         )
         self.log.info("pod %s: saved %s at revision %d", saved.pod, saved.path, saved.snapshot.revision)
-        return saved.model_dump(mode="json")
+        return self.hand_over(context, SAVED, saved)
 
 
 class CopyOutOperator(BackupOperator):
@@ -77,8 +79,8 @@ class CopyOutOperator(BackupOperator):
             self.site.open_node,
             self.site.cluster,
             self.site.spool(self.backup_id(context)),
-            Discovery.model_validate(self.discovery),
-            SavedSnapshot.model_validate(self.snapshot),
+            self.receive(context, DISCOVERY, self.discovery),
+            self.receive(context, SAVED, self.snapshot),
             attempt=context["ti"].try_number,
         )
         self.log.info(
@@ -87,7 +89,7 @@ class CopyOutOperator(BackupOperator):
             copied.artifact.plaintext.size_bytes,
             copied.artifact.stored.size_bytes,
         )
-        return copied.model_dump(mode="json")
+        return self.hand_over(context, COPIED, copied)
 
 
 class FetchPkiOperator(BackupOperator):
@@ -108,14 +110,14 @@ class FetchPkiOperator(BackupOperator):
             self.site.open_node,
             self.site.cluster,
             self.site.spool(self.backup_id(context)),
-            Discovery.model_validate(self.discovery),
+            self.receive(context, DISCOVERY, self.discovery),
             self.site.access_files(),
         )
         for artifact in files.artifacts:
             self.log.info(
                 "%s: %d bytes sealed to %d", artifact.name, artifact.plaintext.size_bytes, artifact.stored.size_bytes
             )
-        return files.model_dump(mode="json")
+        return self.hand_over(context, NODE_FILES, files)
 
 
 class UploadOperator(BackupOperator):
@@ -137,15 +139,15 @@ class UploadOperator(BackupOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         site, identifier = self.site, self.backup_id(context)
-        signer = site.signer()
+        signer = site.signer("backup")
         params = filled_in(context)
         manifest = compose_manifest(
             site.cluster,
             identifier,
             Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params.get("reason", ""), pinned=params["pin"]),
-            Discovery.model_validate(self.discovery),
-            CopiedSnapshot.model_validate(self.copied),
-            NodeFiles.model_validate(self.node_files or {}),
+            self.receive(context, DISCOVERY, self.discovery),
+            self.receive(context, COPIED, self.copied),
+            self.receive(context, NODE_FILES, self.node_files) if self.node_files else NodeFiles(),
             public_key_text(signer.public_key()),
         )
         published = publish(
@@ -177,10 +179,16 @@ class CleanupOperator(BackupOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         site, identifier = self.site, self.backup_id(context)
-        discovery = Discovery.model_validate(self.discovery) if self.discovery else None
+        discovery, refused = None, None
+        try:
+            discovery = self.receive(context, DISCOVERY, self.discovery) if self.discovery else None
+        except RecordRefused as err:
+            refused = err
         removed = clean_up(
             site.cluster, site.spool(identifier), site.repository.store, discovery, lambda: site.api, site.open_node
         )
+        if refused:
+            raise refused  # spool and repository are clean; which pods hold a file is not known
         self.log.info(
             "cluster %s: nothing of run %s is left (%d stored object(s) removed)", self.cluster, identifier, removed
         )

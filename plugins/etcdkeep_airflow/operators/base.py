@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from etcdkeep import naming
-from etcdkeep.errors import PermanentError, TransientError
+from etcdkeep.errors import PermanentError, RecordRefused, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from etcdkeep.adapters.site import Site
+    from etcdkeep.records import Body, Kind
+
+SIGNED = "signed"
+"""Of an XCom value, the field with the signed record."""
 
 BACKUP_COLOR = "#cfe8d5"
 VERIFY_COLOR = "#d6e4f5"
@@ -65,12 +69,42 @@ class ClusterOperator(BaseOperator):
 
     def backup_id(self, context: Context) -> str:
         """Return the id of the set that this run makes, the same in every try."""
-        dag_run = context["dag_run"]
-        when: datetime = dag_run.logical_date or dag_run.run_after
-        return naming.backup_id(self.cluster, when, dag_run.run_id)
+        return run_backup_id(self.cluster, context)
+
+
+def run_backup_id(cluster: str, context: Context) -> str:
+    """Return the id that a run's set or recovery of a cluster has, the same in every try."""
+    dag_run = context["dag_run"]
+    when: datetime = dag_run.logical_date or dag_run.run_after
+    return naming.backup_id(cluster, when, dag_run.run_id)
 
 
 class BackupOperator(ClusterOperator):
-    """One step of a backup."""
+    """
+    One step of a backup.
+
+    Steps hand documents on by XCom, which others can edit: so they are signed, and believed only by their signature.
+    """
 
     ui_color = BACKUP_COLOR
+
+    def hand_over(self, context: Context, kind: Kind[Body], document: Body) -> dict[str, Any]:
+        """Return a document for XCom: its fields for people to read, and the signed record that the next step believes."""
+        records, at = self.site.repository.records, context["dag_run"].run_after  # so that a retry hands over the same
+        text = records.write_text(kind, self.cluster, self.backup_id(context), document, at)
+        return {**document.model_dump(mode="json"), SIGNED: text}
+
+    def receive(self, context: Context, kind: Kind[Body], value: Any) -> Body:
+        """
+        Return the document that an earlier step of this run handed over.
+
+        :raises RecordRefused: when it is not signed by us, or is of another run.
+        """
+        text = value.get(SIGNED) if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            raise RecordRefused(
+                f"the {kind.name} of run {self.backup_id(context)!r} is missing: the step before was marked as done, or its XCom was edited. Clear "
+                "it, so that it runs.",
+                word="unsigned",
+            )
+        return self.site.repository.records.read_text(kind, text, self.cluster, self.backup_id(context)).body

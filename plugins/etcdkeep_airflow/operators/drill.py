@@ -39,6 +39,7 @@ class DrillOperator(ClusterOperator):
         from etcdkeep.adapters.local_etcd import LocalEtcd  # gRPC takes long to import: not at every parse
 
         site = self.site
+        site.signer("verify")  # better now than after the drill
         self._local_etcd = LocalEtcd(site.cluster.drill)
         found = choose_set(site.repository, self.cluster, self.backup, announced_backups(context))
         self.log.info("backup %s: drill begins", found.name)

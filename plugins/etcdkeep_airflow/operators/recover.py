@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
+from etcdkeep.approval import check_run, page_digest
 from etcdkeep.errors import NotApproved, RecoveryIncomplete, SecretUnavailable
 from etcdkeep.objects.live_cluster import cluster_uid
 from etcdkeep.objects.stored_set import StoredSet
@@ -14,19 +16,19 @@ from etcdkeep.recover.applying import apply_plan
 from etcdkeep.recover.form import RecoveryForm, choose_set
 from etcdkeep.recover.gather import gather
 from etcdkeep.recover.planning import check_same_cluster, plan_recovery
-from etcdkeep.recover.record import RecoveryRecord
+from etcdkeep.recover.record import GATES, RecoveryProposal, RecoveryRecord
 from etcdkeep.recover.show import render_plan
-from etcdkeep_airflow.operators.approval import ApprovalGate
-from etcdkeep_airflow.operators.base import ClusterOperator, filled_in
+from etcdkeep_airflow.operators.approval import ApprovalGate, Question, check_page, rules_of, this_run
+from etcdkeep_airflow.operators.base import ClusterOperator, filled_in, run_backup_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from airflow.sdk import Context
 
     from etcdkeep.adapters.site import Site
     from etcdkeep.age_keys import Identity
-    from etcdkeep.approval import Answer
+    from etcdkeep.recover.plan import Plan
 
 RECOVERY_COLOR = "#e3d9f2"
 PAGE = "page"
@@ -46,24 +48,34 @@ class RecoveryOperator(ClusterOperator):
         return record_of(self.site, self.backup_id(context))
 
     def identities(self) -> list[Identity]:
-        """
-        Return the private age identities.
-
-        :raises SecretUnavailable: when none is configured.
-        """
-        found = self.site.identities()
-        if found is None:
-            raise SecretUnavailable(
-                f"cluster {self.cluster!r} has no age_identity here, and without it no backup can be opened: configure one, or "
-                "run these tasks on the queue where it is (verify_queue)."
-            )
-        return found
+        """Return the private age identities; see :func:`identities_of`."""
+        return identities_of(self.site)
 
 
 def record_of(site: Site, recovery: str) -> RecoveryRecord:
     """Return the record of a recovery by its id."""
     cluster = site.cluster
-    return RecoveryRecord(site.repository.store, cluster.name, recovery, cluster.age_recipients)
+    return RecoveryRecord(site.repository.records, cluster.name, recovery, cluster.age_recipients)
+
+
+def identities_of(site: Site) -> list[Identity]:
+    """
+    Return the private age identities.
+
+    :raises SecretUnavailable: when none is configured.
+    """
+    found = site.identities()
+    if found is None:
+        raise SecretUnavailable(
+            f"cluster {site.cluster.name!r} has no age_identity here, and without it no backup can be opened: configure one, or "
+            "run these tasks on the queue where it is (verify_queue)."
+        )
+    return found
+
+
+def page_of(site: Site, record: RecoveryRecord, plan: Plan) -> str:
+    """Return the page of a plan, as the approver is shown it."""
+    return render_plan(plan, f"`{record.page_name(plan.digest)}` in {site.repository.store.url} (age -d | zstd -d)")
 
 
 class ChooseSetOperator(RecoveryOperator):
@@ -111,57 +123,56 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
                 overwrite=form.overwrite,
                 include_left_out=form.include_left_out,
             )
-        digest = record.keep_plan(plan, identities)
-        page = render_plan(plan, f"`{record.page_name(digest)}` in {site.repository.store.url} (age -d | zstd -d)")
+        record.keep_plan(plan, identities)
+        page = page_of(site, record, plan)
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
         if form.dry_run or not plan.writes:
             self.log.info("%s: it ends here, nothing was touched", "dry run" if form.dry_run else "nothing to do")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
-        return {"digest": digest, "recovery": plan.recovery_id, **plan.counts}
+        signed = record.propose(
+            RecoveryProposal(
+                run=this_run(context),
+                backup_id=self.backup,
+                plan_sha256=plan.digest,
+                page_sha256=page_digest(page),
+                requested_by=str(context["dag_run"].triggering_user_name or "unknown"),
+            )
+        )
+        return {"plan": plan.digest, "proposal": signed.digest, "recovery": plan.recovery_id, **plan.counts}
 
 
 class RecoveryApproval(ApprovalGate):
-    """A gate whose answer goes into the record of the recovery."""
+    """The gate of a recovery: shows the page of the plan that `plan` signed."""
 
-    template_fields: Collection[str] = (*ApprovalGate.template_fields, "cluster", "recovery")
+    all_gates = GATES
 
-    def __init__(self, *, cluster: str, recovery: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cluster = cluster
-        self.recovery = recovery
-
-    def keep(self, context: Context, answer: Answer) -> None:
-        """Put an answer on record, be it yes or no."""
-        from etcdkeep_airflow.hooks import open_site
-
-        record_of(open_site(self.cluster), self.recovery).keep_answer(answer)
+    def question(self, context: Context) -> Question:
+        record = record_of(self.site, run_backup_id(self.cluster, context))
+        proposal = record.proposal()
+        check_run(proposal, this_run(context))
+        plan = record.plan(proposal.body.plan_sha256, identities_of(self.site))
+        subject = f"Recover objects of cluster {self.cluster} from backup {proposal.body.backup_id}?"
+        return Question(proposal, record.gates, subject, check_page(proposal, page_of(self.site, record, plan)))
 
 
 class ApplyRecoveryOperator(RecoveryOperator):
-    """
-    Applies the approved plan, object by object, and reports what became of each.
-
-    :param digest: Of the plan, as the gate hands it on.
-    """
-
-    template_fields: Sequence[str] = ("cluster", "digest")
-
-    def __init__(self, *, digest: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.digest = digest
+    """Applies the approved plan, object by object, and reports what became of each."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if not self.digest:
+        record, identities, now = self.record(context), self.identities(), datetime.now(UTC)
+        proposal = record.proposal()
+        check_run(proposal, this_run(context))
+        record.gates.check(proposal, rules_of(self.site.cluster, GATES), now=now)
+        if record.is_spent(proposal):
             raise NotApproved(
-                "nobody has approved this recovery; nothing was applied. Clear the task `approve`, and have it answered."
+                f"recovery {proposal.subject!r} was applied completely, and its approval is spent. Nothing was done. Start a new run."
             )
-        record, identities = self.record(context), self.identities()
-        plan = record.plan(self.digest, identities)
+        plan = record.plan(proposal.body.plan_sha256, identities)
         report = apply_plan(self.site.own_api, plan)
-        name = record.keep_report(report, identities)
-        self.log.info("in all: %s", ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())))
         failures = report.failures(plan)
+        name = record.keep_report(proposal, report, identities, complete=not failures)
+        self.log.info("in all: %s", ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())))
         if failures:
             raise RecoveryIncomplete(
                 f"{len(failures)} of {plan.writes} objects could not be recovered, the others are; a new run takes up the rest:",

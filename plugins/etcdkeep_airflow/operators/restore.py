@@ -14,45 +14,54 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep import naming
 from etcdkeep.adapters.restore_world import open_world
+from etcdkeep.approval import check_run
 from etcdkeep.control_plane import read_file_argv
 from etcdkeep.errors import (
     EtcdkeepError,
     NotApproved,
+    NotFound,
     PermanentError,
+    PlanChanged,
     RestoreRefused,
     TransientError,
     VerificationFailed,
 )
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.ending import hold, restored, take_back
+from etcdkeep.restore.authority import GATES, authorise
+from etcdkeep.restore.ending import hold, restored, roll_back
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.form import Form, choose_backup
 from etcdkeep.restore.loss import find_losses
+from etcdkeep.restore.node_memory import check_memory
 from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.proposal import check_same_set, make_proposal, plan_anew
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import inspect
 from etcdkeep.restore.request import render_request
 from etcdkeep.restore.runbook import undo_line
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
-from etcdkeep_airflow.operators.approval import ApprovalGate
+from etcdkeep_airflow.operators.approval import ApprovalGate, Question, check_page, rules_of, this_run
 from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
     from etcdkeep.adapters.restore_world import RestoreWorld
-    from etcdkeep.approval import Answer
     from etcdkeep.ports import KubeApi
+    from etcdkeep.records import Signed
+    from etcdkeep.repository import BackupSet
+    from etcdkeep.restore.authority import Act
     from etcdkeep.restore.loss import Losses
     from etcdkeep.restore.preflight import Circumstances
     from etcdkeep.restore.prepare import Prepared
+    from etcdkeep.restore.proposal import RestoreProposal
 
 SOON = timedelta(seconds=5)
 RESTORE_RETRIES = ExceptionRetryPolicy(
     rules=[
-        RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="same inputs, same failure: take it back"),
+        RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="same inputs, same failure: roll back"),
         RetryRule(
             exception=TransientError,
             action=RetryAction.RETRY,
@@ -63,12 +72,16 @@ RESTORE_RETRIES = ExceptionRetryPolicy(
 )
 ROLLBACK_RETRIES = ExceptionRetryPolicy(
     rules=[
+        *(
+            RetryRule(exception=kind, action=RetryAction.FAIL, reason="not allowed: a person has to look")
+            for kind in (NotApproved, RestoreRefused, PlanChanged)
+        ),
         RetryRule(
             exception=EtcdkeepError,
             action=RetryAction.RETRY,
             retry_delay=timedelta(seconds=30),
-            reason="taking back again is harmless, and what stood in the way may be gone",
-        )
+            reason="rolling back again is harmless, and what stood in the way may be gone",
+        ),
     ]
 )
 READ_S = 60.0
@@ -93,11 +106,16 @@ class RestoreOperator(ClusterOperator):
 
     def record(self, context: Context) -> RestoreRecord:
         """Return the record of this restore."""
-        return RestoreRecord(self.site.repository.store, self.cluster, restore_name(self.cluster, context))
+        return RestoreRecord(self.site.repository.records, self.cluster, restore_name(self.cluster, context))
 
     def form(self, context: Context) -> Form:
-        """Return what was filled in."""
+        """Return what was filled in; only for the tasks before the approvals, which cover it from then on."""
         return Form.model_validate(filled_in(context))
+
+    def authorise(self, context: Context, act: Act, now: datetime | None = None) -> Signed[RestoreProposal]:
+        """Return the proposal that this task may carry out; see :func:`etcdkeep.restore.authority.authorise`."""
+        rules = rules_of(self.site.cluster, GATES)
+        return authorise(self.record(context), this_run(context), rules, act, now or datetime.now(UTC))
 
 
 class ResolveBackupOperator(RestoreOperator):
@@ -129,24 +147,34 @@ class PreflightOperator(RestoreOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any]:
         form, record, now = self.form(context), self.record(context), datetime.now(UTC)
-        ready, losses = self.look_over(context, form, record, now)
-        page = render_request(ready, losses, form, str(context["dag_run"].triggering_user_name or "unknown"))
+        found = self.site.repository.get(self.cluster, self.backup)
+        ready, losses = self.look_over(context, found, form, record, now)
+        requested_by = str(context["dag_run"].triggering_user_name or "unknown")
+        page = render_request(ready, losses, form, requested_by)
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
         if form.dry_run:
             self.log.info("dry run: it ends here, nothing was touched")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
         plan = ready.plan_to_approve(self.cluster, override=form.override)
-        return {"digest": record.keep_plan(plan, page, now)}
+        if ready.facts is None:
+            raise RestoreRefused(
+                f"restore of cluster {self.cluster!r} refused: nothing is known of its nodes. Nothing was done."
+            )
+        proposal = make_proposal(this_run(context), plan, page, form, ready.facts, ready.options, found, requested_by)
+        signed = record.propose(proposal)
+        plan_anew(signed, self.site.cluster)  # what cannot be planned anew could not be carried out
+        return {"plan": plan.digest, "proposal": signed.digest}
 
-    def look_over(self, context: Context, form: Form, record: RestoreRecord, now: datetime) -> tuple[Prepared, Losses]:
+    def look_over(
+        self, context: Context, found: BackupSet, form: Form, record: RestoreRecord, now: datetime
+    ) -> tuple[Prepared, Losses]:
         """Ask set, nodes and API for all that speaks for and against it."""
         site = self.site
         store, identities = site.repository.store, site.identities()
-        found = site.repository.get(self.cluster, self.backup)
         site.fall_back_to(found)
         known = look_round(site.cluster, found, store, identities, lambda: site.api, now=now)
-        known = replace(known, running_backup=running_backup(self.cluster, context), taken_by=record.taken_by())
+        known = replace(known, running_backup=running_backup(self.cluster, context), locked_by=record.locked_by())
         ready = prepare(
             site.cluster,
             found,
@@ -173,93 +201,89 @@ def running_backup(cluster: str, context: Context) -> str | None:
 
 
 class RestoreApproval(ApprovalGate):
-    """A gate whose answer goes into the record of the restore."""
+    """A gate of a restore: shows the page of the plan that `preflight` signed."""
 
-    template_fields: Collection[str] = (*ApprovalGate.template_fields, "cluster")
+    all_gates = GATES
 
-    def __init__(self, *, cluster: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cluster = cluster
-
-    def keep(self, context: Context, answer: Answer) -> None:
-        """Put an answer on record, be it yes or no."""
-        from etcdkeep_airflow.hooks import open_site
-
-        store = open_site(self.cluster).repository.store
-        RestoreRecord(store, self.cluster, restore_name(self.cluster, context)).keep_answer(answer)
+    def question(self, context: Context) -> Question:
+        record = RestoreRecord(self.site.repository.records, self.cluster, restore_name(self.cluster, context))
+        proposal = record.proposal()
+        check_run(proposal, this_run(context))
+        subject = f"Restore cluster {self.cluster} from backup {proposal.body.backup_id}?"
+        return Question(proposal, record.gates, subject, check_page(proposal, proposal.body.page))
 
 
 class WalkOperator(RestoreOperator):
-    """Walks a plan, forward or back."""
+    """Walks an approved plan, forward or back."""
+
+    def set_of(self, plan: Plan) -> BackupSet | None:
+        """Return the plan's backup; None when it is gone, which a way back can do without."""
+        try:
+            return self.site.repository.get(self.cluster, plan.backup_id)
+        except NotFound as err:
+            self.log.warning("%s", err)
+            return None
 
     @contextmanager
-    def walking(self, context: Context, plan: Plan, record: RestoreRecord) -> Iterator[tuple[Engine, RestoreWorld]]:
+    def walking(
+        self, context: Context, proposal: Signed[RestoreProposal], phases: Sequence[Phase] = ()
+    ) -> Iterator[tuple[Engine, RestoreWorld]]:
         """
-        Take the cluster, and open the places of a plan and the journal of this walk.
+        Lock the cluster, plan anew, compare what the nodes hold of this restore, and open the journal of this walk.
 
-        :raises RestoreRefused: when another restore has the cluster, or has changed it since.
+        :param phases: That will be walked; none for the way back.
+        :raises RestoreRefused: when the cluster is locked by another restore, or was changed by one since.
         """
-        record.take()
-        site = self.site
-        found = site.repository.get(self.cluster, plan.backup_id)
-        site.fall_back_to(found)
-        world = open_world(site, plan, found)
-        with world, record.journal(self.task_id, datetime.now(UTC)) as tell:
-            yield Engine(plan, world, tell, undo_line=undo_line), world
+        record, plan = self.record(context), plan_anew(proposal, self.site.cluster)
+        record.lock()
+        found = self.set_of(plan)
+        if found is not None:
+            self.site.fall_back_to(found)
+        if phases:
+            check_same_set(proposal, found or self.site.repository.get(self.cluster, plan.backup_id))
+        with open_world(self.site, plan, found) as world:
+            check_memory(world, plan, phases)
+            with record.journal(self.task_id, datetime.now(UTC)) as tell:
+                yield Engine(plan, world, tell, undo_line=undo_line), world
 
 
 class PlanOperator(WalkOperator):
-    """
-    Carries out a part of the approved plan.
-
-    :param digest: Of the plan, as the second gate hands it on.
-    """
+    """Carries out a part of the plan that two people have approved."""
 
     phases: ClassVar[tuple[Phase, ...]] = ()
-    template_fields: Sequence[str] = ("cluster", "digest")
-
-    def __init__(self, *, digest: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.digest = digest
 
     def execute(self, context: Context) -> dict[str, Any]:
-        record = self.record(context)
-        plan = self.plan(record)
-        with self.walking(context, plan, record) as (engine, _):
+        return self.walk(context, self.authorise(context, "go on"))
+
+    def walk(self, context: Context, proposal: Signed[RestoreProposal]) -> dict[str, Any]:
+        """Walk this task's phases."""
+        with self.walking(context, proposal, self.phases) as (engine, _):
             engine.walk(self.phases)
+        plan = plan_anew(proposal, self.site.cluster)
         return {"steps": [step.name for phase in self.phases for step in plan.phase(phase)]}
-
-    def plan(self, record: RestoreRecord) -> Plan:
-        """
-        Return the plan that was approved.
-
-        :raises NotApproved: when none was.
-        :raises PlanChanged: when the stored one is another.
-        """
-        if not self.digest:
-            raise NotApproved(
-                f"restore {record.restore!r} refused: two people have not approved it; nothing was done. Clear the task `approve`, and have "
-                "both gates answered."
-            )
-        return record.plan(self.digest)
 
 
 class StageOperator(PlanOperator):
-    """Takes the cluster for this restore, and brings the files beside what runs."""
+    """Locks the cluster for this restore, and brings the files beside what runs."""
 
     phases = ("stage",)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        record, override = self.record(context), self.form(context).override
-        plan = self.plan(record)
+        record, proposal = self.record(context), self.authorise(context, "start")
+        override = proposal.body.form.override
         if not override and (dag_id := running_backup(self.cluster, context)):
             raise RestoreRefused(
-                f"restore {record.restore!r} refused: a run of `{dag_id}` of this cluster is under way since the plan was made; nothing was done. "
+                f"restore {record.restore!r} refused: a run of `{dag_id}` of this cluster began since the plan was made. Nothing was done. "
                 "Wait for its end, or stop it, then clear `stage`."
             )
-        record.take(override=override)
-        record.begin(plan.digest)
-        return super().execute(context)
+        locked_at = record.lock(override=override)
+        try:
+            self.authorise(context, "start", max(locked_at, datetime.now(UTC)))  # by the store's clock too
+        except NotApproved:
+            record.release()
+            raise
+        record.begin(proposal)
+        return self.walk(context, proposal)
 
 
 class DockerEtcdRestoreOperator(PlanOperator):
@@ -279,14 +303,18 @@ class SwapOperator(PlanOperator):
 
 
 class VerifyRestoreOperator(PlanOperator):
-    """Waits until the control plane serves, compares it with the backup, and gives the cluster free."""
+    """Waits until the control plane serves, compares it with the backup, and releases the cluster."""
 
     phases = ("verify",)
 
     def execute(self, context: Context) -> dict[str, Any]:
         record, site = self.record(context), self.site
-        plan = self.plan(record)
-        with self.walking(context, plan, record) as (engine, world):
+        if (end := record.end()) is not None and end.kind == "restored":
+            self.log.info("it has ended before: %s", end.words)  # a worker that died right after it
+            return end.model_dump(mode="json")
+        proposal = self.authorise(context, "go on")
+        plan = plan_anew(proposal, site.cluster)
+        with self.walking(context, proposal, self.phases) as (engine, world):
             engine.walk(self.phases)
             found = site.repository.get(self.cluster, plan.backup_id)
             counts = [each.live_keys for each in found.verifications if each.live_keys]
@@ -299,16 +327,16 @@ class VerifyRestoreOperator(PlanOperator):
         return restored(record, plan, report, datetime.now(UTC)).model_dump(mode="json")
 
 
-class FetchKubeconfigOperator(PlanOperator):
+class FetchKubeconfigOperator(WalkOperator):
     """Reads the administrator's kubeconfig from a node and seals it into the record."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         record, cluster = self.record(context), self.site.cluster
-        plan = self.plan(record)
+        plan = plan_anew(self.authorise(context, "after the end"), cluster)
         if plan.way == "pods":
-            raise AirflowSkipException(
-                "its certificates were not touched: the kubeconfig of before is as good as it was"
-            )
+            raise AirflowSkipException("its certificates were not touched: the kubeconfig of before still works")
+        if (found := self.set_of(plan)) is not None:
+            self.site.fall_back_to(found)
         path = cluster.control_plane.admin_conf
         with self.site.open_node(plan.places[0].address) as shell:
             text = shell.run(read_file_argv(path), StreamLimits(READ_S)).stdout
@@ -319,19 +347,19 @@ class FetchKubeconfigOperator(PlanOperator):
 
 class RollbackOperator(WalkOperator):
     """
-    Takes a failed restore back, or leaves it for a person where the form says `hold`; when nothing was begun, skips.
+    Rolls a failed restore back, or holds it for a person where the form says so; when nothing was begun, skips.
 
-    It is of the plan that was begun, whatever was planned or approved since.
+    It follows the plan that was begun, whatever was planned or approved since, and only that of an approved run.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         record = self.record(context)
-        begun = record.begun()
-        if begun is None:
-            record.give_free()
-            raise AirflowSkipException("nothing was begun, so nothing is to be taken back")
-        plan = record.plan(begun.digest)
-        with self.walking(context, plan, record) as (engine, _):
-            if self.form(context).on_failure == "hold" and not record.rests():
+        if record.begun() is None:
+            record.release()
+            raise AirflowSkipException("nothing was begun, so there is nothing to roll back")
+        proposal = self.authorise(context, "roll back")
+        plan = plan_anew(proposal, self.site.cluster)
+        with self.walking(context, proposal) as (engine, _):
+            if proposal.body.form.on_failure == "hold" and not record.is_held():
                 return hold(record, plan, engine, datetime.now(UTC)).model_dump(mode="json")
-            return take_back(record, plan, engine, partial(datetime.now, UTC)).model_dump(mode="json")
+            return roll_back(record, plan, engine, partial(datetime.now, UTC)).model_dump(mode="json")

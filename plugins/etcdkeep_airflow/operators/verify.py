@@ -12,8 +12,6 @@ from etcdkeep.verify import verify_set
 from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow.sdk import Context
 
 
@@ -28,25 +26,19 @@ class VerifyOperator(ClusterOperator):
 
     Fails for a set that is not good. Ends as skipped, so that nobody takes the backup for verified, where no age
     identity is configured: then only the stored bytes could be compared.
-
-    :param published: What `upload` returned.
     """
 
     ui_color = VERIFY_COLOR
-    template_fields: Sequence[str] = ("cluster", "published")
-
-    def __init__(self, *, published: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.published = published
 
     def execute(self, context: Context) -> dict[str, Any]:
         site = self.site
-        found = site.repository.get(self.cluster, self.published["backup_id"])
+        site.signer("verify")  # better now than after everything was read
+        found = site.repository.get(self.cluster, self.backup_id(context))
         record = verify_set(site.repository, site.cluster, found, site.identities())
         site.repository.record(found, record)
         for warning in record.warnings:
             self.log.warning("backup %s: %s", found.name, warning)
-        if not record.ok:
+        if found.manifest is None or not record.ok:
             raise VerificationFailed(
                 f"backup {found.name} is marked bad; the cluster's older sets are untouched:", record.problems
             )
@@ -56,6 +48,10 @@ class VerifyOperator(ClusterOperator):
                 f"backup {found.name} is only compared with its checksums (level stored): no age_identity is configured here, so it "
                 "cannot be opened. It counts as unverified until `python -m etcdkeep verify` has run where the identity is."
             )
-        facts = {"backup_id": found.backup_id, "revision": self.published["revision"], "levels": list(record.levels)}
+        facts: dict[str, Any] = {
+            "backup_id": found.backup_id,
+            "revision": found.manifest.revision,
+            "levels": list(record.levels),
+        }
         context["outlet_events"][backup_asset(self.cluster)].extra = facts
         return facts

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
 
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.age_keys import parse_identities
+from etcdkeep.approval import AirflowRun
 from etcdkeep.errors import NotFound, ObjectDamaged, PlanChanged, RecoveryRefused
 from etcdkeep.recover.applying import apply_plan
 from etcdkeep.recover.form import RecoveryForm, choose_set
 from etcdkeep.recover.plan import parse_plan
-from etcdkeep.recover.record import RecoveryRecord
-from tests.builders import BACKUP_ID, age_pair, make_verification
+from etcdkeep.recover.record import RecoveryProposal, RecoveryRecord
+from tests.builders import BACKUP_ID, NOW, age_pair, make_records, make_verification
 from tests.live_api import LiveApi, named
 from tests.shop import SETTINGS, SHOP
 
@@ -29,7 +31,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def record(store):
-    return RecoveryRecord(store, "harbor", BACKUP_ID, [age_pair()[1]])
+    return RecoveryRecord(make_records(store), "harbor", BACKUP_ID, [age_pair()[1]])
 
 
 @pytest.fixture
@@ -46,8 +48,8 @@ def stored(store):
 
 
 def test_a_plan_comes_back_as_it_was_and_lies_sealed(store, record, made):
-    digest = record.keep_plan(made, OURS)
-    assert record.plan(digest, OURS) == made
+    record.keep_plan(made, OURS)
+    assert record.plan(made.digest, OURS) == made
     assert sorted(name.rpartition("/")[2].partition("-")[0] for name in stored(store)) == ["manifests", "plan", "plan"]
     assert all(data.startswith(b"age-encryption.org/v1\n") for data in stored(store).values())
     assert CANARY.encode() not in b"".join(stored(store).values())
@@ -62,18 +64,20 @@ def test_keeping_the_same_again_changes_nothing(store, record, made):
 
 @pytest.mark.parametrize("left", [b"", b"age-encryption.org/v1\nhalf"], ids=["empty", "cut"])
 def test_what_a_killed_try_left_is_replaced(store, record, made, left):
-    digest = record.keep_plan(made, OURS)
+    record.keep_plan(made, OURS)
     for name in stored(store):
         store.delete(name)
         with store.create(name) as stream:
             stream.write(left)
     record.keep_plan(made, OURS)
-    assert record.plan(digest, OURS) == made
+    assert record.plan(made.digest, OURS) == made
 
 
 def test_a_plan_under_another_ones_name_is_not_taken(store, record, made, plan):
-    digest = record.keep_plan(made, OURS)
-    other = record.keep_plan(plan(LiveApi(SHOP), SHOP, SETTINGS), OURS)
+    another_plan = plan(LiveApi(SHOP), SHOP, SETTINGS)
+    for each in (made, another_plan):
+        record.keep_plan(each, OURS)
+    digest, other = made.digest, another_plan.digest
     names = [name for name in stored(store) if "/plan-" in name and ".json" in name]
     approved, another = (next(name for name in names if each[:16] in name) for each in (digest, other))
     store.delete(approved)
@@ -93,10 +97,33 @@ def test_a_document_of_another_version_is_no_plan(made):
         parse_plan(data, hashlib.sha256(data).hexdigest())
 
 
-def test_two_tries_with_one_report_leave_one(store, record, made):
-    api = LiveApi(SHOP)
-    names = {record.keep_report(apply_plan(api, made), OURS) for _ in range(2)}
-    assert len(names) == len(stored(store)) == 1
+def propose(record, made):
+    run = AirflowRun(airflow="", dag_id="recover_objects", run_id="manual__1")
+    return record.propose(
+        RecoveryProposal(
+            run=run, backup_id=BACKUP_ID, plan_sha256=made.digest, page_sha256="0" * 64, requested_by="carol"
+        )
+    )
+
+
+def test_two_tries_with_one_report_leave_one_sealed_and_spend_the_approval(store, record, made):
+    api, proposal = LiveApi(SHOP), propose(record, made)
+    assert not record.is_spent(proposal)
+    names = {record.keep_report(proposal, apply_plan(api, made), OURS, complete=True) for _ in range(2)}
+    assert len(names) == len([name for name in stored(store) if name.endswith(".age")]) == 1
+    assert record.is_spent(proposal)
+    assert not record.is_spent(propose(record, made)), "another proposal needs its own approval, and has it for itself"
+
+
+def test_what_was_proposed_last_counts_and_a_forged_one_does_not(store, record, made):
+    first, second = propose(record, made), propose(record, made)
+    assert record.proposal().digest == second.digest != first.digest
+    forged = record.proposal().name.replace("/2", "/3", 1)
+    with store.create(forged) as sink:
+        sink.write(b"{}")
+    assert record.proposal().digest == second.digest
+    with pytest.raises(RecoveryRefused, match="no signed plan"):
+        RecoveryRecord(make_records(store), "harbor", "another", []).proposal()
 
 
 def test_the_form_needs_a_reason():
@@ -129,6 +156,6 @@ def test_which_set_is_meant(site):
     assert choose_set(site.repository, form()).name == found.name
     with pytest.raises(RecoveryRefused, match="is of cluster 'fleet'"):
         choose_set(site.repository, form(f"fleet/{found.backup_id}"))
-    site.repository.record(found, make_verification(problems=("altered",), at="2026-11-24T00:00:00Z"))
-    with pytest.raises(RecoveryRefused, match="marked bad"):
+    site.repository.record(found, make_verification(problems=("altered",), at=NOW + timedelta(minutes=1)))
+    with pytest.raises(RecoveryRefused, match=r"is bad \(altered\)"):
         choose_set(site.repository, form(found.backup_id))

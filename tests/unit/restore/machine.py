@@ -214,6 +214,21 @@ class Machine:
             raise CommandFailed("readlink", exit_code=1)
         return content[1:] + "\n"
 
+    def _cat(self, args: list[str], stdin: bytes) -> str:
+        del stdin
+        if not self.files.get(args[0]):
+            raise CommandFailed(f"cat: {args[0]}: No such file or directory", exit_code=1)
+        return self.files[args[0]] or ""
+
+    def _ls(self, args: list[str], stdin: bytes) -> str:
+        del stdin
+        assert args[0] == "-A", args
+        folder = f"{args[1]}/"
+        return "".join(
+            f"{name}\n"
+            for name in {path[len(folder) :].split("/")[0] for path in self.files if path.startswith(folder)}
+        )
+
     def _sha256sum(self, args: list[str], stdin: bytes) -> str:
         del stdin
         if args[0] not in self.files:

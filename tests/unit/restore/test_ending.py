@@ -9,13 +9,14 @@ import pytest
 
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.errors import CommandFailed, RollbackIncomplete, StoreUnavailable, Unreachable
-from etcdkeep.restore.ending import hold, restored, take_back
+from etcdkeep.restore.ending import hold, restored, roll_back
 from etcdkeep.restore.engine import Engine, Event, Standing
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import Report
 from etcdkeep.restore.runbook import undo_line
+from tests.builders import make_records
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, make_world
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ REPORT = Report((), ("one node is not ready",), 2000, 500)
 
 @pytest.fixture
 def record(tmp_path: Path) -> RestoreRecord:
-    made = RestoreRecord(DirectoryStore(tmp_path), "prod", "restore-a")
-    made.take()
+    made = RestoreRecord(make_records(DirectoryStore(tmp_path)), "prod", "restore-a")
+    made.lock()
     return made
 
 
@@ -43,8 +44,8 @@ def at(seconds: float) -> float:
     return NOW.timestamp() + seconds
 
 
-def is_taken(record: RestoreRecord, tmp_path: Path) -> bool:
-    return (tmp_path / "prod/restores/taken.json").exists()
+def is_locked(record: RestoreRecord, tmp_path: Path) -> bool:
+    return (tmp_path / "prod/restores/locked.json").exists()
 
 
 def test_a_restored_cluster_is_free_again_and_its_down_time_known(record: RestoreRecord, tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_restored_cluster_is_free_again_and_its_down_time_known(record: Restor
     assert "down for 7.5 s" in outcome.words
     assert "cp-0:/var/lib/.etcdkeep/restore-a" in outcome.words
     assert record.outcome() == outcome
-    assert not is_taken(record, tmp_path)
+    assert not is_locked(record, tmp_path)
 
 
 class Gone:
@@ -74,7 +75,7 @@ class Gone:
 
 
 def test_a_good_restore_stays_good_when_the_repository_is_gone() -> None:
-    outcome = restored(RestoreRecord(Gone(), "prod", "restore-a"), PLAN, REPORT, NOW)  # type: ignore[arg-type]
+    outcome = restored(RestoreRecord(make_records(Gone()), "prod", "restore-a"), PLAN, REPORT, NOW)  # type: ignore[arg-type]
     assert (outcome.kind, outcome.down_s) == ("restored", None)
 
 
@@ -91,7 +92,7 @@ def test_what_is_held_says_how_far_it_is_and_what_would_take_it_back(record: Res
     assert "last place-keys.cp-0" in outcome.words
     undone = [line.rpartition("# ")[2] for line in outcome.remaining]
     assert undone == ["place-keys.cp-0", "aside-keys.cp-0", "stop-kubelet.cp-0", "claim.cp-0"]
-    assert is_taken(record, tmp_path)
+    assert is_locked(record, tmp_path)
 
 
 def test_what_is_held_names_what_nobody_answers_for(record: RestoreRecord) -> None:
@@ -103,16 +104,18 @@ def test_what_is_held_names_what_nobody_answers_for(record: RestoreRecord) -> No
             return ()
 
     words = hold(record, PLAN, Silent(), NOW).words  # type: ignore[arg-type]
-    assert "0 of 2 end states are there" in words
-    assert "nobody answers: folder.cp-0, claim.cp-0" in words
+    assert "0 of 2 steps complete" in words
+    assert "2 unknown (no response): folder.cp-0, claim.cp-0" in words
 
 
-def test_what_is_taken_back_is_free_again_and_tells_how_long_it_was_down(record: RestoreRecord, tmp_path: Path) -> None:
+def test_what_is_locked_back_is_free_again_and_tells_how_long_it_was_down(
+    record: RestoreRecord, tmp_path: Path
+) -> None:
     journal(record, Event("stop-kubelet.cp-0", "stop", "cp-0", "began", at(-9)))
-    outcome = take_back(record, PLAN, walked("stage", "restore_etcd", "stop", "swap_etcd"), lambda: NOW)
+    outcome = roll_back(record, PLAN, walked("stage", "restore_etcd", "stop", "swap_etcd"), lambda: NOW)
     assert (outcome.kind, outcome.down_s) == ("rolled-back", 9)
-    assert "taken back" in outcome.words
-    assert not is_taken(record, tmp_path)
+    assert "was rolled back" in outcome.words
+    assert not is_locked(record, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +134,8 @@ def test_what_cannot_be_taken_back_stays_taken_and_on_record(
             raise error
 
     with pytest.raises(type(error)):
-        take_back(record, PLAN, Stuck(), lambda: NOW)  # type: ignore[arg-type]
+        roll_back(record, PLAN, Stuck(), lambda: NOW)  # type: ignore[arg-type]
     last = record.outcome()
     assert last is not None
     assert (last.kind, last.remaining) == ("incomplete", remaining)
-    assert is_taken(record, tmp_path)
+    assert is_locked(record, tmp_path)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from etcdkeep.repository import BackupSet, Verification
+from etcdkeep.repository import VERIFICATION, BackupSet, Doubt, Verification
 from etcdkeep.restore.facts import EarlierRun, EtcdStatus
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.preflight import Circumstances, Objection, blocking, preflight
 from etcdkeep.restore.tools import Tool
 from etcdkeep.static_pod import EtcdStaticPod
+from tests.builders import make_signed
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
 
 DRILLED = Verification(at=PLANNED_AT, levels=("stored", "sealed", "etcd", "pki", "drill"), complete=True)
@@ -22,7 +23,8 @@ OPTIONS = Options("r1", PLANNED_AT)
 
 def make_set(**overrides: Any) -> BackupSet:
     manifest = overrides.pop("manifest", make_manifest())
-    fields: dict[str, Any] = {"verifications": (DRILLED,), "problem": None} | overrides
+    records = tuple(make_signed(VERIFICATION, each) for each in overrides.pop("verifications", (DRILLED,)))
+    fields: dict[str, Any] = {"records": records} | overrides
     return BackupSet("prod", "20261120T023000Z-1f0c9a3e", manifest, b"", b"", **fields)
 
 
@@ -48,13 +50,13 @@ NO_DRILL = Verification(at=PLANNED_AT, levels=("stored",), complete=True)
     ("arguments", "severity", "words", "overridable"),
     [
         pytest.param(
-            {"found": make_set(problem="signed by nobody")},
+            {"found": make_set(manifest=None, doubt=Doubt("foreign", "signed by nobody"))},
             "stop",
-            "cannot be trusted: signed by nobody",
+            "cannot be trusted (foreign): signed by nobody",
             False,
             id="signature",
         ),
-        pytest.param({"found": make_set(verifications=(BAD,))}, "stop", "found bad: etcd: page 7", False, id="bad"),
+        pytest.param({"found": make_set(verifications=(BAD,))}, "stop", "is bad: etcd: page 7", False, id="bad"),
         pytest.param({"found": make_set(verifications=())}, "stop", "never fully verified", True, id="unverified"),
         pytest.param({"found": make_set(verifications=(NO_DRILL,))}, "warning", "no drill", True, id="no-drill"),
         pytest.param(

@@ -15,6 +15,7 @@ from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.age_keys import parse_identities
 from etcdkeep.errors import NotFound, RestoreRefused, SecretUnavailable, Unreachable
 from etcdkeep.manifest import Plaintext
+from etcdkeep.repository import Doubt
 from etcdkeep.restore import prepare as module
 from etcdkeep.restore.form import Form
 from etcdkeep.restore.loss import Loss, Losses
@@ -97,7 +98,7 @@ def test_what_keeps_a_plan_from_being_made_is_an_objection_that_nobody_overrides
 
 
 def test_a_set_without_manifest_or_address_is_not_asked_about(nodes: dict[str, Any]) -> None:
-    forged = looked_over(nodes, replace(make_set(problem="signed by nobody"), manifest=None))
+    forged = looked_over(nodes, make_set(manifest=None, doubt=Doubt("foreign", "signed by nobody")))
     assert (forged.facts, forged.plan) == (None, None)
     assert "signed by nobody" in sentences(forged)[0]
     manifest = make_manifest()
@@ -110,7 +111,7 @@ def test_a_set_without_manifest_or_address_is_not_asked_about(nodes: dict[str, A
     ("known", "words", "overridable"),
     [
         ({"sealed": "no identity"}, "cannot be opened here: no identity", False),
-        ({"taken_by": "restore-b"}, "restore 'restore-b' has this cluster", True),
+        ({"locked_by": "restore-b"}, "is locked by restore 'restore-b'", True),
         ({"running_backup": "backup__prod"}, "backup run backup__prod", True),
     ],
 )
