@@ -224,11 +224,12 @@ class RollbackIncomplete(PermanentError):
     """
     A restore could not be taken back wholly.
 
-    :param remaining: The steps still to be undone, in order, as command lines.
+    :param remaining: The script that undoes the steps that remain, line by line; empty when nothing is known to remain.
     """
 
     def __init__(self, message: str, *, remaining: tuple[str, ...]) -> None:
         super().__init__("\n".join((message, *(f"  {line}" for line in remaining))))
+        self.message = message
         self.remaining = remaining
 
 

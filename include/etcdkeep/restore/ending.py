@@ -49,8 +49,8 @@ def hold(record: RestoreRecord, plan: Plan, engine: Engine, now: datetime) -> Ou
         f"restore {plan.run} of cluster {plan.cluster!r} was left as it is: {len(done)} of {len(standing)} end states are there"
         + (f", last {done[-1]}" if done else "")
         + (f"; not known, since nobody answers: {', '.join(unknown)}" if unknown else "")
-        + f". All that was set aside is in {_folders(plan)}. To go on, clear the failed task; to take it back, clear `rollback`, "
-        "or run by hand, in this order:"
+        + f". All that was set aside is in {_folders(plan)}. To go on, clear the failed task; to roll it back, clear `rollback`, "
+        "or run this script by hand:"
     )
     return _conclude(record, Outcome(kind="held", at=now, words=words, remaining=engine.remaining()), is_over=False)
 
@@ -65,8 +65,8 @@ def take_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
     try:
         engine.roll_back()
     except EtcdkeepError as err:
-        remaining = err.remaining if isinstance(err, RollbackIncomplete) else ()
-        _conclude(record, Outcome(kind="incomplete", at=now(), words=str(err), remaining=remaining), is_over=False)
+        words, remaining = (err.message, err.remaining) if isinstance(err, RollbackIncomplete) else (str(err), ())
+        _conclude(record, Outcome(kind="incomplete", at=now(), words=words, remaining=remaining), is_over=False)
         raise
     stopped = [event.at for event in _events(record) if event.phase == "stop" and event.state == "began"]
     down_s = round(now().timestamp() - min(stopped), 3) if stopped else None

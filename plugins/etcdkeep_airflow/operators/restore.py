@@ -32,7 +32,7 @@ from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import inspect
 from etcdkeep.restore.request import render_request
-from etcdkeep.restore.runbook import undo_line
+from etcdkeep.restore.runbook import rollback_script
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
 from etcdkeep_airflow.operators.approval import ApprovalGate
 from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
@@ -205,7 +205,7 @@ class WalkOperator(RestoreOperator):
         site.fall_back_to(found)
         world = open_world(site, plan, found)
         with world, record.journal(self.task_id, datetime.now(UTC)) as tell:
-            yield Engine(plan, world, tell, undo_line=undo_line), world
+            yield Engine(plan, world, tell, by_hand=partial(rollback_script, ssh=site.cluster.ssh)), world
 
 
 class PlanOperator(WalkOperator):
