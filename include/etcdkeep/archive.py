@@ -165,7 +165,7 @@ def _entries(fileobj: Readable, limit_bytes: int) -> Iterator[_Entry]:
     count = 0
     with tarfile.open(fileobj=cast("Any", stream), mode="r|", tarinfo=_StrictTarInfo) as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # tarfile keeps every header it has read; nothing here goes back
+            cast("Any", tar).members.clear()  # tarfile keeps every header it has read; nothing here goes back
             count += 1
             if count > MAX_ENTRIES:
                 raise ArchiveRefused(f"the archive has more than {MAX_ENTRIES} entries; nothing was kept of it")

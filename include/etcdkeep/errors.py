@@ -8,9 +8,14 @@ attempt may succeed (:class:`TransientError`). Adapters translate their client's
 
 from __future__ import annotations
 
+from etcdkeep.plain_text import lines, one_line
+
 
 class EtcdkeepError(Exception):
-    """Anything etcdkeep says went wrong."""
+    """Anything etcdkeep says went wrong. Messages name things of clusters and stored documents; they obey no terminal."""
+
+    def __str__(self) -> str:
+        return lines(super().__str__())
 
 
 class PermanentError(EtcdkeepError):
@@ -32,7 +37,7 @@ class ConfigError(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -177,7 +182,7 @@ class VerificationFailed(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -204,7 +209,7 @@ class RestoreRefused(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -244,7 +249,7 @@ class RecoveryRefused(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -256,7 +261,7 @@ class RecoveryIncomplete(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -298,3 +303,7 @@ class LiveChanged(PermanentError):
 
 class BeingDeleted(TransientError):
     """A namespace is on its way out: nothing can be made in it until it is gone."""
+
+
+def _with_list(message: str, problems: tuple[str, ...]) -> str:
+    return "\n".join((message, *(f"  {one_line(problem)}" for problem in problems)))

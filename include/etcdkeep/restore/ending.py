@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import EtcdkeepError, RollbackIncomplete
+from etcdkeep.plain_text import lines
 from etcdkeep.restore.record import Outcome, down_time_s
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def take_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
 
 
 def _conclude(record: RestoreRecord, outcome: Outcome, *, is_over: bool = True) -> Outcome:
-    log.info("%s", "\n".join((outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining)))))
+    log.info("%s", lines("\n".join((outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining))))))
     try:
         record.conclude(outcome)
         if is_over:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from etcdkeep.approval import Answer, check_second, read_answer
+from etcdkeep.plain_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -52,7 +53,7 @@ class ApprovalGate(ApprovalOperator):
             self.process_trigger_event_error(event)
         asked_for = context["ti"].xcom_pull(task_ids=self.task_id, key=ASKED_FOR)
         answer = read_answer(self.task_id, event, asked_for)
-        self.log.info("%s: %s by %s", self.task_id, answer.choice, answer.user_name)
+        self.log.info("%s: %s by %s", self.task_id, answer.choice, one_line(answer.user_name))
         self.keep(context, answer)
         if answer.approved and self._is_second:
             check_second(answer, self.first)
