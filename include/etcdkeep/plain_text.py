@@ -24,10 +24,12 @@ _SEQUENCE = re.compile(
     "|(?:\x1b\\[|\x9b)[0-?]{0,100}[ -/]{0,100}[@-~]"  # CSI: colours, cursor
     "|\x1b[ -/]{0,10}[0-~]"  # the short ones
 )
-"""Sequences that a terminal obeys, whole. One that never ends is no sequence: its first character goes, its text stays."""
+"""Sequences that a terminal obeys, whole. One that never ends is no sequence: its beginning goes, its text stays."""
 _DROPPED = ("Cc", "Cf")
 """Controls; and what is invisible or turns the direction of reading."""
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+_LONG_NUMBER = re.compile(r"[0-9]{65,}")
+"""Longer than any number that is meant; a SHA-256 has 64 digits."""
 _MARKDOWN = "\\`*_~[]<>|#&"
 _MARKS_A_BLOCK = re.compile(r"[-+=]|\d{1,9}(?=[.)])")
 
@@ -38,7 +40,7 @@ def one_line(text: object, limit: int = LINE_CHARS) -> str:
 
     :param limit: Characters; what is longer is cut.
     """
-    shown = " ".join(_without_controls(_LINE_END.sub("\n", str(text))).split())
+    shown = _LONG_NUMBER.sub(_shortened, " ".join(_without_controls(_LINE_END.sub("\n", str(text))).split()))
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
@@ -48,6 +50,7 @@ def lines(text: object, limit: int = TEXT_CHARS) -> str:
     if not shown.isprintable():
         # Only a line break is one: what else might begin a line would let a name speak for us.
         shown = "\n".join(map(_without_controls, _LINE_END.sub(" ", shown.replace("\r\n", "\n")).split("\n")))
+    shown = _LONG_NUMBER.sub(_shortened, shown)
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
@@ -75,6 +78,10 @@ def markdown_code(text: object, limit: int = LINE_CHARS) -> str:
 def _escape_mark(found: re.Match[str]) -> str:
     mark = found[0]
     return f"\\{mark}" if not mark.isdecimal() else f"{mark}\\"
+
+
+def _shortened(found: re.Match[str]) -> str:
+    return f"{found[0][:20]}{CUT} ({len(found[0])} digits)"
 
 
 def _without_controls(text: str) -> str:

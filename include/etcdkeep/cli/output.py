@@ -55,7 +55,7 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(one_line(description, CELL_CHARS), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total if 0 <= total < NUMBER_LIMIT else None)
 
 
 def size(size_bytes: int | None) -> str:
