@@ -9,6 +9,7 @@ chains of links. Here no name may pass through a link, and links are made last.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import shutil
@@ -21,10 +22,19 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 from etcdkeep.errors import ArchiveRefused, ObjectExists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 CHUNK_BYTES = 256 * 1024
+MAX_ENTRIES = 1_000_000
+"""A node has some hundred; what a tar of any size may cost in memory has to end somewhere."""
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 4095
+"""What Linux takes for one name, and for a whole path."""
+MAX_LEVELS = 200
+SHOWN_CHARS = 200
+_IMPOSSIBLE = {errno.ENAMETOOLONG: "its path is too long there", errno.EMLINK: "a file has too many links"}
+"""What the archive asks of a file system that no other disk would change."""
 
 
 class Readable(Protocol):
@@ -33,7 +43,7 @@ class Readable(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArchivedFile:
     """
     One file of an archive.
@@ -101,9 +111,10 @@ def extract_archive(fileobj: Readable, directory: Path, limit_bytes: int) -> tup
 def _extract(fileobj: Readable, directory: Path, limit_bytes: int) -> tuple[Path, ...]:
     written: list[Path] = []
     links: list[tuple[Path, str]] = []
+    made = {""}
     for entry in _entries(fileobj, limit_bytes):
         target = directory / entry.path
-        _make_folders(directory, entry.path if entry.is_folder else posixpath.dirname(entry.path))
+        _make_folders(directory, entry.path if entry.is_folder else posixpath.dirname(entry.path), made)
         if entry.content is not None:
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "wb") as file:
@@ -119,12 +130,16 @@ def _extract(fileobj: Readable, directory: Path, limit_bytes: int) -> tuple[Path
     return tuple(written)
 
 
-def _make_folders(directory: Path, path: str) -> None:
-    for folder in reversed([path, *_above(path)]):
+def _make_folders(directory: Path, path: str, made: set[str]) -> None:
+    """Make a folder and those above it that are not among `made`."""
+    if path in made:
+        return
+    for folder in reversed([path, *_above_until(path, made)]):
         (directory / folder).mkdir(mode=0o700, exist_ok=True)
+        made.add(folder)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """
     One checked entry; exactly one of the last four says what it is.
@@ -146,17 +161,23 @@ def _entries(fileobj: Readable, limit_bytes: int) -> Iterator[_Entry]:
     stream = _Limited(fileobj, limit_bytes)
     files: set[str] = set()
     symlinks: set[str] = set()
-    folders: set[str] = set()
+    folders = {""}
+    count = 0
     with tarfile.open(fileobj=cast("Any", stream), mode="r|", tarinfo=_StrictTarInfo) as tar:
-        for member in tar:
+        while (member := tar.next()) is not None:
+            cast("Any", tar).members.clear()  # tarfile keeps every header it has read; nothing here goes back
+            count += 1
+            if count > MAX_ENTRIES:
+                raise ArchiveRefused(f"the archive has more than {MAX_ENTRIES} entries; nothing was kept of it")
             path = _normalised(member.name)
             if not path and member.isdir():
                 continue
             entry = _checked(tar, member, path, files)
-            leaves = files | symlinks
-            if path in leaves or leaves.intersection(_above(path)) or (path in folders and not entry.is_folder):
-                raise ArchiveRefused(f"archive entry {path!r} stands in the place of another one")
-            folders.update(_above(path))
+            above = list(_above_until(path, folders))
+            leaves = (each for each in (path, *above) if each in files or each in symlinks)
+            if next(leaves, None) is not None or (path in folders and not entry.is_folder):
+                raise ArchiveRefused(f"archive entry {_named(path)} stands in the place of another one")
+            folders.update(above)
             (folders if entry.is_folder else symlinks if entry.symlink else files).add(path)
             yield entry
     while stream.read(CHUNK_BYTES):
@@ -174,26 +195,50 @@ def _checked(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, files: se
     if member.islnk():
         if (linked := _normalised(member.linkname)) not in files:
             raise ArchiveRefused(
-                f"archive entry {path!r} is a hard link to {member.linkname!r}, which is not before it"
+                f"archive entry {_named(path)} is a hard link to {_named(member.linkname)}, which is not before it"
             )
         return _Entry(path, mode, linked_file=linked)
     if member.issym():
         _check_symlink(path, member.linkname)
         return _Entry(path, mode, symlink=member.linkname)
-    raise ArchiveRefused(f"archive entry {path!r} is neither file, folder nor link (tar type {member.type!r})")
+    raise ArchiveRefused(f"archive entry {_named(path)} is neither file, folder nor link (tar type {member.type!r})")
 
 
 def _normalised(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise ArchiveRefused(f"archive entry {name!r} leads out of the archive")
-    return "/".join(parts)
+        raise ArchiveRefused(f"archive entry {_named(name)} leads out of the archive")
+    path = "/".join(parts)
+    _check_length(path, parts)
+    return path
 
 
-def _above(path: str) -> list[str]:
-    """Return the folders that `path` stands in, nearest first."""
-    parts = path.split("/")
-    return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
+def _check_length(path: str, parts: list[str]) -> None:
+    """Refuse what no file system takes, before anything of it is made."""
+    if len(parts) > MAX_LEVELS:
+        raise ArchiveRefused(
+            f"archive entry {_named(path)} stands {len(parts)} levels deep, at most {MAX_LEVELS} are read"
+        )
+    longest_bytes = max((len(os.fsencode(part)) for part in parts), default=0)
+    if longest_bytes > MAX_NAME_BYTES:
+        raise ArchiveRefused(
+            f"archive entry {_named(path)} has a name of {longest_bytes} bytes, a file system takes {MAX_NAME_BYTES}"
+        )
+    if (size_bytes := len(os.fsencode(path))) > MAX_PATH_BYTES:
+        raise ArchiveRefused(
+            f"archive entry {_named(path)} has a path of {size_bytes} bytes, a file system takes {MAX_PATH_BYTES}"
+        )
+
+
+def _named(path: str) -> str:
+    """Return a name for a message: quoted, and cut where it is long."""
+    return repr(path) if len(path) <= SHOWN_CHARS else f"{path[:SHOWN_CHARS]!r}…"
+
+
+def _above_until(path: str, known: Collection[str]) -> Iterator[str]:
+    """Yield the folders that `path` stands in, nearest first, up to the first known one: above that, all are known."""
+    while (path := posixpath.dirname(path)) not in known:
+        yield path
 
 
 def _check_symlink(path: str, linkname: str) -> None:
@@ -206,7 +251,10 @@ def _check_symlink(path: str, linkname: str) -> None:
         or up > path.count("/")
         or ".." in _from_name(linkname)
     ):
-        raise ArchiveRefused(f"archive entry {path!r} is a link to {linkname!r}, which leads out of the archive")
+        raise ArchiveRefused(
+            f"archive entry {_named(path)} is a link to {_named(linkname)}, which leads out of the archive"
+        )
+    _check_length(linkname, linkname.split("/"))
 
 
 def _from_name(linkname: str) -> list[str]:
@@ -250,3 +298,10 @@ def _refusing_what_is_no_tar() -> Iterator[None]:
         yield
     except (tarfile.TarError, ValueError, OverflowError) as err:
         raise ArchiveRefused(f"the archive is no sound tar: {err}; it was truncated or altered") from err
+    except RecursionError as err:  # tarfile reads each extended header inside the one before it
+        raise ArchiveRefused("the archive is no sound tar: too many extended headers before one entry") from err
+    except OSError as err:
+        if err.errno not in _IMPOSSIBLE:
+            raise
+        name = _named(str(err.filename2 or err.filename))
+        raise ArchiveRefused(f"archive entry {name} cannot be written: {_IMPOSSIBLE[err.errno]}") from err

@@ -8,9 +8,14 @@ attempt may succeed (:class:`TransientError`). Adapters translate their client's
 
 from __future__ import annotations
 
+from etcdkeep.plain_text import lines, one_line
+
 
 class EtcdkeepError(Exception):
-    """Anything etcdkeep says went wrong."""
+    """Anything etcdkeep says went wrong. Messages name things of clusters and stored documents; they obey no terminal."""
+
+    def __str__(self) -> str:
+        return lines(super().__str__())
 
 
 class PermanentError(EtcdkeepError):
@@ -32,7 +37,7 @@ class ConfigError(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -190,7 +195,7 @@ class VerificationFailed(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -217,7 +222,7 @@ class RestoreRefused(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -237,11 +242,12 @@ class RollbackIncomplete(PermanentError):
     """
     A restore could not be taken back wholly.
 
-    :param remaining: The steps still to be undone, in order, as command lines.
+    :param remaining: The script that undoes the steps that remain, line by line; empty when nothing is known to remain.
     """
 
     def __init__(self, message: str, *, remaining: tuple[str, ...]) -> None:
         super().__init__("\n".join((message, *(f"  {line}" for line in remaining))))
+        self.message = message
         self.remaining = remaining
 
 
@@ -256,7 +262,7 @@ class RecoveryRefused(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -268,7 +274,7 @@ class RecoveryIncomplete(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        super().__init__(_with_list(message, problems))
         self.problems = problems
 
 
@@ -310,3 +316,7 @@ class LiveChanged(PermanentError):
 
 class BeingDeleted(TransientError):
     """A namespace is on its way out: nothing can be made in it until it is gone."""
+
+
+def _with_list(message: str, problems: tuple[str, ...]) -> str:
+    return "\n".join((message, *(f"  {one_line(problem)}" for problem in problems)))

@@ -343,7 +343,9 @@ def test_hold_leaves_all_as_it_is_and_says_where_it_stands_until_rollback_is_cle
     held = run.walk("rollback")
     assert held["kind"] == "held"
     assert "clear the failed task" in held["words"]
-    assert held["remaining"][0].endswith("# start-kubelet.cp-0")
+    assert held["remaining"][0] == "#!/bin/bash"
+    undone = [line for line in held["remaining"] if ": undo: " in line]
+    assert undone[0].endswith("(step start-kubelet.cp-0)")
     assert node(site).files == before
     assert run.walk("rollback")["kind"] == "rolled-back", "cleared a second time, with nothing done in between"
     assert data_of(site) == "live data of cp-0@1500"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdkeep.archive import extract_archive, read_archive, read_files
+from etcdkeep import archive
+from etcdkeep.archive import MAX_LEVELS, extract_archive, read_archive, read_files
 from etcdkeep.errors import ArchiveRefused, ObjectExists
 
 if TYPE_CHECKING:
@@ -153,6 +157,15 @@ REFUSED = [
     pytest.param([entry("dev", type=tarfile.BLKTYPE)], "neither file", id="block-device"),
     pytest.param([entry("pipe", type=tarfile.FIFOTYPE)], "neither file", id="fifo"),
     pytest.param([link("a", "")], "leads out", id="empty-link"),
+    pytest.param([entry("n" * 256, b"x")], "name of 256 bytes", id="long-name"),
+    pytest.param([entry("pki/" + "é" * 128, b"x")], "name of 256 bytes", id="long-name-in-bytes"),
+    pytest.param([folder("x/" + "n" * 300 + "/y")], "name of 300 bytes", id="long-folder-name"),
+    pytest.param([entry("/".join(["n" * 200] * 21), b"x")], "path of 4220 bytes", id="long-path"),
+    pytest.param([entry("d/" * 5000 + "x", b"x")], "5001 levels deep", id="deep"),
+    pytest.param([folder("d/" * 5000)], "5000 levels deep", id="deep-folder"),
+    pytest.param([link("a", "n" * 256)], "name of 256 bytes", id="link-to-long-name"),
+    pytest.param([link("a", "/".join(["n" * 200] * 21))], "path of 4220 bytes", id="long-link"),
+    pytest.param([entry("a", b"x"), hard_link("n" * 256, "a")], "name of 256 bytes", id="hard-link-of-long-name"),
 ]
 
 
@@ -166,6 +179,74 @@ def test_what_must_not_be_in_an_archive_is_refused(
     with pytest.raises(ArchiveRefused, match=words):
         extract(data, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_does_not_carry_a_name_of_any_length() -> None:
+    with pytest.raises(ArchiveRefused) as caught:
+        read_archive(io.BytesIO(make_tar([entry("../" + "n" * 100_000, b"x")])), LIMIT)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_path_that_is_too_long_in_this_folder_leaves_nothing(tmp_path: Path) -> None:
+    name = "/".join(["n" * 200] * 20)
+    assert read_archive(io.BytesIO(make_tar([entry(name, b"x")])), LIMIT) == {name: b"x"}
+    target = tmp_path / "t" / ("p" * (100 - len(str(tmp_path)) % 10))
+    target.parent.mkdir()
+    with pytest.raises(ArchiveRefused, match="too long"):
+        extract(make_tar([entry("first", b"x"), entry(name, b"x")]), target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_as_many_levels_as_are_read_can_be_written_and_removed_again(tmp_path: Path) -> None:
+    deepest = entry("d/" * (MAX_LEVELS - 1) + "x", b"x")
+    assert len(extract(make_tar([deepest]), tmp_path / "out")) == 1
+    with pytest.raises(ArchiveRefused):
+        extract(make_tar([deepest, entry("../x", b"x")]), tmp_path / "again")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_headers_inside_headers_end_in_a_sentence(tmp_path: Path) -> None:
+    nested = make_tar([entry("././@LongLink", b"name\0", type=tarfile.GNUTYPE_LONGNAME)] * 5000)
+    with pytest.raises(ArchiveRefused, match="extended headers"):
+        read_archive(io.BytesIO(nested), LIMIT)
+    with pytest.raises(ArchiveRefused, match="extended headers"):
+        extract(nested, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_more_links_than_there_can_be_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **more: Any) -> None:
+        raise OSError(errno.EMLINK, "Too many links", "a", None, "b")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ArchiveRefused, match="too many links"):
+        extract(SOUND, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_number_of_entries_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 100)
+    assert len(read_archive(io.BytesIO(numbered(100)), LIMIT)) == 100
+    with pytest.raises(ArchiveRefused, match="more than 100 entries"):
+        read_archive(io.BytesIO(numbered(101)), LIMIT)
+
+
+def numbered(count: int) -> bytes:
+    return make_tar([entry(f"pki/{number // 100}/{number}", b"") for number in range(count)])
+
+
+def test_reading_is_linear_in_the_number_of_entries(tmp_path: Path) -> None:
+    few, many = numbered(3_000), numbered(24_000)
+
+    def cost_s(data: bytes) -> float:
+        begun = time.process_time()
+        read_files(io.BytesIO(data), 100 * LIMIT)
+        return time.process_time() - begun
+
+    times = min(cost_s(many) for _ in range(3)) / min(cost_s(few) for _ in range(3))
+    assert times < 24, "eight times the entries: eight times the work, and 64 times where each looks at all"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 511, 512, 1024, 1536, 2048, 3000, 3584])

@@ -18,6 +18,7 @@ from etcdkeep.errors import (
     NotFound,
 )
 from etcdkeep.manifest import Identity, Member, Record
+from etcdkeep.plain_text import one_line
 from etcdkeep.ports import KubeApi, PodRef, PodRunner, StreamLimits
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _ask(api: KubeApi, cluster: Cluster, pod: dict[str, Any]) -> tuple[Member, e
     except EtcdkeepError as err:
         return member.model_copy(update={"problem": str(err)}), None
     if status.errors:
-        log.warning("pod %s: etcd reports %s", name, "; ".join(status.errors))
+        log.warning("pod %s: etcd reports %s", name, one_line("; ".join(status.errors)))
     return member.model_copy(update={"healthy": True, "problem": _corruption(status)}), status
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from typing import Any
 
 import click
 
 from etcdkeep import errors
+from etcdkeep.cli.say import PlainFormatter, say
 
 COMMANDS = {
     "config": "etcdkeep.cli.configuration:config",
@@ -74,7 +76,9 @@ class _Commands(click.Group):
 @click.version_option(package_name=None, version=importlib.import_module("etcdkeep").__version__, prog_name="etcdkeep")
 def cli(verbose: bool) -> None:
     """Backups of Kubernetes control planes that have been verified: list, check and open them on any machine."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[shown])
     if not verbose:  # an API that is down is told once, by the command
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
@@ -88,9 +92,7 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line; our own errors end it with their message and exit code, never with a traceback."""
     try:
         cli.main(args=args, prog_name="python -m etcdkeep", standalone_mode=True)
-    except errors.EtcdkeepError as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(exit_code(err))
-    except OSError as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(1)
+    except (errors.EtcdkeepError, OSError) as err:
+        # What a message continues with is indented, so that nothing in it can pass for a line of ours.
+        say(re.sub(r"\n(?! )", "\n  ", f"error: {err}"), err=True)
+        sys.exit(exit_code(err) if isinstance(err, errors.EtcdkeepError) else 1)

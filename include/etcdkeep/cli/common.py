@@ -8,13 +8,13 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from etcdkeep import naming
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.age_keys import Identity, parse_identities
+from etcdkeep.cli.say import say
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import EtcdkeepError, NotFound, VerificationFailed
+from etcdkeep.plain_text import one_line
 from etcdkeep.repository import GOOD
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def keep_result(site: Site, found: BackupSet, record: Verification) -> None:
 def print_findings(record: Verification) -> None:
     """Print what is wrong with a set, and what to look at."""
     for sentence in record.problems:
-        click.echo(f"  bad: {sentence}")
+        say(f"  bad: {one_line(sentence)}")
     for sentence in record.warnings:
-        click.echo(f"  warning: {sentence}")
+        say(f"  warning: {one_line(sentence)}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from etcdkeep import config_pages
+from etcdkeep.cli.say import say
 from etcdkeep.config_file import load_config
 
 
@@ -21,16 +22,16 @@ def check(file: Path | None) -> None:
     """Check FILE (default: what ETCDKEEP_CONFIG names) and report every problem at once."""
     loaded = load_config(file)
     loaded.raise_for_problems()
-    click.echo(f"{loaded.source}: {len(loaded.clusters)} cluster(s), no problem: {', '.join(loaded.clusters)}")
+    say(f"{loaded.source}: {len(loaded.clusters)} cluster(s), no problem: {', '.join(loaded.clusters)}")
 
 
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file."""
-    click.echo(config_pages.json_schema(), nl=False)
+    say(config_pages.json_schema(), nl=False)
 
 
 @config.command()
 def example() -> None:
     """Print a sample file with every setting explained."""
-    click.echo(config_pages.example(), nl=False)
+    say(config_pages.example(), nl=False)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from etcdkeep.cli.common import find_set, identities, keep_result, print_findings
 from etcdkeep.cli.output import json_option, print_json
+from etcdkeep.cli.say import say
 from etcdkeep.drill.run import drill_set
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def drill(name: str, no_record: bool, as_json: bool) -> None:
         facts = record.model_dump(mode="json", exclude={"complete", "index"})
         print_json({"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **facts})
     else:
-        click.echo(f"{found.name}: {'restores' if record.ok else 'DOES NOT RESTORE'}")
+        say(f"{found.name}: {'restores' if record.ok else 'DOES NOT RESTORE'}")
         for phase, seconds in record.seconds.items():
-            click.echo(f"  {phase:<8} {seconds:8.2f} s")
+            say(f"  {phase:<8} {seconds:8.2f} s")
         if record.drill and record.drill.restore_s is not None:
-            click.echo(
+            say(
                 f"  from the sealed snapshot to a serving etcd {record.drill.etcd_version}: {record.drill.restore_s:.2f} s"
             )
         print_findings(record)

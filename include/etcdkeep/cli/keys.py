@@ -11,6 +11,7 @@ from etcdkeep.adapters.node import NodeTarget, scan_host_keys
 from etcdkeep.age_keys import generate_identity
 from etcdkeep.backup.discover import etcd_nodes, node_address
 from etcdkeep.cli.common import open_cluster
+from etcdkeep.cli.say import say
 from etcdkeep.errors import HostKeyUnknown, ObjectExists
 from etcdkeep.signature import generate_signing_key
 
@@ -39,12 +40,12 @@ def keygen(folder: Path) -> None:
     for name, data in ((AGE_FILE, identity.encode()), (SIGNING_FILE, pem)):
         with open(folder / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(data)
-    click.echo(
+    say(
         f"# {folder / AGE_FILE} opens every backup: keep a copy where no attacker and no fire reaches both it and the backups."
     )
-    click.echo(f"age_recipients: [{recipient}]")
-    click.echo(f"age_identity: {{path: {(folder / AGE_FILE).resolve()}}}")
-    click.echo(f"signing: {{key: {{path: {(folder / SIGNING_FILE).resolve()}}}, public_keys: [{public_key}]}}")
+    say(f"age_recipients: [{recipient}]")
+    say(f"age_identity: {{path: {(folder / AGE_FILE).resolve()}}}")
+    say(f"signing: {{key: {{path: {(folder / SIGNING_FILE).resolve()}}}, public_keys: [{public_key}]}}")
 
 
 @click.command()
@@ -53,16 +54,14 @@ def trust(cluster: str) -> None:
     """Print the SSH host keys of CLUSTER's nodes and jump host, to be compared and put into the configuration."""
     site = open_cluster(cluster)
     ssh = site.cluster.ssh
-    click.echo(
-        "# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True
-    )
+    say("# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True)
     if ssh.jump:
-        click.echo("# ssh.jump.host_keys:")
+        say("# ssh.jump.host_keys:")
         _print_keys(NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ()))
-    click.echo("# ssh.host_keys:")
+    say("# ssh.host_keys:")
     for node in etcd_nodes(site.api, site.cluster):
         target, jump = site.node_target(node_address(site.api, site.cluster, node))
-        click.echo(f"# node {node}")
+        say(f"# node {node}")
         try:
             _print_keys(target, jump)
         except HostKeyUnknown as err:
@@ -76,5 +75,5 @@ def trust(cluster: str) -> None:
 
 def _print_keys(target: NodeTarget, jump: tuple[NodeTarget, bytes] | None = None) -> None:
     for key in scan_host_keys(target, jump=jump):
-        click.echo(f"# {key.fingerprint}")
-        click.echo(f"- {key.line}")
+        say(f"# {key.fingerprint}")
+        say(f"- {key.line}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from etcdkeep.cli.common import IDENTITY_VARIABLE, identities, open_cluster
+from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound, ObjectExists, SecretUnavailable
 from etcdkeep.private_file import private_file
 from etcdkeep.restore.record import RestoreRecord, restores_with_kubeconfig
@@ -50,7 +51,7 @@ def kubeconfig(cluster: str, restore: str | None, target: Path) -> None:
                 file.write(plain.read())
         except FileExistsError as err:
             raise ObjectExists(f"{target} is there already; nothing was written. Give a new file.") from err
-    click.echo(f"{target}: cluster {cluster}, as of {chosen}")
+    say(f"{target}: cluster {cluster}, as of {chosen}")
 
 
 def _private(path: str, flags: int) -> int:

@@ -16,6 +16,7 @@ from etcdkeep.cli.object_output import (
     resource_name,
 )
 from etcdkeep.cli.object_source import Failures, FileSource, open_source
+from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.compare import SIGNS, compare, unified
 from etcdkeep.objects.find import find_object
@@ -129,7 +130,7 @@ def _since(
         yield Shown(*change[:4], revisions, partial(_same, contents))
     failures.add(live.failures)
     for notice in live.notices:
-        click.echo(f"note: {notice}", err=True)
+        say(f"note: {notice}", err=True)
 
 
 def _live_site(source: FileSource | SetSource, cluster: str | None) -> Site:
@@ -148,7 +149,7 @@ def _tell_other_cluster(source: Source, live_uid: str) -> None:
     except NotFound:
         return
     if uid != live_uid:
-        click.echo(
+        say(
             f"warning: namespace kube-system has uid {uid} in {source.name} and {live_uid} in the running cluster: "
             "that is another cluster, or one that was set up anew",
             err=True,
@@ -182,7 +183,7 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
         if every:
             print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _columns)
         else:
-            click.echo("nothing differs", err=True)
+            say("nothing differs", err=True)
 
 
 def _title(shown: Shown) -> str:

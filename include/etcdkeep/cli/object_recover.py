@@ -13,6 +13,7 @@ import click
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
 from etcdkeep.cli.object_output import printable
 from etcdkeep.cli.object_source import Failures, open_source
+from etcdkeep.cli.say import say
 
 if TYPE_CHECKING:
     from etcdkeep.recover.draft import Draft
@@ -60,7 +61,7 @@ def _print(drafts: list[Draft], source: str) -> None:
     if secrets and _is_terminal():
         raise click.UsageError(f"{secrets} Secret(s) are among them, and this is a terminal: give --to FOLDER.")
     for draft in drafts:
-        click.echo(_text(draft, source), nl=False)
+        click.echo(_text(draft, source), nl=False)  # noqa: TID251 - YAML, whole; it spells controls out
 
 
 def _write(drafts: list[Draft], folder: Path, source: str) -> None:
@@ -74,7 +75,7 @@ def _write(drafts: list[Draft], folder: Path, source: str) -> None:
             path = folder / (_NOT_IN_A_FILE_NAME.sub("_", "-".join(filter(None, parts)))[:200] + ".yaml")
             path.touch(mode=0o600)
             path.write_text(_text(draft, source), encoding="utf-8", errors="replace")
-    click.echo(f"{len(drafts)} manifests in {folder}: kubectl apply -f {folder}", err=True)
+    say(f"{len(drafts)} manifests in {folder}: kubectl apply -f {folder}", err=True)
 
 
 def _text(draft: Draft, source: str) -> str:
@@ -87,9 +88,9 @@ def _text(draft: Draft, source: str) -> str:
 def _tell(found: Manifests) -> None:
     for draft in found.drafts:
         for warning in draft.warnings:
-            click.echo(printable(f"note: {draft.label}: {warning}"), err=True)
+            say(printable(f"note: {draft.label}: {warning}"), err=True)
     for (kind, why), count in sorted(Counter((draft.kind, why) for draft, why in found.left_out).items()):
-        click.echo(printable(f"left out: {count} {kind}: {why}"), err=True)
+        say(printable(f"left out: {count} {kind}: {why}"), err=True)
 
 
 def _is_terminal() -> bool:

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from etcdkeep import naming
 from etcdkeep.cli.object_output import printable
+from etcdkeep.cli.say import say
 from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.source import Source, kubernetes_minor
 from etcdkeep.snapshot import Snapshot, open_snapshot
@@ -106,7 +105,7 @@ class Failures:
                 self._errors.append(err)
                 continue
             for notice in content.notices:
-                click.echo(f"note: {printable(entry.key)}: {notice}", err=True)
+                say(f"note: {printable(entry.key)}: {notice}", err=True)
             yield content.json
 
     def labelled(self, source: Source, found: Iterable[Entry], selection: Selection) -> Iterator[Entry]:
@@ -125,7 +124,7 @@ class Failures:
         :raises EtcdkeepError: of the first one's kind, but of a damaged value's where there is one.
         """
         for err in self._errors[:_SHOWN_FAILURES]:
-            click.echo(f"not read: {err}", err=True)
+            say(f"not read: {err}", err=True)
         if self._errors:
             kinds = [type(err) for err in self._errors]
             kind = ValueDamaged if ValueDamaged in kinds else kinds[0]

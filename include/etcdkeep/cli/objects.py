@@ -19,6 +19,7 @@ from etcdkeep.cli.object_output import (
 )
 from etcdkeep.cli.object_recover import recover
 from etcdkeep.cli.object_source import Failures, open_source
+from etcdkeep.cli.say import say
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.find import find_history, find_object
 from etcdkeep.objects.history import Version, versions
@@ -105,12 +106,12 @@ def get(
     with open_source(name, encryption_file, kubernetes) as source:
         entry = find_object(source.snapshot, kind, namespace, object_name, revision)
         if output == "name":
-            click.echo(entry_name(entry))
+            say(entry_name(entry))
             return
         found = source.decode(entry)
     print_object(found.json, output)
     for notice in found.notices:
-        click.echo(f"note: {notice}", err=True)
+        say(f"note: {notice}", err=True)
 
 
 @objects.command()
@@ -149,7 +150,7 @@ def history(
         return
     print_columns(("revision", "event", "uid", "size", "changed"), found, _event_columns)
     if reach:
-        click.echo(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
+        say(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
 
 
 @objects.command()
@@ -169,7 +170,7 @@ def stats(name: str, output: str | None) -> None:
         return
     for what, shares in (("kind", found.kinds), ("namespace", found.namespaces)):
         print_columns((what, "objects", "size"), (*shares, found.total), _share_columns)
-        click.echo()
+        say()
     print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _columns)
 
 

@@ -12,7 +12,9 @@ from etcdkeep import naming
 from etcdkeep.approval import Rules
 from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
+from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound
+from etcdkeep.plain_text import one_line
 from etcdkeep.ports import PodRef
 from etcdkeep.repository import ANY
 from etcdkeep.restore.authority import GATES
@@ -63,7 +65,7 @@ def runbook(
     with the files of `unseal`. Looks at the nodes; changes nothing. The cluster's API may be down, and Airflow gone.
     """
     if begun is not None:
-        click.echo(_runbook_of(cluster, begun), nl=False)
+        say(_runbook_of(cluster, begun), nl=False)
         return
     site, found = find_set(f"{cluster}/{backup.rpartition('/')[2]}" if backup else cluster)
     manifest_of(found)
@@ -86,8 +88,8 @@ def runbook(
     )
     plan = ready.plan_to_approve(cluster, override=override)
     for objection in ready.objections:
-        click.echo(f"{objection.severity}: {objection.sentence}", err=True)
-    click.echo(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
+        say(one_line(f"{objection.severity}: {objection.sentence}"), err=True)
+    say(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
 
 
 def _runbook_of(cluster: str, restore: str) -> str:
@@ -133,7 +135,7 @@ def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -
     command = ON_NODES if site.cluster.control_plane.has_nodes else IN_PODS
     for place, runner, leftovers in _places(site, found):
         for folder in remove_leftovers(runner, leftovers, run, command):
-            click.echo(f"{place}: removed {folder}")
+            say(f"{place}: removed {folder}")
 
 
 def _places(site: Site, found: BackupSet) -> Iterator[tuple[str, CommandRunner, tuple[EarlierRun, ...]]]:
@@ -157,4 +159,4 @@ def _show(left: dict[str, tuple[EarlierRun, ...]], *, as_json: bool) -> None:
     elif rows:
         print_table(("node", "restore", "state", "folder"), rows)
     else:
-        click.echo("nothing was left by restores")
+        say("nothing was left by restores")

@@ -22,8 +22,10 @@ from etcdkeep.cli.common import (
     private_directory,
 )
 from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
+from etcdkeep.cli.say import say
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable
+from etcdkeep.plain_text import number, one_line
 from etcdkeep.repository import ANY
 from etcdkeep.unseal import unseal_set
 from etcdkeep.verify import verify_set
@@ -61,7 +63,7 @@ def list_sets(cluster: str | None, as_json: bool) -> None:
     else:
         print_table(COLUMNS, [_cells(each, now) for each in found])
     for failure in failures:
-        click.echo(f"error: {failure}", err=True)
+        say(f"error: {failure}", err=True)
     if failures:
         sys.exit(exit_code(failures[0]))
 
@@ -83,7 +85,7 @@ def show(name: str, as_json: bool) -> None:
         "taken": f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.run.dag_id} {manifest.run.run_id}",
         "reason": manifest.run.reason or "-",
         "pinned": "yes" if manifest.run.pinned else "no",
-        "revision": manifest.revision,
+        "revision": number(manifest.revision),
         "identity": f"kube-system {manifest.identity.kube_system_uid}, etcd cluster {manifest.identity.etcd_cluster_id}",
         "cluster CA": manifest.identity.ca_sha256 or "-",
         "versions": ", ".join(f"{key} {value}" for key, value in manifest.versions.items()),
@@ -91,22 +93,22 @@ def show(name: str, as_json: bool) -> None:
         "signed by": manifest.signing_key,
     }
     for key, value in facts.items():
-        click.echo(f"{key:<12} {value}")
+        say(f"{key:<12} {one_line(value)}")
     for note in manifest.notes:
-        click.echo(f"{'note':<12} {note}")
-    click.echo()
+        say(f"{'note':<12} {one_line(note)}")
+    say()
     artifacts = [
         (item.name, size(item.plaintext.size_bytes), size(item.stored.size_bytes), item.plaintext.sha256)
         for item in manifest.artifacts
     ]
     print_table(("artifact", "plain", "stored", "SHA-256 of the plaintext"), artifacts)
-    click.echo()
+    say()
     for record in found.verifications:
-        click.echo(
+        say(
             f"{record.at:%Y-%m-%d %H:%M:%S} UTC  {'ok' if record.ok else 'BAD'}  {', '.join(record.levels) or 'no level'}"
         )
         for sentence in (*record.problems, *record.warnings):
-            click.echo(f"    {sentence}")
+            say(f"    {one_line(sentence)}")
 
 
 @click.command()
@@ -125,7 +127,7 @@ def verify(name: str, no_record: bool, as_json: bool) -> None:
             {"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **record.model_dump(mode="json")}
         )
     else:
-        click.echo(
+        say(
             f"{found.name}: {'good' if record.ok and record.complete else 'BAD' if record.problems else 'not verified'}; levels {', '.join(record.levels) or '-'}"
         )
         print_findings(record)
@@ -158,7 +160,7 @@ def unseal(name: str, target: Path) -> None:
     with private_directory(target) as folder, progress(found.name) as tick:
         unseal_set(site.repository.store, found, manifest, keys, folder, tick)
     for path in sorted(target.iterdir()):
-        click.echo(path)
+        say(path)
 
 
 def _row(found: BackupSet, now: datetime) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _cells(found: BackupSet, now: datetime) -> tuple[str, ...]:
         row["backup_id"],
         row["taken_at"][:19].replace("T", " "),
         age(row["age_s"]),
-        *("-" if row[key] is None else str(row[key]) for key in ("revision", "total_keys", "live_keys")),
+        *(number(row[key]) for key in ("revision", "total_keys", "live_keys")),
         size(row["size_bytes"]),
         size(found.manifest.stored_bytes if found.manifest else None),
         ", ".join(row["levels"]) or "-",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from etcdkeep.cli.output import json_option, print_json, progress, size
+from etcdkeep.cli.say import say
 from etcdkeep.errors import SnapshotDamaged
 from etcdkeep.snapshot import open_snapshot
 
@@ -28,7 +29,7 @@ def status(file: Path, as_json: bool) -> None:
         print_json(facts)
     else:
         for name in (*FACTS, "ok"):
-            click.echo(f"{name:<12} {facts[name]}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
+            say(f"{name:<12} {facts[name]}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
         for problem in facts["problems"]:
-            click.echo(f"damaged: {problem}", err=True)
+            say(f"damaged: {problem}", err=True)
     sys.exit(0 if facts["ok"] else 3)

@@ -23,9 +23,16 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        if _BLOCK.fullmatch(text) and " \n" not in text and "\t" not in text:
+        is_shown = text.replace("\n", "").isprintable()
+        if is_shown and _BLOCK.fullmatch(text) and " \n" not in text:
             return self.represent_scalar(_TEXT, text, "|")
         return self.represent_scalar(_TEXT, text, None if _PLAIN.fullmatch(text) else '"')
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        """Spell out what a terminal would obey, such as a change of the direction of reading, which YAML allows raw."""
+        self.allow_unicode = text.replace("\n", "").isprintable()
+        super().write_double_quoted(text, split)
+        self.allow_unicode = True
 
     def represent_exact(self, number: ExactNumber) -> yaml.ScalarNode:
         is_integer = number.text.lstrip("-").isdecimal()

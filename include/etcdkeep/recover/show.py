@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from etcdkeep.objects import exact_json, yaml_text
+from etcdkeep.plain_text import lines, markdown, markdown_code, one_line
 from etcdkeep.recover.clean import BY_THE_SERVER
 from etcdkeep.recover.plan import WRITING
 
@@ -47,17 +48,17 @@ def render_plan(plan: Plan, whole: str) -> str:
 
 def render_whole(plan: Plan) -> str:
     """Return every object of a plan with all that was found, uncut, and with no value of a Secret."""
-    lines = [*_head(plan)]
+    page = [*_head(plan)]
     for each in plan.objects:
-        lines += [
+        page += [
             "",
-            f"## {each.label}",
+            f"## {markdown(each.label)}",
             "",
-            f"{each.action}: {each.why or _TITLES[each.action]}",
+            f"{each.action}: {markdown(each.why) or _TITLES[each.action]}",
             *_details(each, all_fields=True),
         ]
-        lines += _diff_block(each.diff) if each.diff else []
-    return "\n".join(lines) + "\n"
+        page += _diff_block(each.diff) if each.diff else []
+    return "\n".join(page) + "\n"
 
 
 def manifests_yaml(objects: Iterable[tuple[str, Sequence[str]]], source: str) -> Iterator[str]:
@@ -70,13 +71,14 @@ def manifests_yaml(objects: Iterable[tuple[str, Sequence[str]]], source: str) ->
     for manifest, dropped in objects:
         own = [field for field in dropped if field not in BY_THE_SERVER]
         note = f"; dropped: {', '.join(own)}" if own else ""
-        text = f"# from {source}{note}".replace("\n", " ")
-        yield f"---\n{text}\n{yaml_text.dumps(exact_json.loads(manifest))}"
+        text = one_line(f"from {source}{note}")
+        yield f"---\n# {text}\n{yaml_text.dumps(exact_json.loads(manifest))}"
 
 
 def _head(plan: Plan) -> Iterator[str]:
-    yield f"Recover **{plan.meant}** of cluster **{plan.cluster}** from backup **{plan.backup_id}**."
-    yield f"Reason: {_inline(plan.reason)}"
+    meant, cluster, backup = map(markdown, (plan.meant, plan.cluster, plan.backup_id))
+    yield f"Recover **{meant}** of cluster **{cluster}** from backup **{backup}**."
+    yield f"Reason: {markdown(plan.reason)}"
     yield ""
     yield "| objects | what happens |"
     yield "|---:|---|"
@@ -87,7 +89,7 @@ def _head(plan: Plan) -> Iterator[str]:
     yield ""
     yield "Nothing is deleted. Each object is looked at again right before it is applied; one that is not as shown here is refused."
     for problem in plan.unread:
-        yield f"- **could not be read out of the backup:** {_inline(problem)}"
+        yield f"- **could not be read out of the backup:** {markdown(problem)}"
 
 
 def _differences(plan: Plan, whole: str) -> Iterator[str]:
@@ -96,9 +98,9 @@ def _differences(plan: Plan, whole: str) -> Iterator[str]:
         if shown_chars == 0:
             yield from ("", "## What differs", "")
         if shown_chars > MAX_DIFF_CHARS:
-            yield f"- {each.label}: {_TITLES[each.action]}; its diff is in {whole}"
+            yield f"- {markdown(each.label)}: {_TITLES[each.action]}; its diff is in {whole}"
             continue
-        yield f"**{each.label}** {_TITLES[each.action]}; {_inline(each.why)}"
+        yield f"**{markdown(each.label)}** {_TITLES[each.action]}; {markdown(each.why)}"
         yield from _details(each)
         cut = each.diff[: MAX_DIFF_CHARS - shown_chars] if shown_chars <= MAX_DIFF_CHARS else ""
         yield from _diff_block(cut) if cut else ()
@@ -117,7 +119,7 @@ def _section(plan: Plan, action: Action, whole: str) -> Iterator[str]:
         yield f"{elsewhere} of them were tried in namespace default, since their own is not there yet."
         yield ""
     for each in found[:MAX_ROWS]:
-        yield f"- **{each.label}**{f': {_inline(each.why)}' if each.why else ''}"
+        yield f"- **{markdown(each.label)}**{f': {markdown(each.why)}' if each.why else ''}"
         yield from (f"  {line}" for line in _details(each))
     if len(found) > MAX_ROWS:
         yield f"- and {len(found) - MAX_ROWS} more: {whole}"
@@ -129,7 +131,7 @@ def _left_out(plan: Plan) -> Iterator[str]:
     if found:
         yield from ("", "## What is left out", "")
     for (kind, reason), count in sorted(found.items()):
-        yield f"- {count} {kind}: {reason}"
+        yield f"- {count} {markdown(kind)}: {markdown(reason)}"
 
 
 def _reason(each: Planned) -> str:
@@ -155,23 +157,18 @@ def _details(each: Planned, *, all_fields: bool = False) -> Iterator[str]:
     if each.action == "create" and not each.checked:
         yield "- cannot be tried before its namespace or kind is there"
     for warning in each.warnings:
-        yield f"- **note:** {_inline(warning)}"
+        yield f"- **note:** {markdown(warning)}"
 
 
 def _listed(fields: Sequence[str]) -> str:
-    shown = ", ".join(f"`{field}`" for field in fields[:_SHOWN_FIELDS])
+    shown = ", ".join(markdown_code(field) for field in fields[:_SHOWN_FIELDS])
     return f"{shown} and {len(fields) - _SHOWN_FIELDS} more" if len(fields) > _SHOWN_FIELDS else shown
 
 
 def _diff_block(diff: str) -> list[str]:
     fence = "`" * max(3, *(len(run) + 1 for run in _runs_of_backticks(diff)), 3)
-    return ["", f"{fence}diff", diff.rstrip("\n"), fence, ""]
+    return ["", f"{fence}diff", lines(diff).rstrip("\n"), fence, ""]
 
 
 def _runs_of_backticks(text: str) -> list[str]:
     return [run for run in "".join(each if each == "`" else " " for each in text).split() if run]
-
-
-def _inline(text: str) -> str:
-    """Return text that stays one line of Markdown."""
-    return " ".join(text.split())

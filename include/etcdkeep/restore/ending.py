@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import EtcdkeepError, RollbackIncomplete
+from etcdkeep.plain_text import lines
 from etcdkeep.restore.record import Outcome, down_time_s, outage_began
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def roll_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
     try:
         engine.roll_back()
     except EtcdkeepError as err:
-        remaining = err.remaining if isinstance(err, RollbackIncomplete) else ()
-        _conclude(record, Outcome(kind="incomplete", at=now(), words=str(err), remaining=remaining), is_over=False)
+        words, remaining = (err.message, err.remaining) if isinstance(err, RollbackIncomplete) else (str(err), ())
+        _conclude(record, Outcome(kind="incomplete", at=now(), words=words, remaining=remaining), is_over=False)
         raise
     stopped = outage_began(_events(record))
     down_s = None if stopped is None else round(now().timestamp() - stopped, 3)
@@ -78,7 +79,7 @@ def roll_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
 
 
 def _conclude(record: RestoreRecord, outcome: Outcome, *, is_over: bool = True) -> Outcome:
-    log.info("%s", "\n".join((outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining)))))
+    log.info("%s", lines("\n".join((outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining))))))
     try:
         record.conclude(outcome)
         if is_over:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -44,6 +44,7 @@ class Event:
 
 
 Record = Callable[[Event], None]
+ByHand = Callable[[Plan, Sequence[Step]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Engine:
     Walks one plan.
 
     :param record: Told of each transition before the walk goes on, one at a time, from several threads.
-    :param undo_line: Renders a step's undo as a command line for people (:func:`etcdkeep.restore.runbook.undo_lines`).
+    :param by_hand: Renders the ways back of some steps as a script for people
+        (:func:`etcdkeep.restore.runbook.rollback_script`), line by line; their names alone where none is given.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Engine:
         world: World,
         record: Record = lambda event: None,
         *,
-        undo_line: Callable[[Plan, Step], str] = lambda plan, step: step.name,
+        by_hand: ByHand | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -93,7 +95,7 @@ class Engine:
         self._plan = plan
         self._world = world
         self._record = record
-        self._undo_line = undo_line
+        self._by_hand = by_hand or _names
         self._sleep = sleep
         self._clock = clock
         self._now = now
@@ -120,7 +122,7 @@ class Engine:
 
         Where places are independent, trouble in one does not keep the others from being taken back.
 
-        :raises RollbackIncomplete: when something could not be undone; it names what, and gives the command lines.
+        :raises RollbackIncomplete: when something could not be undone; it names what, and gives the script.
         """
         failures: dict[str, EtcdkeepError] = {}
         with self._lanes() as lanes:
@@ -148,8 +150,8 @@ class Engine:
         return tuple(Standing(step, ask(step)) for step in self._plan.steps)
 
     def remaining(self) -> tuple[str, ...]:
-        """Return what would take back all that is not taken back yet, as command lines, in their order; changes nothing."""
-        return tuple(self._undo_line(self._plan, step) for step in self._to_undo())
+        """Return the script that rolls back all that is not rolled back yet, line by line; changes nothing."""
+        return self._script(self._to_undo())
 
     def _lanes(self) -> Executor:
         return ThreadPoolExecutor(max_workers=max(1, len(self._plan.places)))
@@ -318,14 +320,30 @@ class Engine:
             self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
 
     def _incomplete(self, failures: dict[str, EtcdkeepError]) -> RollbackIncomplete:
-        remaining = tuple(self._undo_line(self._plan, step) for step in self._to_undo() if self._lane(step) in failures)
+        remaining = self._script(step for step in self._to_undo() if self._lane(step) in failures)
         reasons = "; ".join(str(failure) for failure in failures.values())
         folders = ", ".join(f"{place.name}:{place.folder}" for place in self._plan.places if place.folder)
         return RollbackIncomplete(
             f"restore {self._plan.run!r} of cluster {self._plan.cluster!r} was not taken back wholly: {reasons}. Nothing was "
-            f"deleted: all that was set aside is in {folders}. When the cause is mended, roll back again, or run by hand, in this order:",
+            f"deleted: all that was set aside is in {folders}. Repair the cause, then clear `rollback`, or run this script by hand:",
             remaining=remaining,
         )
+
+    def _script(self, to_undo: Iterable[Step]) -> tuple[str, ...]:
+        """
+        Render what is to be undone, and what has to be undone before it.
+
+        What stops a control plane for the way back may be undone at this moment, and a node may boot before a person
+        gets to it: each line of the script asks anew.
+        """
+        names = {step.name for step in to_undo}
+        waiting = list(names)
+        while waiting:
+            required = set(self._steps[waiting.pop()].undo_requires) - names
+            names |= required
+            waiting += required
+        steps = [step for step in reversed(self._plan.steps) if step.name in names]
+        return self._by_hand(self._plan, steps) if steps else ()
 
     def _to_undo(self) -> Iterator[Step]:
         """Yield what the way back would act on: what a place that does not answer might still need, included."""
@@ -341,6 +359,11 @@ class Engine:
         except EtcdkeepError:
             log.debug("%s: not known whether it is undone", step.name)
             return False
+
+
+def _names(plan: Plan, steps: Sequence[Step]) -> tuple[str, ...]:
+    del plan
+    return tuple(step.name for step in steps)
 
 
 def _shown(check: AnyCheck) -> str:

@@ -77,7 +77,7 @@ class Outcome(Record):
 
     :param kind: ``held``: left as it is for a person; ``incomplete``: it could not be rolled back completely.
     :param down_s: Seconds from the first stop to the last answer of the control plane.
-    :param remaining: What a person has still to do, as command lines.
+    :param remaining: The script by which a person rolls back what remains, line by line.
     """
 
     kind: Literal["restored", "rolled-back", "held", "incomplete"]

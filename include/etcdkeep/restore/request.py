@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etcdkeep.plain_text import markdown
 from etcdkeep.restore.preflight import LIMITS, Objection, blocking
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def render_request(prepared: Prepared, losses: Losses, form: Form, asked_by: str
 
 
 def _head(form: Form, asked_by: str) -> Iterator[str]:
-    yield f"**Reason:** {_plain(form.reason)}  "
-    yield f"**Asked for by:** {_plain(asked_by)}"
+    yield f"**Reason:** {markdown(form.reason)}  "
+    yield f"**Asked for by:** {markdown(asked_by)}"
     yield ""
 
 
@@ -49,7 +50,7 @@ def _plan(prepared: Prepared) -> Iterator[str]:
     if prepared.plan is None:
         yield "There can be none; see below."
     else:
-        yield from (f"- {line}" for line in prepared.plan.words)
+        yield from (f"- {markdown(line)}" for line in prepared.plan.words)
         yield ""
         yield f"Plan `{prepared.plan.digest}`: nothing else than this is carried out."
     yield ""
@@ -62,14 +63,14 @@ def _objections(objections: Sequence[Objection], form: Form) -> Iterator[str]:
             yield f"### {heading}"
             for each in found:
                 passed = severity == "stop" and not blocking([each], override=form.override)
-                yield f"- {'**OVERRIDDEN:** ' if passed else ''}{_plain(each.sentence)}"
+                yield f"- {'**OVERRIDDEN:** ' if passed else ''}{markdown(each.sentence)}"
             yield ""
 
 
 def _losses(losses: Losses) -> Iterator[str]:
     yield "### What will be lost"
     if losses.unknown:
-        yield f"Unknown: {_plain(losses.unknown)}"
+        yield f"Unknown: {markdown(losses.unknown)}"
     elif not losses.rows:
         yield "Nothing was created, changed or deleted since the backup."
     else:
@@ -78,13 +79,13 @@ def _losses(losses: Losses) -> Iterator[str]:
         yield "| kind | namespace | created | changed | deleted |"
         yield "|---|---|---:|---:|---:|"
         for row in losses.rows[:ROWS]:
-            yield f"| {row.kind} | {row.namespace or '–'} | {row.created} | {row.changed} | {row.deleted} |"
+            yield f"| {markdown(row.kind)} | {markdown(row.namespace) or '–'} | {row.created} | {row.changed} | {row.deleted} |"
         if len(losses.rows) > ROWS:
             rest = losses.rows[ROWS:]
             counts = (sum(getattr(row, column) for row in rest) for column in ("created", "changed", "deleted"))
             yield f"| {len(rest)} more | | {' | '.join(map(str, counts))} |"
     yield ""
-    yield from (f"- {_plain(note)}" for note in losses.notes)
+    yield from (f"- {markdown(note)}" for note in losses.notes)
     yield ""
 
 
@@ -94,9 +95,3 @@ def _rest(form: Form) -> Iterator[str]:
     yield ""
     yield "### Limits"
     yield from (f"- {limit}" for limit in LIMITS)
-
-
-def _plain(text: str) -> str:
-    """Return text that Markdown takes as it is, on one line."""
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in text)
-    return " ".join(escaped.split())

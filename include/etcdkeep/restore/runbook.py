@@ -2,26 +2,32 @@
 The plan as shell lines for a person with a terminal, the files that ``unseal`` wrote, and nothing of ours.
 
 Every line asks first whether its work is done, so the page may be pasted again from the top after a break, as the
-engine's walk may be begun again.
+engine's walk may be begun again. What a plan says in words stands in comments of one line, whatever it contains; what it
+names stands in quotes, and a control character in it is spelled out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Literal, assert_never
 
+from etcdkeep.errors import ObjectDamaged
 from etcdkeep.naming import split_address
+from etcdkeep.plain_text import one_line
 from etcdkeep.restore.actions import exists_argv, rename_argv, write_argv
 from etcdkeep.restore.preflight import LIMITS
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from etcdkeep.config import Ssh
     from etcdkeep.restore.preflight import Objection
+    from etcdkeep.restore.steps import Place
 
 TITLES: dict[Phase, str] = {
     "stage": "Bring the files; nothing live is touched",
@@ -32,6 +38,7 @@ TITLES: dict[Phase, str] = {
     "start": "Start the control plane",
     "verify": "Wait for it, and close",
 }
+_PLAIN_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 
 
 def render_runbook(plan: Plan, ssh: Ssh, objections: Sequence[Objection] = ()) -> str:
@@ -41,194 +48,313 @@ def render_runbook(plan: Plan, ssh: Ssh, objections: Sequence[Objection] = ()) -
     :param ssh: How the nodes are reached.
     :param objections: What speaks against the restore; shown at the top.
     """
-    return "\n".join([*_head(plan, ssh, objections), *_forward(plan), *_backward(plan)]) + "\n"
+    page = _Page(plan, ssh)
+    return "\n".join([*page.head(objections), *page.functions(), *page.forward(), *page.backward()]) + "\n"
 
 
-def undo_line(plan: Plan, step: Step) -> str:
-    """Return one step's way back as a line of the runbook (it uses the functions at the page's top)."""
-    line = " && ".join(_guarded(plan, step, step.undo, step.undone))
-    return f"{line}  # {step.name}"
+def rollback_script(plan: Plan, steps: Iterable[Step], ssh: Ssh) -> tuple[str, ...]:
+    """
+    Return a whole bash script that rolls back some steps, line by line; it uses the same functions as the runbook.
+
+    :param steps: In the order in which they are undone.
+    :param ssh: How the nodes are reached.
+    """
+    page = _Page(plan, ssh)
+    return (*page.rollback_head(), *page.functions(), *page.rollback(steps))
 
 
-def _head(plan: Plan, ssh: Ssh, objections: Sequence[Objection]) -> Iterator[str]:
-    yield "#!/bin/bash"
-    yield f"# Restore {plan.run} of cluster {plan.cluster} from backup {plan.backup_id}."
-    yield f"# Plan {plan.digest}"
-    yield "#"
-    yield from (f"# {line}" for line in plan.words)
-    if objections:
+@dataclass(frozen=True)
+class _Page:
+    plan: Plan
+    ssh: Ssh
+
+    def head(self, objections: Sequence[Objection]) -> Iterator[str]:
+        plan = self.plan
+        yield "#!/bin/bash"
+        yield _comment(f"Restore {plan.run} of cluster {plan.cluster} from backup {plan.backup_id}.")
+        yield f"# Plan {plan.digest}"
         yield "#"
-        yield "# What speaks against it:"
-        yield from (f"# - {each.severity}: {each.sentence}" for each in objections)
-    yield "#"
-    yield "# Limits:"
-    yield from (f"# - {limit}" for limit in LIMITS)
-    yield "#"
-    yield f"# Before: python -m etcdkeep unseal {plan.cluster}/{plan.backup_id} --to FOLDER, then `cd FOLDER` and start `bash`."
-    yield "# Paste it block by block. A block that fails ends that bash: read why, mend it, start bash and paste again from the top."
-    yield "set -eu"
-    yield ""
-    if any(place.kind == "node" for place in plan.places):
-        yield from _node_functions(plan, ssh)
-    if any(place.kind == "pod" for place in plan.places):
-        yield from _pod_functions(plan)
-    yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
-    yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
-    yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
-    yield 'fails() { ! "$@" 2>/dev/null; }'
-    for number, names in enumerate(_endings(plan), 1):
-        steps = [step for step in plan.steps if step.name in names]
-        questions = (_question(plan, step.place, step.done) for step in steps if step.done)
-        yield f"over_{number}() {{ {' && '.join(questions)}; }}  # past {', '.join(names)}: what led there is not to be done again"
-    yield ""
+        yield from (_comment(line) for line in plan.words)
+        if objections:
+            yield "#"
+            yield "# What speaks against it:"
+            yield from (_comment(f"- {each.severity}: {each.sentence}") for each in objections)
+        yield "#"
+        yield "# Limits:"
+        yield from (_comment(f"- {limit}") for limit in LIMITS)
+        yield "#"
+        yield from self._before()
+        yield "# Paste it block by block. A block that fails ends that bash: read why, mend it, start bash and paste again from the top."
+
+    def rollback_head(self) -> Iterator[str]:
+        yield "#!/bin/bash"
+        yield _comment(f"Roll back restore {self.plan.run} of cluster {self.plan.cluster}: the steps that remain.")
+        yield from self._before()
+        yield "# A line that fails ends the script: read why, repair the cause, and run the whole script again."
+
+    def _before(self) -> Iterator[str]:
+        unseal = f"python -m etcdkeep unseal {self.plan.cluster}/{self.plan.backup_id} --to FOLDER"
+        yield _comment(f"Before: {unseal}, then `cd FOLDER` and start `bash`.")
+
+    def functions(self) -> Iterator[str]:
+        """Yield what the lines call; a script begins with it."""
+        kinds = {place.kind for place in self.plan.places}
+        yield "set -eu"
+        yield ""
+        if "node" in kinds:
+            yield from self._node_functions()
+        if "pod" in kinds or "api" in kinds:
+            yield from self._pod_functions()
+        yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
+        yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
+        yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
+        yield 'fails() { ! "$@" 2>/dev/null; }'
+        for names, number in self._undo_endings.items():
+            past = _comment(f"{', '.join(names)} undone: what made that possible is not to be done again")
+            yield f"back_{number}() {{ {self._all(names, 'undone')}; }}  {past}"
+        yield ""
+
+    def forward(self) -> Iterator[str]:
+        """Yield the way forward, block by block."""
+        for names, number in self._endings.items():
+            past = _comment(f"past {', '.join(names)}: what led there is not to be done again")
+            yield f"over_{number}() {{ {self._all(names, 'done')}; }}  {past}"
+        yield ""
+        for number, phase in enumerate(PHASES, 1):
+            steps = [step for step in self.plan.phase(phase) if step.action is not None or step.done is not None]
+            if not steps:
+                continue
+            yield f"# === {number}. {TITLES[phase]} ==="
+            for step in steps:
+                yield _comment(f"{step.place}: {step.words}")
+                ending = self._endings.get(step.needed_until)
+                yield from self._guarded(step, step.action, step.done, f"over_{ending} || " if ending else "")
+                if step.remedy:
+                    mend = " && ".join(self._lines(step.place, step.remedy.action))
+                    seen, words = self._question(step.place, step.remedy.seen), _comment(step.remedy.words)
+                    yield f"#   should it not come: {seen} && {mend}   {words}"
+            yield ""
+
+    def backward(self) -> Iterator[str]:
+        """Yield all ways back, commented out."""
+        yield "# === Back to the state before (only if something failed): these lines, from the top, without the leading '#' ==="
+        for step in reversed(self.plan.steps):
+            if step.reversible:
+                yield _undo_comment(step)
+                yield from (f"#   {line}" for line in self._undoing(step))
+
+    def rollback(self, steps: Iterable[Step]) -> Iterator[str]:
+        """Yield the ways back of some steps, not commented out."""
+        for step in steps:
+            yield _undo_comment(step)
+            yield from self._undoing(step)
+
+    # --- functions -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _functions_of(self) -> dict[str, str]:
+        """Place → what the names of its functions end in: letters, digits and ``_``, and no two alike."""
+        found: dict[str, str] = {}
+        for place in self._places:
+            name = re.sub(r"[^A-Za-z0-9_]", "_", place)
+            while name in found.values():
+                name += "_"
+            found[place] = name
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        return {place.name: place for place in reversed(self.plan.places)}
+
+    def _on(self, place: str) -> str:
+        return f"on_{self._functions_of[place]}"
+
+    def _into(self, place: str) -> str:
+        return f"into_{self._functions_of[place]}"
+
+    def _node_functions(self) -> Iterator[str]:
+        yield "# One login for each node, kept open for all that follows."
+        yield "LOGINS=$(mktemp -d)"
+        options = _ssh_options("ssh_key")
+        yield f'SSH=(ssh {options} -o ControlMaster=auto -o "ControlPath=$LOGINS/%C" -o ControlPersist=60)'
+        if self.ssh.jump:
+            yield f"THROUGH=(-o {_quote(self._proxy('%h:%p'))})"
+        for place in self._places.values():
+            if place.kind == "node":
+                host, port = _host_and_port(place.address, self.ssh.port)
+                through = f" {self._through(host, port)}" if self.ssh.jump else ""
+                call = f'"${{SSH[@]}}"{through} -p {port} {_login(self.ssh.user, host)} "$1"'
+                yield from self._two_functions(place, call)
+
+    def _through(self, host: str, port: int) -> str:
+        """A host that is no host's name must not reach the shell that runs the ProxyCommand, as ``%h`` would."""
+        if _PLAIN_HOST.fullmatch(host):
+            return '"${THROUGH[@]}"'
+        return f"-o {_quote(self._proxy(_quote(f'{host}:{port}').replace('%', '%%')))}"
+
+    def _proxy(self, target: str) -> str:
+        jump = self.ssh.jump
+        if jump is None:
+            raise ValueError("there is no jump host")
+        options = _ssh_options("jump_ssh_key" if jump.key else "ssh_key")
+        login = _login(jump.user, jump.host).replace("%", "%%")
+        return f"ProxyCommand=ssh {options} -W {target} -p {jump.port} {login}"
+
+    def _pod_functions(self) -> Iterator[str]:
+        yield "# Its control plane is reached through the admin cluster, whose own backups have a kubeconfig: access/kubeconfig."
+        yield ': "${ADMIN_KUBECONFIG:?export it first: the path of a kubeconfig for the admin cluster}"'
+        yield 'KUBECTL=(kubectl --kubeconfig "$ADMIN_KUBECONFIG")'
+        for place in self._places.values():
+            if place.kind == "pod":
+                namespace, pod, container = (*map(_quote, place.address.split("/", 2)), "''", "''")[:3]
+                call = f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
+                yield from self._two_functions(place, call)
+        yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
+        yield 'shows() { local value=$1 path=$2 found; shift 2; found=$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
+
+    def _two_functions(self, place: Place, call: str) -> Iterator[str]:
+        """Two ways to run a command at a place; the one without input must not read the lines that are still to be pasted."""
+        yield f"{self._on(place.name)}() {{ {call} </dev/null; }}"
+        yield f"{self._into(place.name)}() {{ {call}; }}"
+
+    # --- lines ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _endings(self) -> dict[tuple[str, ...], int]:
+        """Number the different sets of steps after which others are no longer needed."""
+        return _numbered(step.needed_until for step in self.plan.steps)
+
+    @cached_property
+    def _undo_endings(self) -> dict[tuple[str, ...], int]:
+        """Likewise, on the way back."""
+        return _numbered(step.undo_needed_until for step in self.plan.steps)
+
+    def _all(self, names: Sequence[str], direction: Literal["done", "undone"]) -> str:
+        """Ask whether all of these steps are done, or all undone, as the engine does; one without such a check never is."""
+        steps = [step for step in self.plan.steps if step.name in names and (direction == "done" or step.reversible)]
+        checks = [(step.place, step.done if direction == "done" else step.undone) for step in steps]
+        return " && ".join(self._question(place, check) if check else "false" for place, check in checks) or "false"
+
+    def _undoing(self, step: Step) -> Iterator[str]:
+        ending = self._undo_endings.get(step.undo_needed_until)
+        return self._guarded(step, step.undo, step.undone, f"back_{ending} || " if ending else "")
+
+    def _guarded(self, step: Step, action: Action | None, check: AnyCheck | None, unless: str = "") -> Iterator[str]:
+        """
+        Yield: unless it is done, do it; then see that it is.
+
+        :param unless: Begins each line: a question and ``||``.
+        """
+        lines = [] if action is None else list(self._lines(step.place, action))
+        question = self._question(step.place, check) if check else ""
+        before = unless + (f"{question} || " if question and not step.always else "")
+        if len(lines) == 1:
+            yield before + lines[0]
+        elif lines and before:
+            yield f"{before}{{"
+            yield from (f"  {line}" for line in lines)
+            yield "}"
+        else:
+            yield from lines
+        if question:
+            yield f"{unless}wait_for {max(1, round(step.wait_s))} {question}"
+
+    def _question(self, place: str, check: AnyCheck) -> str:
+        if isinstance(check, ApiCheck):
+            return _api_question(check)
+        call = f"{self._on(place)} {_quote(shlex.join(check.argv))}"
+        match check.expects:
+            case "success":
+                return call
+            case "failure":
+                return f"fails {call}"
+            case "nothing":
+                return f"silent {call}"
+            case "match":
+                return f"says {_quote(check.pattern)} {call}"
+            case "mismatch":
+                return f"fails says {_quote(check.pattern)} {call}"
+            case _:
+                assert_never(check.expects)
+
+    def _lines(self, place: str, action: Action) -> Iterator[str]:
+        match action:
+            case Run():
+                yield f"{self._on(place)} {_quote(shlex.join(action.argv))}"
+            case Put():
+                yield f"{self._into(place)} {_quote(_write_command(action))} < {_quote(action.artifact)}"
+            case Write():
+                yield f"printf %s {_quote(action.text)} | {self._into(place)} {_quote(_write_command(action))}"
+            case Move():
+                rename = partial(rename_argv, prefix=action.prefix, gnu=bool(action.prefix))
+                there = shlex.join(exists_argv(action.target, action.prefix))
+                away = shlex.join(rename(action.target, action.displaced))
+                if action.displaced != action.target:
+                    yield f"{self._on(place)} {_quote(f'! {there} || {away}')}"
+                yield f"{self._on(place)} {_quote(shlex.join(rename(action.source, action.target)))}"
+            case Call():
+                yield _call_line(action)
+            case _:
+                assert_never(action)
 
 
-def _node_functions(plan: Plan, ssh: Ssh) -> Iterator[str]:
-    options = _ssh_options("ssh_key")
-    if ssh.jump:
-        through = _ssh_options("jump_ssh_key" if ssh.jump.key else "ssh_key")
-        proxy = f"ssh {through} -W %h:%p -p {ssh.jump.port} {ssh.jump.user}@{ssh.jump.host}"
-        options += f" -o {shlex.quote(f'ProxyCommand={proxy}')}"
-    yield "# One login for each node, kept open for all that follows."
-    yield "LOGINS=$(mktemp -d)"
-    yield f'SSH=(ssh {options} -o ControlMaster=auto -o "ControlPath=$LOGINS/%C" -o ControlPersist=60)'
-    for place in plan.places:
-        host, port = split_address(place.address, ssh.port)
-        yield from _functions(place.name, f'"${{SSH[@]}}" -p {port} {ssh.user}@{host} "$1"')
+def _numbered(names: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    return {each: number for number, each in enumerate(dict.fromkeys(filter(None, names)), 1)}
+
+
+def _comment(text: str) -> str:
+    return f"# {one_line(text)}"
+
+
+def _undo_comment(step: Step) -> str:
+    return _comment(f"{step.place}: undo: {step.words} (step {step.name})")
+
+
+def _quote(text: str) -> str:
+    """
+    Quote one word for bash, on one line.
+
+    A line break or a control character is spelled out: pasted raw, it would be obeyed by the terminal. The shell of the
+    other side is given such a character itself, in quotes of its own: POSIX knows no ``$'…'``.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_spelled, text)) + "'"
+
+
+def _spelled(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter == "\0":
+        raise ObjectDamaged(
+            "this restore plan has a NUL character in a command, which no program takes; do not run it."
+        )
+    return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in letter.encode())
+
+
+def _host_and_port(address: str, port: int) -> tuple[str, int]:
+    try:
+        return split_address(address, port)
+    except ValueError:
+        return address, port
+
+
+def _login(user: str, host: str) -> str:
+    login = _quote(f"{user}@{host}")
+    return f"-- {login}" if user.startswith("-") else login
 
 
 def _ssh_options(key: str) -> str:
-    """Stock options: the set's key and host keys, no question asked, and a dead connection is noticed."""
+    """Stock options and no file of the user's: the set's key and host keys, no question asked, and a dead connection is noticed."""
     trust = "-o UserKnownHostsFile=access/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
-    return f"-i access/{key} -o IdentitiesOnly=yes {trust} -o ServerAliveInterval=5"
-
-
-def _pod_functions(plan: Plan) -> Iterator[str]:
-    yield "# Its control plane is reached through the admin cluster, whose own backups have a kubeconfig: access/kubeconfig."
-    yield ': "${ADMIN_KUBECONFIG:?export it first: the path of a kubeconfig for the admin cluster}"'
-    yield 'KUBECTL=(kubectl --kubeconfig "$ADMIN_KUBECONFIG")'
-    for place in plan.places:
-        if place.kind == "pod":
-            namespace, pod, container = place.address.split("/")
-            yield from _functions(
-                place.name, f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
-            )
-    yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
-    yield 'shows() { local value=$1 path=$2 found; shift 2; found=$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
-
-
-def _functions(place: str, call: str) -> Iterator[str]:
-    """Two ways to run a command at a place; the one without input must not read the lines that are still to be pasted."""
-    yield f"{_function(place)}() {{ {call} </dev/null; }}"
-    yield f"{_function(place, 'into')}() {{ {call}; }}"
-
-
-def _function(place: str, how: str = "on") -> str:
-    return f"{how}_{place.replace('-', '_').replace('.', '_')}"
-
-
-def _forward(plan: Plan) -> Iterator[str]:
-    for number, phase in enumerate(PHASES, 1):
-        steps = [step for step in plan.phase(phase) if step.action is not None or step.done is not None]
-        if not steps:
-            continue
-        yield f"# === {number}. {TITLES[phase]} ==="
-        for step in steps:
-            yield f"# {step.place}: {step.words}"
-            ending = _endings(plan).get(step.needed_until)
-            yield from _guarded(plan, step, step.action, step.done, f"over_{ending} || " if ending else "")
-            if step.remedy:
-                seen, mend = (
-                    _question(plan, step.place, step.remedy.seen),
-                    " && ".join(_lines(plan, step.place, step.remedy.action)),
-                )
-                yield f"#   should it not come: {seen} && {mend}   # {step.remedy.words}"
-        yield ""
-
-
-def _backward(plan: Plan) -> Iterator[str]:
-    yield "# === Back to the state before (only if something failed): these lines, from the top, without the leading '#' ==="
-    for step in reversed(plan.steps):
-        if step.reversible:
-            yield f"# {step.place}: undo: {step.words}"
-            yield from (f"#   {line}" for line in _guarded(plan, step, step.undo, step.undone))
-
-
-def _endings(plan: Plan) -> dict[tuple[str, ...], int]:
-    """Number the different sets of steps after which others are no longer needed."""
-    return {
-        names: number
-        for number, names in enumerate(dict.fromkeys(step.needed_until for step in plan.steps if step.needed_until), 1)
-    }
-
-
-def _guarded(plan: Plan, step: Step, action: Action | None, check: AnyCheck | None, unless: str = "") -> Iterator[str]:
-    """
-    Yield: unless it is done, do it; then see that it is.
-
-    :param unless: Begins each line: a question and ``||``.
-    """
-    lines = [] if action is None else list(_lines(plan, step.place, action))
-    question = _question(plan, step.place, check) if check else ""
-    before = unless + (f"{question} || " if question and not step.always else "")
-    if len(lines) == 1:
-        yield before + lines[0]
-    elif lines and before:
-        yield f"{before}{{"
-        yield from (f"  {line}" for line in lines)
-        yield "}"
-    else:
-        yield from lines
-    if question:
-        yield f"{unless}wait_for {max(1, round(step.wait_s))} {question}"
-
-
-def _question(plan: Plan, place: str, check: AnyCheck) -> str:
-    if isinstance(check, ApiCheck):
-        return _api_question(check)
-    call = f"{_function(place)} {shlex.quote(shlex.join(check.argv))}"
-    match check.expects:
-        case "success":
-            return call
-        case "failure":
-            return f"fails {call}"
-        case "nothing":
-            return f"silent {call}"
-        case "match":
-            return f"says {shlex.quote(check.pattern)} {call}"
-        case "mismatch":
-            return f"fails says {shlex.quote(check.pattern)} {call}"
-        case _:
-            assert_never(check.expects)
+    return f"-F none -i access/{key} -o IdentitiesOnly=yes {trust} -o ServerAliveInterval=5"
 
 
 def _api_question(check: ApiCheck) -> str:
     if not check.field:
         return f"{'' if check.value else 'fails '}there {_target(check.path)}"
     negated = "fails " if check.expects == "other" else ""
-    return f"{negated}shows {shlex.quote(str(check.value))} {shlex.quote(check.field)} {_target(check.path)}"
-
-
-def _lines(plan: Plan, place: str, action: Action) -> Iterator[str]:
-    on, into = _function(place), _function(place, "into")
-    match action:
-        case Run():
-            yield f"{on} {shlex.quote(shlex.join(action.argv))}"
-        case Put():
-            yield f"{into} {shlex.quote(_write_command(action))} < {shlex.quote(action.artifact)}"
-        case Write():
-            yield f"printf %s {shlex.quote(action.text)} | {into} {shlex.quote(_write_command(action))}"
-        case Move():
-            rename = partial(rename_argv, prefix=action.prefix, gnu=bool(action.prefix))
-            there = shlex.join(exists_argv(action.target, action.prefix))
-            away = shlex.join(rename(action.target, action.displaced))
-            if action.displaced != action.target:
-                yield f"{on} {shlex.quote(f'! {there} || {away}')}"
-            yield f"{on} {shlex.quote(shlex.join(rename(action.source, action.target)))}"
-        case Call():
-            yield _call_line(action)
-        case _:
-            assert_never(action)
+    return f"{negated}shows {_quote(str(check.value))} {_quote(check.field)} {_target(check.path)}"
 
 
 def _write_command(action: Put | Write) -> str:
@@ -237,7 +363,7 @@ def _write_command(action: Put | Write) -> str:
 
 
 def _call_line(call: Call) -> str:
-    body = shlex.quote(json.dumps(call.body))
+    body = _quote(json.dumps(call.body))
     match call.verb:
         case "create":
             return f'printf %s {body} | "${{KUBECTL[@]}}" create -f -'
@@ -252,4 +378,4 @@ def _call_line(call: Call) -> str:
 def _target(path: str) -> str:
     """``-n namespace kind/name`` of an API path."""
     *_, namespace, kind, name = path.split("/")
-    return f"-n {namespace} {kind}/{name}"
+    return f"-n {_quote(namespace)} {_quote(f'{kind}/{name}')}"

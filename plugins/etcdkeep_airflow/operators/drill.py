@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep.drill.choose import choose_set
 from etcdkeep.drill.run import drill_set
 from etcdkeep.errors import VerificationFailed
+from etcdkeep.plain_text import one_line
 from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DrillOperator(ClusterOperator):
         )
         site.repository.record(found, record)
         for warning in record.warnings:
-            self.log.warning("backup %s: %s", found.name, warning)
+            self.log.warning("backup %s: %s", found.name, one_line(warning))
         if not record.ok:
             raise VerificationFailed(f"backup {found.name} does not restore, and is marked bad:", record.problems)
         self.log.info("backup %s: restored and read back; %s s each phase", found.name, record.seconds)

@@ -38,7 +38,7 @@ from etcdkeep.restore.proposal import check_same_set, make_proposal, plan_anew
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import inspect
 from etcdkeep.restore.request import render_request
-from etcdkeep.restore.runbook import undo_line
+from etcdkeep.restore.runbook import rollback_script
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
 from etcdkeep_airflow.operators.approval import ApprovalGate, Question, check_page, rules_of, this_run
 from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
@@ -244,7 +244,7 @@ class WalkOperator(RestoreOperator):
         with open_world(self.site, plan, found) as world:
             check_memory(world, plan, phases)
             with record.journal(self.task_id, datetime.now(UTC)) as tell:
-                yield Engine(plan, world, tell, undo_line=undo_line), world
+                yield Engine(plan, world, tell, by_hand=partial(rollback_script, ssh=self.site.cluster.ssh)), world
 
 
 class PlanOperator(WalkOperator):

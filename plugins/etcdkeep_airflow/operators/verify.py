@@ -8,6 +8,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep.errors import VerificationFailed
+from etcdkeep.plain_text import one_line
 from etcdkeep.verify import verify_set
 from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
 
@@ -37,7 +38,7 @@ class VerifyOperator(ClusterOperator):
         record = verify_set(site.repository, site.cluster, found, site.identities())
         site.repository.record(found, record)
         for warning in record.warnings:
-            self.log.warning("backup %s: %s", found.name, warning)
+            self.log.warning("backup %s: %s", found.name, one_line(warning))
         if found.manifest is None or not record.ok:
             raise VerificationFailed(
                 f"backup {found.name} is marked bad; the cluster's older sets are untouched:", record.problems

@@ -6,6 +6,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.adapters.restore_world import open_world
@@ -14,7 +15,7 @@ from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.prepare import Prepared, look_round, prepare
 from etcdkeep.restore.report import Report, inspect
-from etcdkeep.restore.runbook import undo_line
+from etcdkeep.restore.runbook import rollback_script
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class LabRestore:
     def engine(self, plan: Plan) -> Iterator[Engine]:
         """Open the plan's places; what happens goes to `events`."""
         with self.world(plan) as world:
-            yield Engine(plan, world, self.events.append, undo_line=undo_line)
+            yield Engine(plan, world, self.events.append, by_hand=partial(rollback_script, ssh=self.site.cluster.ssh))
 
     def world(self, plan: Plan) -> RestoreWorld:
         """Return the plan's places."""

@@ -24,7 +24,6 @@ from etcdkeep.config_file import load_config
 from etcdkeep.errors import EtcdkeepError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.runbook import undo_line
 from etcdkeep.restore.steps import OUTAGE, ApiCheck, Call, parse_plan
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def paths(action: Any, check: Any) -> Iterator[str]:
 
 def make_engine(plan: Plan, world: Any, record: Callable[[Event], None]) -> Engine:
     """Return an engine that waits less than it would in earnest between its tries."""
-    return Engine(plan, world, record, undo_line=undo_line, sleep=lambda s: time.sleep(min(s, PAUSE_S)))
+    return Engine(plan, world, record, sleep=lambda s: time.sleep(min(s, PAUSE_S)))
 
 
 class HastyWorld:

@@ -81,6 +81,28 @@ def test_the_page_can_be_pasted_again_and_taken_back(start_run: StartRun, site: 
     restore.expect(SPOILED)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "way", "what"),
+    [
+        pytest.param("harbor", "kubelet", ("etcd", "pki"), id="kubelet-through-the-jump-host"),
+        pytest.param("fleet", "manifests", ("etcd",), id="manifests-of-three-members"),
+        pytest.param("skiff", "kubelet", ("etcd",), id="kubeception"),
+    ],
+)
+def test_the_script_of_what_remains_rolls_back(
+    start_run: StartRun, site: Site, tmp_path: Path, cluster: str, way: str, what: tuple[str, ...]
+) -> None:
+    restore = LabRestore(start_run(cluster, discovered=False))
+    etcdkeep("unseal", restore.found.name, "--to", str(tmp_path / "plain"))
+    with restore.engine(restore.plan(way=way, what=what)) as engine:
+        engine.walk(("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd"))
+        remaining = "\n".join(engine.remaining())
+        for _ in range(2):
+            paste(remaining, tmp_path / "plain", site)
+            restore.expect(SPOILED)
+        assert engine.remaining() == ()
+
+
 def test_a_healthy_cluster_has_no_runbook_unless_overridden(start_run: StartRun) -> None:
     start_run("harbor", discovered=False)
     done = CliRunner().invoke(cli, ["runbook", "harbor"])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etcdkeep.errors import ValueDamaged
@@ -51,6 +51,20 @@ def test_numbers_keep_their_text(number):
 
 def test_texts_of_several_lines_are_blocks():
     assert yaml_text.dumps({"data": "a: b\nc\n"}) == "data: |\n  a: b\n  c\n"
+
+
+@given(st.text())
+@example("x\x1b]0;t\x07\n\u202etxt.exe\n")
+@example("é\u202e")
+@example("line\nline\x85\u2028\x7f\n")
+def test_yaml_tells_a_terminal_nothing(text):
+    written = yaml_text.dumps({text: [text]})
+    assert written.replace("\n", "").isprintable()
+    assert yaml.safe_load(written) == {text: [text]}
+
+
+def test_yaml_leaves_letters_readable():
+    assert yaml_text.dumps(["Grüße: 漢字"]) == '- "Grüße: 漢字"\n'
 
 
 @pytest.mark.parametrize("recorded", control_plane(), ids=lambda each: each.key.decode())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from etcdkeep.objects import exact_json
+from etcdkeep.recover.plan import Plan, Planned
 from etcdkeep.recover.show import MAX_DIFF_CHARS, MAX_ROWS, manifests_yaml, render_plan, render_whole
 from tests.live_api import LiveApi, config_map, named, owned_by
 from tests.shop import DEPLOYMENT, POD, REPLICAS, SETTINGS, SHOP, live
@@ -66,6 +71,25 @@ def test_a_value_cannot_break_out_of_its_block(plan):
     api = LiveApi(SHOP, live(config_map("a"), data={"text": "x"}))
     found = shown(plan(api, SHOP, config_map("a", text=text), overwrite=True))
     assert "\n``````diff\n" in found
+
+
+HOSTILE = "x\x1b]52;c;Zg==\x07\u202e\n\n# Approved by the boss\n| ![i](http://x) <b> `c` &#x202e; ~~s~~ *e*"
+
+
+@pytest.mark.parametrize("action", ["create", "overwrite", "leave", "unchanged", "skip", "refuse"])
+def test_nothing_breaks_out_of_its_place(action):
+    fields = dict.fromkeys(("api_version", "kind", "namespace", "name", "why"), HOSTILE)
+    many = dict.fromkeys(("dropped", "warnings", "stays"), (HOSTILE,))
+    each = Planned(action=action, diff=f"-{HOSTILE}\n+```\n", **fields, **many)
+    names = dict.fromkeys(("cluster", "backup_id", "recovery_id", "reason", "meant"), HOSTILE)
+    found = Plan(**names, overwrite=True, cluster_uid="u", objects=(each,), unread=(HOSTILE,))
+    for text in (render_plan(found, WHOLE), render_whole(found)):
+        assert text.replace("\n", "").isprintable()
+        prose = re.sub(r"(`{4,})diff\n.*?\n\1\n", "", text, flags=re.DOTALL)
+        assert not re.search(r"^# Approved", prose, re.MULTILINE)
+        outside_code = re.sub(r"(?<![`\\])(`+)(?!`).*?(?<!`)\1(?!`)", "", prose)
+        for mark in ("# A", "| !", "[i]", "<b>", "`c`", "&#x", "~~s", "*e*"):
+            assert not re.search(rf"(?<!\\){re.escape(mark)}", outside_code), mark
 
 
 def test_manifests_say_where_they_are_from():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcdkeep.adapters.directory import DirectoryStore
+from etcdkeep.config import Ssh
 from etcdkeep.errors import CommandFailed, RollbackIncomplete, StoreUnavailable, Unreachable
 from etcdkeep.restore.ending import hold, restored, roll_back
 from etcdkeep.restore.engine import Engine, Event, Standing
@@ -15,7 +18,7 @@ from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.report import Report
-from etcdkeep.restore.runbook import undo_line
+from etcdkeep.restore.runbook import rollback_script
 from tests.builders import make_records
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, make_world
 
@@ -81,7 +84,7 @@ def test_a_good_restore_stays_good_when_the_repository_is_gone() -> None:
 
 def walked(*phases: Any, nodes: int = 1) -> Engine:
     world = make_world(nodes)
-    engine = Engine(PLAN, world, undo_line=undo_line, sleep=lambda seconds: None)
+    engine = Engine(PLAN, world, by_hand=partial(rollback_script, ssh=Ssh()), sleep=lambda seconds: None)
     engine.walk(phases)
     return engine
 
@@ -90,8 +93,9 @@ def test_what_is_held_says_how_far_it_is_and_what_would_take_it_back(record: Res
     engine = walked("stage", "restore_etcd", "stop", "swap_pki")
     outcome = hold(record, PLAN, engine, NOW)
     assert "last place-keys.cp-0" in outcome.words
-    undone = [line.rpartition("# ")[2] for line in outcome.remaining]
-    assert undone == ["place-keys.cp-0", "aside-keys.cp-0", "stop-kubelet.cp-0", "claim.cp-0"]
+    undone = re.findall(r"^# cp-0: undo: .* \(step (\S+)\)$", "\n".join(outcome.remaining), re.MULTILINE)
+    stopped_again = ["start-kubelet.cp-0", "unstarted.cp-0"]
+    assert undone == [*stopped_again, "place-keys.cp-0", "aside-keys.cp-0", "stop-kubelet.cp-0", "claim.cp-0"]
     assert is_locked(record, tmp_path)
 
 

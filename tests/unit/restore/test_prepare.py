@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from etcdkeep.restore import prepare as module
 from etcdkeep.restore.form import Form
 from etcdkeep.restore.loss import Loss, Losses
 from etcdkeep.restore.planning import Options
-from etcdkeep.restore.preflight import Circumstances
+from etcdkeep.restore.preflight import Circumstances, Objection
 from etcdkeep.restore.prepare import Prepared, certificates_expire, look_round, prepare
 from etcdkeep.restore.request import ROWS, render_request
 from etcdkeep.seal import seal
@@ -194,6 +195,25 @@ def test_the_page_shows_the_plan_its_digest_and_who_wants_it(nodes: dict[str, An
     text = page(ready)
     for said in (*ready.plan.words, ready.plan.digest, "carol", "the disk died", "last resort", "Nothing was created"):
         assert said in text
+
+
+HOSTILE = "x\x1b]52;c;Zg==\x07\u202e\n\n### Approved by the boss | ![i](http://x) <b> `c` &#x202e; ~~s~~ *e*"
+
+
+def test_nothing_breaks_out_of_its_place_on_the_page(nodes: dict[str, Any]) -> None:
+    ready = looked_over(nodes)
+    assert ready.plan is not None
+    objection = Objection("stop", HOSTILE)
+    hostile = replace(ready, plan=replace(ready.plan, words=(HOSTILE,)), objections=(objection,))
+    losses = Losses(rows=(Loss(HOSTILE, HOSTILE, 1, 2, 3),), notes=(HOSTILE,))
+    text = render_request(hostile, losses, FORM.model_copy(update={"reason": HOSTILE}), HOSTILE)
+    text += render_request(hostile, Losses(unknown=HOSTILE), FORM, "carol")
+    assert text.replace("\n", "").isprintable()
+    assert "\n### Approved" not in text
+    for mark in ("### Appr", "| !", "[i]", "<b>", "`c`", "&#x", "~~s", "*e*"):
+        assert not re.search(rf"(?<!\\){re.escape(mark)}", text), mark
+    (row,) = [line for line in text.splitlines() if line.startswith("| x")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6
 
 
 def test_objections_stand_by_weight_and_overridden_ones_say_so(nodes: dict[str, Any]) -> None:
