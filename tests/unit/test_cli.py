@@ -57,7 +57,8 @@ def laptop(site, tmp_path, monkeypatch):
     pem.write_bytes(signing_pair()[0])
     site.backup()
     repository = f"file://{tmp_path}/repository"
-    entries = [make_entry(repository=repository), make_entry(name="empty", repository=repository)]
+    signing = {"key": {"path": str(pem)}, "public_keys": [signing_pair()[1]]}
+    entries = [make_entry(name=name, repository=repository, signing=signing) for name in ("harbor", "empty")]
     config = tmp_path / "clusters.yaml"
     config.write_text(make_file(*entries))
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
@@ -121,12 +122,12 @@ def test_list_of_a_cluster_without_backups_is_empty(laptop, run):
     assert (answer.code, answer.json) == (0, [])
 
 
-def test_list_shows_a_forged_set_as_bad_with_what_is_known(laptop, run):
+def test_list_shows_a_forged_set_as_foreign_with_what_is_known(laptop, run):
     damage(laptop, naming.MANIFEST)
     (row,) = run("list", "harbor", "--json").json
-    assert (row["state"], row["revision"], row["size_bytes"], row["total_keys"]) == ("bad", None, None, None)
+    assert (row["state"], row["revision"], row["size_bytes"], row["total_keys"]) == ("foreign", None, None, None)
     assert row["taken_at"] == "2026-11-23T02:30:00+00:00"
-    assert run("list", "harbor").out.splitlines()[1].split()[-1] == "bad"
+    assert run("list", "harbor").out.splitlines()[1].split()[-1] == "foreign"
 
 
 def test_list_shows_the_others_when_one_cluster_cannot_be_listed(laptop, run, tmp_path, monkeypatch):

@@ -117,12 +117,12 @@ def test_without_a_kubeconfig_none_is_kept():
 def test_signing_needs_a_configured_and_trusted_key():
     pem, public = signing_pair()
     credentials = Credentials(etcdkeep_signing=pem)
-    assert make_site(credentials=credentials).signer().sign(b"x")
-    with pytest.raises(ConfigError, match=r"cluster 'harbor': signing\.key is not set"):
-        make_site(credentials=credentials, signing={"public_keys": [public]}).signer()
+    assert make_site(credentials=credentials).signer("backup").sign(b"x")
+    with pytest.raises(ConfigError, match=r"cluster 'harbor': no key to sign for purpose 'backup'"):
+        make_site(credentials=credentials, signing={"public_keys": [public]}).signer("backup")
     other = {"key": {"connection": "etcdkeep_signing"}, "public_keys": [signing_pair("other")[1]]}
     with pytest.raises(ConfigError, match=r"is not among signing\.public_keys"):
-        make_site(credentials=credentials, signing=other).signer()
+        make_site(credentials=credentials, signing=other).signer("backup")
 
 
 def test_the_age_identity_is_there_or_not_configured():

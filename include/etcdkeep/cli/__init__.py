@@ -32,7 +32,7 @@ COMMANDS = {
     "status": "etcdkeep.cli.status:status",
     "trust": "etcdkeep.cli.keys:trust",
     "unseal": "etcdkeep.cli.sets:unseal",
-    "verify": "etcdkeep.cli.sets:verify",
+    "verify": "etcdkeep.cli.verify:verify",
 }
 
 EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (

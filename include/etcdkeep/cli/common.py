@@ -76,7 +76,7 @@ def keep_result(site: Site, found: BackupSet, record: Verification) -> None:
     try:
         site.repository.record(found, record)
     except EtcdkeepError as err:
-        log.warning("the result could not be stored with the set: %s", err)
+        log.warning("The result of %s was not stored, so its state stays as it was. %s", found.name, err)
 
 
 def print_findings(record: Verification) -> None:

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etcdkeep import naming
 from etcdkeep.cli import exit_code
 from etcdkeep.cli.common import (
     IDENTITY_VARIABLE,
     find_set,
     identities,
-    keep_result,
     manifest_of,
     open_cluster,
-    print_findings,
     private_directory,
 )
 from etcdkeep.cli.output import age, json_option, print_json, print_table, progress, size
@@ -26,14 +23,13 @@ from etcdkeep.cli.say import say
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable
 from etcdkeep.plain_text import number, one_line
-from etcdkeep.repository import ANY
 from etcdkeep.unseal import unseal_set
-from etcdkeep.verify import verify_set
 
 if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet
 
 
+REFUSED_SHOWN = 5
 COLUMNS = ("cluster", "backup", "taken (UTC)", "age", "revision", "keys", "live", "size", "stored", "levels", "state")
 
 
@@ -41,7 +37,7 @@ COLUMNS = ("cluster", "backup", "taken (UTC)", "age", "revision", "keys", "live"
 @click.argument("cluster", required=False)
 @json_option
 def list_sets(cluster: str | None, as_json: bool) -> None:
-    """List the backups of CLUSTER, or of every configured cluster, oldest first."""
+    """List the backups of CLUSTER, or of every configured cluster, in the order in which they were taken."""
     now = datetime.now(UTC)
     found: list[BackupSet] = []
     failures: list[EtcdkeepError] = []
@@ -62,6 +58,7 @@ def list_sets(cluster: str | None, as_json: bool) -> None:
         print_json([_row(each, now) for each in found])
     else:
         print_table(COLUMNS, [_cells(each, now) for each in found])
+        _explain(found)
     for failure in failures:
         say(f"error: {failure}", err=True)
     if failures:
@@ -72,7 +69,7 @@ def list_sets(cluster: str | None, as_json: bool) -> None:
 @click.argument("name", metavar="CLUSTER[/ID]")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show one backup: where it is from, what is in it, what verifications said. Without ID: the newest good one."""
+    """Show one backup: where it is from, what is in it, what verifications said. Without ID: the last good one."""
     _, found = find_set(name)
     manifest = manifest_of(found)
     verifications = [record.model_dump(mode="json") for record in found.verifications]
@@ -103,39 +100,16 @@ def show(name: str, as_json: bool) -> None:
     ]
     print_table(("artifact", "plain", "stored", "SHA-256 of the plaintext"), artifacts)
     say()
+    for sentence in found.missing:
+        say(f"bad: {one_line(sentence)}")
+    for refused in found.refused:
+        say(f"{refused.word}: {one_line(refused.sentence)}")
     for record in found.verifications:
         say(
             f"{record.at:%Y-%m-%d %H:%M:%S} UTC  {'ok' if record.ok else 'BAD'}  {', '.join(record.levels) or 'no level'}"
         )
         for sentence in (*record.problems, *record.warnings):
             say(f"    {one_line(sentence)}")
-
-
-@click.command()
-@click.argument("name", metavar="CLUSTER[/ID]")
-@click.option("--no-record", is_flag=True, help="Do not store the result with the set.")
-@json_option
-def verify(name: str, no_record: bool, as_json: bool) -> None:
-    """Read a backup back from the repository and check it, as far as the age identity allows. Without ID: the newest one."""
-    site, found = find_set(name, ANY)
-    with progress(found.name) as tick:
-        record = verify_set(site.repository, site.cluster, found, identities(site), tick, write_index=not no_record)
-    if not no_record:
-        keep_result(site, found, record)
-    if as_json:
-        print_json(
-            {"cluster": found.cluster, "backup_id": found.backup_id, "ok": record.ok, **record.model_dump(mode="json")}
-        )
-    else:
-        say(
-            f"{found.name}: {'good' if record.ok and record.complete else 'BAD' if record.problems else 'not verified'}; levels {', '.join(record.levels) or '-'}"
-        )
-        print_findings(record)
-    if record.ok and not record.complete:
-        raise SecretUnavailable(
-            f"only the stored bytes were compared: set {IDENTITY_VARIABLE} to the age identity file to check what is in them."
-        )
-    sys.exit(0 if record.ok else 3)
 
 
 @click.command()
@@ -163,10 +137,27 @@ def unseal(name: str, target: Path) -> None:
         say(path)
 
 
+def _explain(found: list[BackupSet]) -> None:
+    """Say on standard error why sets have states that the table cannot explain."""
+    for each in found:
+        if each.doubt:
+            say(f"{each.state}: {one_line(each.doubt.sentence)}", err=True)
+    refused = [record for each in found for record in each.refused]
+    for record in refused[:REFUSED_SHOWN]:
+        say(f"{record.word}: {one_line(record.sentence)}", err=True)
+    if len(refused) > REFUSED_SHOWN:
+        say(f"… and {len(refused) - REFUSED_SHOWN} more records that count as nothing.", err=True)
+    if any(record.word == "unsigned" for record in refused):
+        say(
+            "Records of etcdkeep before 0.2 are not signed. Verify those backups again:\n  python -m etcdkeep verify --all",
+            err=True,
+        )
+
+
 def _row(found: BackupSet, now: datetime) -> dict[str, Any]:
     """Return what ``list --json`` prints of a set; its keys are fixed."""
     manifest = found.manifest
-    taken_at = manifest.taken_at if manifest else naming.backup_time(found.backup_id)
+    taken_at = found.taken_at
     keys: dict[str, int | None] = {"total_keys": None, "live_keys": None}
     if manifest:
         keys[manifest.snapshot.counted] = manifest.snapshot.total_keys
