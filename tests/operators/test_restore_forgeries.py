@@ -1,0 +1,128 @@
+"""Attacks on a restore through the repository and Airflow's states, each as its attacker would do it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+
+from etcdkeep.errors import EtcdkeepError, NotApproved, RestoreRefused
+from etcdkeep.restore.proposal import proposed_plan
+from tests.restore_ran import FORWARD, Ran
+from tests.restore_site import RestoreSite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RestoreSite:
+    made = RestoreSite(tmp_path / "repository")
+    made.install(monkeypatch)
+    return made
+
+
+def node(site: RestoreSite) -> Any:
+    return site.machines["10.0.0.1"]
+
+
+def plant(site: RestoreSite, name: str, data: bytes) -> None:
+    path = site.repository.store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_a_planted_begin_and_plan_are_not_walked(site: RestoreSite) -> None:
+    """Fault 3: a gate that timed out let `rollback` walk whatever plan lay in the repository."""
+    run = Ran(site)
+    run.preflight()
+    plan = proposed_plan(run.record.proposal()).to_json().replace("/var/lib/etcd", "/")
+    digest = "d" * 64
+    plant(site, f"{run.record.folder}plan-{digest[:16]}.json", plan.encode())
+    for body in ({"digest": digest}, {"proposal": digest}):
+        plant(site, f"{run.record.folder}begun.json", json.dumps(body).encode())
+        with pytest.raises(AirflowSkipException, match="nothing was begun"):
+            run.walk("rollback")
+    assert node(site).count == 0
+
+
+def test_a_proposal_of_another_cluster_s_restore_is_not_shown_nor_walked(
+    site: RestoreSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages swapped between two running restores of two clusters."""
+    run = Ran(site)
+    run.approve()
+    theirs = run.record.folder.replace("prod/", "fleet/", 1)
+    for path in (site.repository.store.root / run.record.folder).rglob("*.json"):
+        plant(
+            site,
+            theirs + path.relative_to(site.repository.store.root / run.record.folder).as_posix(),
+            path.read_bytes(),
+        )
+    from etcdkeep.restore.record import RestoreRecord
+
+    copied = RestoreRecord(site.repository.records, "fleet", run.record.restore)
+    with pytest.raises(RestoreRefused, match="has no signed plan"):
+        copied.proposal()
+    assert (copied.gates.asked(), copied.gates.answers()) == ([], [])
+
+
+def test_an_approval_of_a_dry_run_does_not_exist(site: RestoreSite) -> None:
+    run = Ran(site, dry_run=True)
+    with pytest.raises(Exception, match=""):  # noqa: PT011 - Airflow's own way to skip what follows
+        run.preflight()
+    assert list(site.repository.store.list("prod/restores/")) == []
+    run.params["dry_run"] = False  # conf edited afterwards
+    with pytest.raises(EtcdkeepError, match="has no signed plan"):
+        run.walk("stage")
+
+
+def test_params_edited_after_the_approval_change_nothing(site: RestoreSite) -> None:
+    run = Ran(site)
+    run.approve()
+    run.params |= {"override": True, "on_failure": "hold", "what": "pki", "backup": "another", "way": "manifests"}
+    run.walk(*FORWARD[:3])
+    assert run.walk("rollback")["kind"] == "rolled-back"
+
+
+def test_one_gate_skipped_with_two_people_s_answers_at_the_other(site: RestoreSite) -> None:
+    run = Ran(site)
+    run.preflight()
+    run.gates({"approve": "alice"})
+    run.gates({"approve": "bob"}, try_number=2)
+    with pytest.raises(NotApproved, match="gate 'approve_second' has not asked anybody"):
+        run.walk("stage")
+    assert node(site).count == 0
+
+
+def test_a_plan_of_another_version_of_the_product_asks_again(
+    site: RestoreSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Ran(site)
+    run.approve()
+    monkeypatch.setattr("etcdkeep.restore.authority.__version__", "99")
+    with pytest.raises(EtcdkeepError, match="made the plan, this is 99"):
+        run.walk("stage")
+    assert node(site).count == 0
+
+
+def test_answers_of_another_run_copied_here_do_not_count(site: RestoreSite) -> None:
+    """A replay: every record of an approved run, put into the folder of another one."""
+    approved, other = Ran(site), Ran(site)
+    approved.approve()
+    other.params = {**other.params, "reason": "another"}
+    other.run_id = "manual__another"
+    other.preflight()
+    root = site.repository.store.root
+    for path in (root / approved.record.folder).rglob("*.json"):
+        if "proposals" not in path.parts:
+            plant(
+                site,
+                other.record.folder + path.relative_to(root / approved.record.folder).as_posix(),
+                path.read_bytes(),
+            )
+    with pytest.raises(NotApproved, match="gate 'approve' has not asked anybody"):
+        other.walk("stage")
+    assert node(site).count == 0
