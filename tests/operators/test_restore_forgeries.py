@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep.errors import EtcdkeepError, NotApproved, RestoreRefused
 from etcdkeep.restore.proposal import proposed_plan
