@@ -44,6 +44,7 @@ EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (
             errors.SealError,
             errors.ObjectDamaged,
             errors.SignatureInvalid,
+            errors.RecordRefused,
             errors.VerificationFailed,
         ),
         3,
