@@ -1,8 +1,21 @@
-# The worker, scheduler and UI image: Airflow, our DAGs and code, and etcd's own tools for drills.
-ARG ETCD_VERSION=v3.5.21
-FROM gcr.io/etcd-development/etcd:${ETCD_VERSION} AS etcd
+# The worker, scheduler and UI image: Airflow, our DAGs and code, and etcd's own tools for drills. Build it by `make image`.
+#
+# Both bases are given by digest; a tag can be moved by whoever can push. They have no default: where this file was written no
+# registry could be reached, so no digest could be read. Tested tags, and how to read what they stand for today:
+#   ETCD_IMAGE      gcr.io/etcd-development/etcd:v3.5.21
+#   AIRFLOW_IMAGE   apache/airflow:slim-3.3.2-python3.11
+#   docker buildx imagetools inspect TAG --format '{{.Manifest.Digest}}'
+# Compare the digest with what the project publishes or signs, and keep it with your own build.
+ARG ETCD_IMAGE
+ARG AIRFLOW_IMAGE
+FROM ${ETCD_IMAGE} AS etcd
 
-FROM apache/airflow:slim-3.3.2-python3.11
+FROM ${AIRFLOW_IMAGE}
+ARG ETCD_IMAGE
+ARG AIRFLOW_IMAGE
+RUN for base in "$ETCD_IMAGE" "$AIRFLOW_IMAGE"; do \
+      printf '%s\n' "$base" | grep -Eqx '[^[:space:]@]+@sha256:[0-9a-f]{64}' || { echo "$base is not named by digest"; exit 1; }; \
+    done
 COPY --from=etcd /usr/local/bin/etcd /usr/local/bin/etcdctl /usr/local/bin/etcdutl /usr/local/bin/
 COPY --chown=airflow:0 requirements.lock /tmp/requirements.lock
 RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock && rm /tmp/requirements.lock

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
 
-.PHONY: demo up down test bench lint docs acceptance lock clean
+.PHONY: demo up down test bench lint docs acceptance image lock clean
 
 demo: .venv/ready  ## lab, Airflow, a verified backup of two clusters, and what to do next
 	$(BIN)/python -m demo run
@@ -30,17 +30,23 @@ docs: .venv/ready  ## the generated pages: configuration reference, schema, samp
 acceptance: .venv/ready  ## make acceptance CONFIG=clusters.yaml CLUSTER=name [RESTORE=yes]: one backup of a real cluster; its restore
 	$(BIN)/python -m demo acceptance --config "$(CONFIG)" --cluster "$(CLUSTER)" $(if $(RESTORE),--restore "$(RESTORE)")
 
+image:  ## make image ETCD_IMAGE=name:tag@sha256:… AIRFLOW_IMAGE=name:tag@sha256:…: the image, from bases by digest
+	@for base in ETCD_IMAGE='$(ETCD_IMAGE)' AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)'; do \
+	  [[ $$base =~ =[^[:space:]@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "$$base: a base image is named by digest, name:tag@sha256:…; the Dockerfile's head says how to find it" >&2; exit 2; }; done
+	docker build --build-arg ETCD_IMAGE='$(ETCD_IMAGE)' --build-arg AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)' -t etcdkeep .
+
 lock: .venv/ready  ## resolve the pinned versions anew
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-bootstrap.txt -o requirements-bootstrap.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.txt -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 clean: down  ## remove what demo, up and test made
 	rm -rf .lab .airflow .venv
 
-.venv/ready: requirements-dev.lock
+.venv/ready: requirements-dev.lock requirements-bootstrap.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "etcdkeep needs Python 3.11 or later; set PYTHON=python3.x")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip install -q --compile-bytecode --python .venv --require-hashes -r requirements-dev.lock
 	printf '%s\n' '$(CURDIR)/include' '$(CURDIR)/plugins' '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/etcdkeep.pth"
 	$(BIN)/python -m compileall -q include plugins  # where Python may not write bytecode, every start would compile it all

@@ -37,7 +37,7 @@ class ConfigError(PermanentError):
     """
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_list(message, problems))
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
         self.problems = problems
 
 

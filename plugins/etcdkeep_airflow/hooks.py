@@ -10,6 +10,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from etcdkeep.adapters.core_dumps import forbid_core_dumps
 from etcdkeep.adapters.kube_config import open_kubeconfig
 from etcdkeep.adapters.site import Site, read_secret_file
 from etcdkeep.config_file import load_config
@@ -83,10 +84,11 @@ class ConnectionCredentials:
 
 def open_site(cluster: str) -> Site:
     """
-    Open a configured cluster with the keys of this Airflow.
+    Open a configured cluster with the keys of this Airflow; from here on this process leaves no core file.
 
     :raises ConfigError: when the configuration or the cluster's entry is not usable.
     """
+    forbid_core_dumps()
     return Site(load_config().cluster(cluster), ConnectionCredentials())
 
 

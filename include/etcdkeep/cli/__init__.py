@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from etcdkeep import errors
+from etcdkeep.adapters.core_dumps import forbid_core_dumps
 from etcdkeep.cli.say import PlainFormatter, say
 
 COMMANDS = {
@@ -91,6 +92,7 @@ def exit_code(err: errors.EtcdkeepError) -> int:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; our own errors end it with their message and exit code, never with a traceback."""
+    forbid_core_dumps()
     try:
         cli.main(args=args, prog_name="python -m etcdkeep", standalone_mode=True)
     except (errors.EtcdkeepError, OSError) as err:
