@@ -12,11 +12,11 @@ from datetime import timedelta
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
-import kubernetes.client
 import pytest
 import yaml
 
 from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube_config import Permits
 from etcdkeep.errors import AccessDenied, ConfigError, NotFound, ServerUntrusted, Unreachable
 from etcdkeep.ports import PodRef, StreamLimits
 from tests.exec_server import Certificates, ExecServer, Peer, http, running
@@ -135,15 +135,18 @@ def test_a_certificate_for_another_name_is_refused_unless_the_kubeconfig_names_i
         assert KubeApiClient(open_kubeconfig(config)).version() == "v1"
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_verification_can_be_off_only_where_the_kubeconfig_says_so(server, tmp_path):
+def test_verification_is_off_only_where_kubeconfig_and_configuration_both_say_so(server, tmp_path):
     server.answer = lambda peer: answers({"gitVersion": "v1"})
     config = Certificates(tmp_path).kubeconfig(server.url, token="x")
     with pytest.raises(ServerUntrusted):
         KubeApiClient(open_kubeconfig(config)).version()
     del config["clusters"][0]["cluster"]["certificate-authority-data"]
     config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
-    assert KubeApiClient(open_kubeconfig(config)).version() == "v1"
+    with pytest.raises(
+        ConfigError, match=r"asks for insecure-skip-tls-verify.*allow_insecure: \[insecure-skip-tls-verify\]"
+    ):
+        open_kubeconfig(config)
+    assert KubeApiClient(open_kubeconfig(config, permits=Permits(["insecure-skip-tls-verify"]))).version() == "v1"
 
 
 def test_no_server(certificates):
@@ -169,7 +172,7 @@ def test_a_token_from_an_exec_plugin_is_sent(server, tmp_path):
             "interactiveMode": "Never",
         }
     }
-    KubeApiClient(open_kubeconfig(config)).get("/api")
+    KubeApiClient(open_kubeconfig(config, permits=Permits(exec_plugins=[str(plugin)]))).get("/api")
     assert server.peers[0].headers["authorization"] == "Bearer from-plugin"
 
 
@@ -237,17 +240,12 @@ def test_the_kubeconfigs_key_is_never_written_to_disk(server, scratch):
     assert os.listdir(scratch) == []
 
 
-def test_clusters_do_not_share_a_process_wide_default(server):
-    open_kubeconfig(server.certificates.kubeconfig(server.url))
-    assert kubernetes.client.Configuration.get_default_copy().host != server.url
-
-
 def test_a_context_is_chosen(server):
     config = server.certificates.kubeconfig(server.url)
     config["contexts"].append({"name": "other", "context": {"cluster": "far", "user": "admin"}})
     config["clusters"].append({"name": "far", "cluster": {"server": "https://far.example.net"}})
-    assert open_kubeconfig(config, context="other").configuration.host == "https://far.example.net"
-    assert open_kubeconfig(config).configuration.host == server.url
+    assert open_kubeconfig(config, context="other").host == "https://far.example.net"
+    assert open_kubeconfig(config).host == server.url
 
 
 def broken(**changes: object) -> bytes:
