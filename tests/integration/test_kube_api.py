@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 from base64 import b64encode
-from contextlib import suppress
 from datetime import timedelta
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -174,47 +171,6 @@ def test_a_token_from_an_exec_plugin_is_sent(server, tmp_path):
     }
     KubeApiClient(open_kubeconfig(config, permits=Permits(exec_plugins=[str(plugin)]))).get("/api")
     assert server.peers[0].headers["authorization"] == "Bearer from-plugin"
-
-
-@pytest.fixture
-def proxy():
-    """An HTTP proxy that knows only CONNECT; yields its address and the tunnels asked for."""
-    asked: list[str] = []
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def serve(listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                asked.append(client.recv(65536).decode().split()[1])
-                host, port = asked[-1].split(":")
-                upstream = socket.create_connection((host, int(port)))
-                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                for ends in ((client, upstream), (upstream, client)):
-                    Thread(target=pump, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        Thread(target=serve, args=(listener,), daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def test_reads_and_exec_take_the_kubeconfigs_proxy(server, proxy):
-    address, asked = proxy
-    server.answer = lambda peer: answers({"gitVersion": "v1"}) if "/exec" not in peer.path else http(404, b"{}")
-    config = server.certificates.kubeconfig(server.url)
-    config["clusters"][0]["cluster"]["proxy-url"] = address
-    client = KubeApiClient(open_kubeconfig(config))
-    assert client.version() == "v1"
-    with pytest.raises(NotFound):
-        client.exec(PodRef("a", "b", "c")).run(("true",), StreamLimits(5))
-    assert asked == [server.url.removeprefix("https://")] * 2
-    assert all(peer.client_certificate for peer in server.peers)
 
 
 def test_exec_ignores_a_proxy_that_the_reads_would_not_take(server, monkeypatch):

@@ -13,6 +13,7 @@ from base64 import b64encode
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -206,9 +207,20 @@ class _Connection(urllib3.connection.HTTPConnection):
     def getresponse(self) -> Any:
         timer = cut_after(self.sock, CALL_S)
         try:
-            return super().getresponse()
+            answer = super().getresponse()
+        except urllib3.exceptions.TimeoutError:
+            raise
+        except (HTTPException, urllib3.exceptions.HTTPError) as err:
+            if isinstance(err, ConnectionError):
+                raise
+            # their text quotes the answer, and urllib3 logs it; a server may repeat what it was sent
+            raise ConnectionError(f"the answer breaks off or is no HTTP ({type(err).__name__})") from None
         finally:
+            is_late = timer.finished.is_set()
             timer.cancel()
+        if is_late:
+            raise TimeoutError(f"the answer did not come whole within {CALL_S:g} s")
+        return answer
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -114,7 +114,9 @@ def not_connected(request: Request, err: BaseException) -> EtcdkeepError:
             and (ended := client_certificate_ended(request.connection))
         ):
             return AccessDenied(f"{request.where}: {ended}")
-    return Unreachable(f"{request.where}: no answer: {_reason(err)}. Is the API server up, and reachable from here?")
+    return Unreachable(
+        f"{request.where}: no answer: {request.connection.hide(_reason(err))}. Is the API server up, and reachable from here?"
+    )
 
 
 def client_certificate_ended(connection: KubeConnection) -> str | None:

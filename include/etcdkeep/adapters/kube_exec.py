@@ -119,13 +119,19 @@ class PodExec:
         except websocket.WebSocketBadStatusException as err:
             if err.status_code != 401 or not self._connection.renew():
                 raise refused(request, err.status_code, err.resp_body) from None  # its text repeats the whole answer
-        except (websocket.WebSocketException, OSError, ValueError) as err:
+        except OSError as err:
             raise not_connected(request, err) from err
+        return self._connect_again(request, argv, timeout_s, with_stdin=with_stdin)
+
+    def _connect_again(
+        self, request: Request, argv: Sequence[str], timeout_s: float, *, with_stdin: bool
+    ) -> tuple[socket, str]:
+        """Connect with new credentials, after the old ones were not accepted."""
         try:
             return self._handshake(argv, timeout_s, with_stdin=with_stdin)
         except websocket.WebSocketBadStatusException as err:
             raise refused(request, err.status_code, err.resp_body) from None
-        except (websocket.WebSocketException, OSError, ValueError) as err:
+        except OSError as err:
             raise not_connected(request, err) from err
 
     def _handshake(self, argv: Sequence[str], timeout_s: float, *, with_stdin: bool) -> tuple[socket, str]:
@@ -144,11 +150,17 @@ class PodExec:
                 redirect_limit=0,
                 socket=wire,
             )
-        except BaseException:
-            wire.close()
+        except websocket.WebSocketBadStatusException:
             raise
+        except websocket.WebSocketTimeoutException:
+            raise TimeoutError("timed out") from None
+        except (websocket.WebSocketException, ValueError) as err:
+            # what these were raised from quotes the answer; a server may repeat what it was sent
+            raise ConnectionError(f"the answer is no WebSocket: {self._connection.hide(str(err))}") from None
         finally:
             timer.cancel()
+            if connection.sock is None or not connection.connected:
+                wire.close()
         return cast("socket", connection.sock), str(connection.subprotocol)
 
     def _url(self, argv: Sequence[str], *, with_stdin: bool) -> str:
