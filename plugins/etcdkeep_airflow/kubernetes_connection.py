@@ -55,12 +55,14 @@ def read_connection(connection_id: str, extra: str | None) -> KubernetesConnecti
     """
     fields = _fields(connection_id, extra)
     in_cluster = _flag(connection_id, fields, "in_cluster")
+    if not in_cluster:
+        fields.pop("in_cluster", None)
     if _flag(connection_id, fields, "disable_verify_ssl"):
         raise ConfigError(
             f"Airflow connection {connection_id!r} sets disable_verify_ssl, which is not supported. Set insecure-skip-tls-verify "
             "in its kubeconfig, and allow_insecure in the cluster's entry."
         )
-    given = [name for name in SOURCES if fields.get(name) and (name != "in_cluster" or in_cluster)]
+    given = [name for name in SOURCES if name in fields]
     if len(given) != 1:
         found = " and ".join(given) if given else ", ".join(sorted(fields)) or "nothing"
         raise ConfigError(
