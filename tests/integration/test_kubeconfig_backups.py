@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab import Site
+
+
+PLUGIN = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "./plugin"}
 
 
 def archived(site: Site, run: BackupRun) -> dict[str, bytes]:
@@ -161,12 +164,45 @@ def test_insecure_servers_work_where_the_cluster_s_entry_says_so(start_run, kept
     assert run.task("discover")
 
 
-def test_the_command_line_goes_by_the_same_rules(site, start_run, kept):
-    kept.user["token"] = "canary-0badc0de canary-0badc0de"
-    start_run("harbor", discovered=False, kubeconfig=kept.write())
+CANARY = "canary0badc0de"
+WRONG = {
+    "token": ({"token": f"{CANARY} {CANARY}"}, {}, "token of user 'kubernetes-admin' holds a space"),
+    "token-file": ({"tokenFile": "secret"}, {}, "holds a space, a line break"),
+    "key": (
+        {"client-key-data": b64encode(CANARY.encode()).decode()},
+        {},
+        "client-certificate and client-key cannot be used",
+    ),
+    "key-file": (
+        {"client-key-data": None, "client-key": "secret"},
+        {},
+        "client-certificate and client-key cannot be used",
+    ),
+    "plugin": ({"exec": PLUGIN}, {}, "ended with exit code 4.\nIts last words: I say ***"),
+    "proxy": (
+        {},
+        {"proxy-url": f"socks5://{CANARY}:{CANARY}@127.0.0.1:1"},
+        "proxy socks5://127.0.0.1:1 cannot be reached",
+    ),
+    "proxy-url": ({}, {"proxy-url": f"http://u:{CANARY}/@p"}, "percent-encoded"),
+    "impersonation": ({"as-user-extra": {"a": [CANARY]}}, {}, "without as"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_the_command_line_shows_no_secret_of_a_kubeconfig(site, start_run, kept, kind):
+    user, cluster, said = WRONG[kind]
+    (kept.path.parent / "secret").write_text(f"{CANARY}\n{CANARY}\n")
+    (kept.path.parent / "plugin").write_text(f"#!/bin/sh\necho {CANARY}; echo I say {CANARY} >&2; exit 4\n")
+    (kept.path.parent / "plugin").chmod(0o700)
+    kept.user.update(user)
+    kept.cluster.update(cluster)
+    permitted = {**kept.write(), "exec_plugins": [str(kept.path.parent / "plugin")]}
+    start_run("harbor", discovered=False, kubeconfig=permitted)
     argv = [sys.executable, "-m", "etcdkeep", "objects", "diff", "harbor", "--live"]
     environment = os.environ | {"ETCDKEEP_AGE_IDENTITY": str(site.layout.keys / "age.txt")}
     ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
-    assert "token of user 'kubernetes-admin' holds a space" in ended.stderr
-    assert "canary-0badc0de" not in ended.stderr + ended.stdout
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert CANARY not in ended.stderr + ended.stdout
