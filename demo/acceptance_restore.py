@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kubernetes.client import ApiClient
-
     from demo.airflow import Airflow
     from demo.markers import Markers
     from demo.telling import Report
+    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.adapters.site import Site
     from etcdkeep.restore.engine import Event
 
@@ -258,7 +257,7 @@ class Restoration:
         except OSError:
             return GONE
 
-    def _client(self) -> ApiClient | None:
+    def _client(self) -> KubeConnection | None:
         cluster = self.site.cluster
         reference = cluster.kubeconfig if cluster.control_plane.has_nodes else cluster.own_kubeconfig
         return self.site.credentials.api_client(reference) if reference else None

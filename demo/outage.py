@@ -11,7 +11,7 @@ import urllib3
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from kubernetes.client import ApiClient
+    from etcdkeep.adapters.kube_connection import KubeConnection
 
 EVERY_S = 0.1
 ANSWER_S = 1.0
@@ -24,7 +24,7 @@ class Outage:
     :param client: None where the API cannot be reached from here; then nothing is known.
     """
 
-    def __init__(self, client: ApiClient | None) -> None:
+    def __init__(self, client: KubeConnection | None) -> None:
         self._client = client
         self._over = Event()
         self._seen: list[tuple[float, bool]] = []
@@ -61,12 +61,8 @@ class Outage:
         client = self._client
         if client is None:
             return False
-        headers = dict(client.default_headers)
-        client.update_params_for_auth(headers, [], ["BearerToken"])
         try:
-            answer = client.rest_client.pool_manager.request(
-                "GET", f"{client.configuration.host}/readyz", headers=headers, timeout=ANSWER_S, retries=False
-            )
+            answer = client.request("GET", "/readyz", {}, None, timeout_s=ANSWER_S, retries=False)
         except (urllib3.exceptions.HTTPError, OSError):
             return False
         return bool(answer.status == 200)

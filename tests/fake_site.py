@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives import serialization
+
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.adapters.stores import transfer
 from etcdkeep.age_keys import parse_identities
@@ -23,7 +25,7 @@ from etcdkeep.repository import BackupSet, Repository
 from etcdkeep.signature import load_signing_key, public_key_text
 from tests.builders import BACKUP_ID, age_pair, signing_pair
 from tests.fakes import FakeKube, FakeMember, FakeNode, Faults
-from tests.pki import make_pki
+from tests.pki import key_pem, make_key, make_pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +40,13 @@ spec:
   containers:
   - name: kube-apiserver
     command: [kube-apiserver, --etcd-servers=https://127.0.0.1:2379]
+"""
+SSH_KEY = key_pem(make_key("ssh", "ed25519"), serialization.PrivateFormat.OpenSSH)
+KUBECONFIG = b"""\
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://10.0.0.1:6443"}}]
+users: [{name: u, user: {token: canary-kubeconfig}}]
 """
 ETCD = """\
 apiVersion: v1
@@ -100,7 +109,7 @@ class FakeSite:
         return parse_identities(age_pair()[0]) if self.has_identity else None
 
     def access_files(self) -> dict[str, bytes]:
-        return {"ssh_key": b"-----BEGIN CANARY KEY-----", "known_hosts": b"", "kubeconfig": b"canary-kubeconfig"}
+        return {"ssh_key": SSH_KEY, "known_hosts": b"* ssh-ed25519 AAAA\n", "kubeconfig": KUBECONFIG}
 
     def leftovers(self) -> list[str]:
         """Return what lies in pods and spool, and unpublished in the repository."""

@@ -4,6 +4,7 @@ The configuration's models: what is backed up, with what, and where to. Reading 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,20 @@ def _host_key(line: str) -> str:
     return line
 
 
+def _program(name: str) -> str:
+    if not name or ("/" in name and not name.startswith("/")):
+        raise ValueError(f"expected a program's name or its whole path, found {name!r}")
+    if _INTERPRETER.fullmatch(name.rpartition("/")[2]):
+        raise ValueError(f"{name!r} runs whatever a kubeconfig gives it; list the plugin itself")
+    return name
+
+
+_INTERPRETER = re.compile(
+    r"(ba|da|a|z|k|c|tc|fi)?sh|busybox|env|sudo|su|xargs|nohup|timeout|setsid|nice|ssh|docker|kubectl|awk|find"
+    r"|(python|perl|ruby|node|php|lua)[\d.]*"
+)
+
+
 def _address(address: str) -> str:
     split_address(address, 22)
     return address
@@ -56,10 +71,15 @@ StoreUrl = Annotated[
 ]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Program = Annotated[str, AfterValidator(_program)]
 HostKeyLine = Annotated[str, AfterValidator(_host_key)]
 Address = Annotated[str, AfterValidator(_address)]
 Cron = Annotated[str | None, AfterValidator(_cron)]
 DrillSchedule = Annotated[str | None, AfterValidator(_drill_schedule)]
+
+
+PLACES = ("connection", "path", "in_cluster", "secret")
+"""Fields of which a reference has exactly one."""
 
 
 class SecretRef(Section):
@@ -79,13 +99,14 @@ class SecretRef(Section):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SecretRef:
-        if sum(value is not None for value in self.__dict__.values()) != 1:
-            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        places = [name for name in type(self).model_fields if name in PLACES]
+        if sum(getattr(self, name) is not None for name in places) != 1:
+            raise ValueError(f"give exactly one of {', '.join(places)}")
         return self
 
 
 class KubeconfigRef(SecretRef):
-    """How the Kubernetes API is reached: exactly one of the three."""
+    """How the Kubernetes API is reached: exactly one of `connection`, `path` and `in_cluster`; and what the kubeconfig may ask for."""
 
     connection: str | None = Field(
         None, min_length=1, description="Airflow connection of type `kubernetes`.", examples=["kubernetes_prod"]
@@ -95,6 +116,25 @@ class KubeconfigRef(SecretRef):
     )
     in_cluster: Literal[True] | None = Field(
         None, description="The service account of the pod that the worker runs in.", examples=[True]
+    )
+    context: str | None = Field(
+        None,
+        min_length=1,
+        description="Context of the kubeconfig; default: the connection's `cluster_context`, else the kubeconfig's current one.",
+        examples=["prod-admin"],
+    )
+    exec_plugins: tuple[Program, ...] = Field(
+        (),
+        description="Programs that this kubeconfig may run on the worker (exec plugins), by name on PATH or by path. It chooses their arguments: never list a shell or an interpreter.",
+        examples=[["gke-gcloud-auth-plugin"]],
+    )
+    exec_timeout_s: float = Field(
+        30, gt=0, le=600, description="Seconds until an exec plugin is stopped.", examples=[30]
+    )
+    allow_insecure: tuple[Literal["insecure-skip-tls-verify", "http"], ...] = Field(
+        (),
+        description="What this kubeconfig may ask for although it exposes the cluster: not to check the server's certificate, or a server without TLS.",
+        examples=[["insecure-skip-tls-verify"]],
     )
 
 

@@ -45,6 +45,10 @@ class SecretUnavailable(PermanentError):
     """A key that the configuration refers to cannot be read here."""
 
 
+class PluginFailed(TransientError):
+    """A kubeconfig's exec plugin gave no credentials in time: it failed, or waited for a login."""
+
+
 # --- cluster and node ------------------------------------------------------------------------------------------
 
 

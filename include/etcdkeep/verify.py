@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+from etcdkeep.access_files import check_access
 from etcdkeep.archive import read_files
 from etcdkeep.digest import Digest, Hasher
 from etcdkeep.encryption import check_encryption_keys
@@ -183,6 +184,8 @@ class _Check:
             self._check_snapshot(artifact, plain)
         elif artifact.kind == "control-plane":
             self._check_control_plane(artifact, plain)
+        elif artifact.kind == "access":
+            self._check_access(artifact, plain)
 
     def _check_snapshot(self, artifact: Artifact, plain: IO[bytes]) -> None:
         try:
@@ -224,6 +227,15 @@ class _Check:
         )
         self.problems["pki"] += [f"{artifact.name}: {problem}" for problem in report.problems]
         self.warnings += [f"{artifact.name}: {warning}" for warning in report.warnings]
+
+    def _check_access(self, artifact: Artifact, plain: IO[bytes]) -> None:
+        """Say what of the keys does not work elsewhere; the set restores without them, so these are warnings."""
+        try:
+            files = {file.path: file.data for file in read_files(plain, ARCHIVE_LIMIT_BYTES)}
+        except ArchiveRefused as err:
+            self.problems["pki"].append(f"{artifact.name}: {err}")
+            return
+        self.warnings += [f"{artifact.name}: {finding}" for finding in check_access(files, datetime.now(UTC))]
 
     def _digest(self, artifact: Artifact) -> Digest:
         passed = Hasher()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
-from etcdkeep.adapters.kube_config import open_kubeconfig
+from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
 from etcdkeep.adapters.site import Site, read_secret_file
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import SecretUnavailable
+from etcdkeep_airflow.kubernetes_connection import read_connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
-    from kubernetes.client import ApiClient
 
+    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.config import KubeconfigRef, SecretRef
 
 
@@ -37,32 +38,31 @@ class ConnectionCredentials:
         return key
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        """Return the kubeconfig's text, or None for the worker's own service account."""
-        if ref.in_cluster:
+        """Return a kubeconfig that works elsewhere too, or None for the worker's own service account."""
+        source, context = self._kubeconfig_source(ref)
+        if source is None:
             return None
-        if ref.path:
-            return read_secret_file(ref.path)
-        extra = _connection(str(ref.connection)).extra_dejson
-        if path := _kubernetes_extra(extra, "kube_config_path"):
-            return read_secret_file(path)
-        text = _kubernetes_extra(extra, "kube_config")
-        if text is None:
-            return None
-        return (text if isinstance(text, str) else json.dumps(text)).encode()
-
-    def api_client(self, ref: KubeconfigRef) -> ApiClient:
-        """Return a client of the API that the connection, the file or the service account reaches."""
-        text = self.kubeconfig(ref)
-        if text is None:
-            # takes a second to import, and only a worker inside the cluster needs it
-            from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-
-            return KubernetesHook(conn_id=ref.connection, in_cluster=ref.in_cluster).get_conn()
+        text = portable_kubeconfig(source, context)
         mask_key(text)
-        context = (
-            _kubernetes_extra(_connection(ref.connection).extra_dejson, "cluster_context") if ref.connection else None
-        )
-        return open_kubeconfig(text, context=context)
+        return text
+
+    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
+        """Return a connection to the API that the connection, the file or the service account reaches."""
+        source, context = self._kubeconfig_source(ref)
+        if source is None:
+            return open_in_cluster()
+        mask_key(source if isinstance(source, bytes) else read_secret_file(str(source)))
+        return open_kubeconfig(source, context, permits=Permits.of(ref), mask=mask_key)
+
+    def _kubeconfig_source(self, ref: KubeconfigRef) -> tuple[bytes | Path | None, str | None]:
+        """Return a kubeconfig's text or its file, and the context; no source for the worker's own service account."""
+        if ref.in_cluster:
+            return None, None
+        if ref.path:
+            return Path(ref.path), ref.context
+        found = read_connection(str(ref.connection), _connection(str(ref.connection)).extra)
+        source = Path(found.path) if found.path else found.text.encode() if found.text else None
+        return source, ref.context or found.context
 
     def mask(self, key: bytes) -> None:
         """Mask a key that was found elsewhere in the task's log."""
@@ -104,7 +104,3 @@ def _connection(connection_id: str) -> Connection:
         raise SecretUnavailable(
             f"Airflow has no connection {connection_id!r}, which {load_config().source} refers to; add it under Admin → Connections."
         ) from err
-
-
-def _kubernetes_extra(extra: dict[str, Any], field: str) -> Any:
-    return extra.get(field) or extra.get(f"extra__kubernetes__{field}")

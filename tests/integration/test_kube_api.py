@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 from base64 import b64encode
-from contextlib import suppress
 from datetime import timedelta
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
-import kubernetes.client
 import pytest
 import yaml
 
 from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube_config import Permits
 from etcdkeep.errors import AccessDenied, ConfigError, NotFound, ServerUntrusted, Unreachable
 from etcdkeep.ports import PodRef, StreamLimits
 from tests.exec_server import Certificates, ExecServer, Peer, http, running
@@ -135,15 +132,18 @@ def test_a_certificate_for_another_name_is_refused_unless_the_kubeconfig_names_i
         assert KubeApiClient(open_kubeconfig(config)).version() == "v1"
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_verification_can_be_off_only_where_the_kubeconfig_says_so(server, tmp_path):
+def test_verification_is_off_only_where_kubeconfig_and_configuration_both_say_so(server, tmp_path):
     server.answer = lambda peer: answers({"gitVersion": "v1"})
     config = Certificates(tmp_path).kubeconfig(server.url, token="x")
     with pytest.raises(ServerUntrusted):
         KubeApiClient(open_kubeconfig(config)).version()
     del config["clusters"][0]["cluster"]["certificate-authority-data"]
     config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
-    assert KubeApiClient(open_kubeconfig(config)).version() == "v1"
+    with pytest.raises(
+        ConfigError, match=r"asks for insecure-skip-tls-verify.*allow_insecure: \[insecure-skip-tls-verify\]"
+    ):
+        open_kubeconfig(config)
+    assert KubeApiClient(open_kubeconfig(config, permits=Permits(["insecure-skip-tls-verify"]))).version() == "v1"
 
 
 def test_no_server(certificates):
@@ -169,49 +169,8 @@ def test_a_token_from_an_exec_plugin_is_sent(server, tmp_path):
             "interactiveMode": "Never",
         }
     }
-    KubeApiClient(open_kubeconfig(config)).get("/api")
+    KubeApiClient(open_kubeconfig(config, permits=Permits(exec_plugins=[str(plugin)]))).get("/api")
     assert server.peers[0].headers["authorization"] == "Bearer from-plugin"
-
-
-@pytest.fixture
-def proxy():
-    """An HTTP proxy that knows only CONNECT; yields its address and the tunnels asked for."""
-    asked: list[str] = []
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def serve(listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                asked.append(client.recv(65536).decode().split()[1])
-                host, port = asked[-1].split(":")
-                upstream = socket.create_connection((host, int(port)))
-                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                for ends in ((client, upstream), (upstream, client)):
-                    Thread(target=pump, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        Thread(target=serve, args=(listener,), daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def test_reads_and_exec_take_the_kubeconfigs_proxy(server, proxy):
-    address, asked = proxy
-    server.answer = lambda peer: answers({"gitVersion": "v1"}) if "/exec" not in peer.path else http(404, b"{}")
-    config = server.certificates.kubeconfig(server.url)
-    config["clusters"][0]["cluster"]["proxy-url"] = address
-    client = KubeApiClient(open_kubeconfig(config))
-    assert client.version() == "v1"
-    with pytest.raises(NotFound):
-        client.exec(PodRef("a", "b", "c")).run(("true",), StreamLimits(5))
-    assert asked == [server.url.removeprefix("https://")] * 2
-    assert all(peer.client_certificate for peer in server.peers)
 
 
 def test_exec_ignores_a_proxy_that_the_reads_would_not_take(server, monkeypatch):
@@ -237,17 +196,12 @@ def test_the_kubeconfigs_key_is_never_written_to_disk(server, scratch):
     assert os.listdir(scratch) == []
 
 
-def test_clusters_do_not_share_a_process_wide_default(server):
-    open_kubeconfig(server.certificates.kubeconfig(server.url))
-    assert kubernetes.client.Configuration.get_default_copy().host != server.url
-
-
 def test_a_context_is_chosen(server):
     config = server.certificates.kubeconfig(server.url)
     config["contexts"].append({"name": "other", "context": {"cluster": "far", "user": "admin"}})
     config["clusters"].append({"name": "far", "cluster": {"server": "https://far.example.net"}})
-    assert open_kubeconfig(config, context="other").configuration.host == "https://far.example.net"
-    assert open_kubeconfig(config).configuration.host == server.url
+    assert open_kubeconfig(config, context="other").host == "https://far.example.net"
+    assert open_kubeconfig(config).host == server.url
 
 
 def broken(**changes: object) -> bytes:

@@ -87,8 +87,9 @@ def test_every_line_of_a_key_is_masked(monkeypatch):
 def test_a_kubeconfig_stands_in_the_connection(connect, field, as_text):
     extra = {field: yaml.safe_dump(KUBECONFIG) if as_text else KUBECONFIG}
     ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra=extra))
-    assert yaml.safe_load(CREDENTIALS.kubeconfig(ref)) == KUBECONFIG
-    assert CREDENTIALS.api_client(ref).configuration.host == "https://first:6443"
+    kept = yaml.safe_load(CREDENTIALS.kubeconfig(ref))
+    assert (kept["users"], kept["clusters"]) == (KUBECONFIG["users"], KUBECONFIG["clusters"][:1])
+    assert CREDENTIALS.api_client(ref).host == "https://first:6443"
 
 
 def test_or_in_a_file_and_the_connection_names_the_context(connect, tmp_path):
@@ -96,15 +97,85 @@ def test_or_in_a_file_and_the_connection_names_the_context(connect, tmp_path):
     file.write_text(yaml.safe_dump(KUBECONFIG))
     extra = {"kube_config_path": str(file), "cluster_context": "second"}
     ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra=extra))
-    assert CREDENTIALS.api_client(ref).configuration.host == "https://second:6443"
-    assert CREDENTIALS.api_client(KubeconfigRef(path=str(file))).configuration.host == "https://first:6443"
-    assert CREDENTIALS.kubeconfig(KubeconfigRef(path=str(file))) == file.read_bytes()
+    assert CREDENTIALS.api_client(ref).host == "https://second:6443"
+    assert CREDENTIALS.api_client(KubeconfigRef(path=str(file))).host == "https://first:6443"
+    assert CREDENTIALS.api_client(KubeconfigRef(path=str(file), context="second")).host == "https://second:6443"
+    assert yaml.safe_load(CREDENTIALS.kubeconfig(ref))["current-context"] == "second"
 
 
 def test_the_worker_s_own_service_account_has_no_kubeconfig(connect):
     assert CREDENTIALS.kubeconfig(KubeconfigRef(in_cluster=True)) is None
     ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra={"in_cluster": True}))
     assert CREDENTIALS.kubeconfig(ref) is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        pytest.param("", "found nothing", id="none"),
+        pytest.param({}, "found nothing", id="empty"),
+        pytest.param({"kube_config": "", "kube_config_path": " ", "in_cluster": False}, "found nothing", id="form-not-filled"),
+        pytest.param({"in_cluster": "false"}, "found nothing", id="in-cluster-off"),
+        pytest.param({"in_cluster": "maybe"}, "in_cluster of its extra is neither true nor false", id="in-cluster-odd"),
+        pytest.param({"kubeconfig": "canary"}, "unknown field 'kubeconfig'; did you mean 'kube_config'?", id="mistyped"),
+        pytest.param({"kube_config_file": "canary"}, "unknown field 'kube_config_file'; did you mean", id="mistyped-path"),
+        pytest.param({"Kube_Config_Path": "canary"}, "did you mean 'kube_config_path'?", id="capitals"),
+        pytest.param({"extra__kubernetes__kubeconfig": "canary"}, "unknown field 'extra__kubernetes__kubeconfig'", id="mistyped-prefixed"),
+        pytest.param({"namespace": "x", "cluster_context": "y"}, "found cluster_context, namespace", id="others-only"),
+        pytest.param({"kube_config": {"a": 1}, "in_cluster": True}, "found kube_config and in_cluster", id="two"),
+        pytest.param({"kube_config_path": "/a", "extra__kubernetes__kube_config_path": "/b"}, "gives 'kube_config_path' twice", id="twice"),
+        pytest.param({"in_cluster": True, "cluster_context": "x"}, "both in_cluster and cluster_context", id="context-in-cluster"),
+        pytest.param({"kube_config_path": ["canary"]}, "kube_config_path of its extra is of the wrong type", id="wrong-type"),
+        pytest.param({"kube_config_path": "/a", "disable_verify_ssl": True}, "disable_verify_ssl, which is not supported", id="no-tls"),
+        pytest.param("canary: {", "its extra is not a JSON object", id="no-json"),
+        pytest.param('["canary"]', "its extra is not a JSON object", id="list"),
+    ],
+)  # fmt: skip
+def test_a_connection_that_does_not_say_which_cluster_is_refused(connect, tmp_path, monkeypatch, extra, said):
+    """Airflow's own hook would take the worker's ~/.kube/config: another cluster."""
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube/config").write_text(yaml.safe_dump(KUBECONFIG))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / ".kube/config"))
+    ref = KubeconfigRef(connection=connect(conn_type="kubernetes", extra=extra))
+    for call in (CREDENTIALS.api_client, CREDENTIALS.kubeconfig):
+        with pytest.raises(ConfigError) as caught:
+            call(ref)
+        assert said in str(caught.value)
+        assert "Airflow connection 'c'" in str(caught.value)
+        assert "canary" not in str(caught.value)
+
+
+def test_a_file_named_by_a_connection_is_the_start_of_its_paths(connect, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    (tmp_path / "token").write_text("canary-token\n")
+    users = [{"name": "u", "user": {"tokenFile": "token"}}]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(KUBECONFIG | {"users": users}))
+    ref = KubeconfigRef(
+        connection=connect(conn_type="kubernetes", extra={"kube_config_path": str(tmp_path / "kubeconfig")})
+    )
+    assert ("Authorization", "Bearer canary-token") in CREDENTIALS.api_client(ref).headers()
+    assert yaml.safe_load(CREDENTIALS.kubeconfig(ref))["users"] == [{"name": "u", "user": {"token": "canary-token"}}]
+
+
+def test_tokens_of_files_and_plugins_are_masked(connect, tmp_path, monkeypatch):
+    masked = []
+    monkeypatch.setattr(hooks, "mask_secret", masked.extend)
+    (tmp_path / "token").write_text("canary-token-of-a-file\n")
+    users = [{"name": "u", "user": {"tokenFile": str(tmp_path / "token")}}]
+    text = yaml.safe_dump(KUBECONFIG | {"users": users})
+    CREDENTIALS.api_client(
+        KubeconfigRef(connection=connect(conn_type="kubernetes", extra={"kube_config": text}))
+    ).headers()
+    assert "canary-token-of-a-file" in masked
+
+
+def test_the_cluster_s_entry_says_what_a_kubeconfig_may_do(connect):
+    insecure = KUBECONFIG | {"clusters": [{"name": "first", "cluster": {"server": "http://first"}}]}
+    connection = connect(conn_type="kubernetes", extra={"kube_config": insecure})
+    with pytest.raises(ConfigError, match="it asks for http"):
+        CREDENTIALS.api_client(KubeconfigRef(connection=connection))
+    assert CREDENTIALS.api_client(KubeconfigRef(connection=connection, allow_insecure=("http",))).host == "http://first"
 
 
 def test_no_token_is_logged(connect, caplog):

@@ -391,3 +391,26 @@ def test_a_profile_gives_the_values_of_the_vendors_procedure(profile):
 def test_the_ssh_key_is_the_vendors_secret_unless_set():
     ssh = make_cluster(profile="gke-admin").ssh
     assert (ssh.user, ssh.key.secret) == ("ubuntu", "kube-system/sshkeys/vsphere_tmp")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"path": "/k", "exec_plugins": ["sh"]}, "'sh' runs whatever a kubeconfig gives it"),
+        ({"path": "/k", "exec_plugins": ["/usr/bin/python3.11"]}, "runs whatever a kubeconfig gives it"),
+        ({"path": "/k", "exec_plugins": ["bin/plugin"]}, "expected a program's name or its whole path"),
+        ({"path": "/k", "allow_insecure": ["tls"]}, "insecure-skip-tls-verify"),
+        ({"exec_plugins": ["aws"]}, "give exactly one of connection, path, in_cluster"),
+        ({"path": "/k", "connection": "c"}, "give exactly one of connection, path, in_cluster"),
+    ],
+)
+def test_what_a_kubeconfig_may_do_is_checked(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        parse_config(make_file(make_entry(kubeconfig=fields)), "clusters.yaml").raise_for_problems()
+
+
+def test_what_a_kubeconfig_may_do_stands_beside_where_it_is():
+    fields = {"path": "/k", "context": "c", "exec_plugins": ["aws", "/opt/plugin"], "allow_insecure": ["http"]}
+    found = parse_config(make_file(make_entry(kubeconfig=fields)), "clusters.yaml").cluster("harbor").kubeconfig
+    assert found is not None
+    assert (found.exec_plugins, found.allow_insecure, found.context) == (("aws", "/opt/plugin"), ("http",), "c")

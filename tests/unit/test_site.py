@@ -142,7 +142,10 @@ def test_on_the_command_line_keys_are_files(tmp_path):
     file.write_bytes(b"PEM")
     files = FileCredentials()
     assert files.secret(SecretRef(path=str(file))) == b"PEM"
-    assert files.kubeconfig(KubeconfigRef(path=str(file))) == b"PEM"
+    with pytest.raises(ConfigError, match="key cannot be used: it is not a YAML mapping"):
+        files.kubeconfig(KubeconfigRef(path=str(file)))
+    with pytest.raises(SecretUnavailable, match="kubeconfig in Airflow connection 'c' cannot be read outside Airflow"):
+        files.api_client(KubeconfigRef(connection="c"))
     assert files.kubeconfig(KubeconfigRef(in_cluster=True)) is None
     with pytest.raises(SecretUnavailable, match="cannot be read outside Airflow"):
         files.secret(SecretRef(connection="c"))

@@ -17,16 +17,12 @@ from etcdkeep.errors import Unreachable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kubernetes.client import ApiClient
-
+    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.ports import PodRef
 
 __all__ = ["KubeApiClient", "open_kubeconfig"]
 
 PAGE_SIZE = 500
-CONNECT_S = 10.0
-READ_S = 60.0
-RETRIES = urllib3.Retry(1, redirect=False, status=False, backoff_factor=0.5, respect_retry_after_header=False)
 APPLY = "application/apply-patch+yaml"
 FIELD_MANAGER = "etcdkeep"
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
@@ -36,13 +32,13 @@ _NOT_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 
 class KubeApiClient:
     """
-    Reads, writes and execs with a ready client; implements :class:`~etcdkeep.ports.KubeApi`.
+    Reads, writes and execs over a ready connection; implements :class:`~etcdkeep.ports.KubeApi`.
 
-    :param api_client: From :func:`open_kubeconfig` or from Airflow's ``KubernetesHook``.
+    :param connection: From :func:`open_kubeconfig`.
     """
 
-    def __init__(self, api_client: ApiClient, *, exec_timing: ExecTiming | None = None) -> None:
-        self._client = api_client
+    def __init__(self, connection: KubeConnection, *, exec_timing: ExecTiming | None = None) -> None:
+        self._connection = connection
         self._exec_timing = exec_timing or ExecTiming()
 
     def get(self, path: str) -> dict[str, Any]:
@@ -72,7 +68,7 @@ class KubeApiClient:
 
     def exec(self, pod: PodRef) -> PodExec:
         """Return a runner for commands inside that container."""
-        return PodExec(self._client, pod, self._exec_timing)
+        return PodExec(self._connection, pod, self._exec_timing)
 
     def create(self, path: str, body: Mapping[str, Any]) -> None:
         """POST an object to its collection; no error when one of that name is there already."""
@@ -88,7 +84,7 @@ class KubeApiClient:
         """Apply one object on the server's side, as field manager ``etcdkeep``, and return it as it is then."""
         query = {"fieldManager": FIELD_MANAGER} | ({"force": "true"} if force else {})
         query |= {"dryRun": "All"} if dry_run else {}
-        request = Request(self._client.configuration, f"PATCH {path}", "the verbs patch and create on this resource")
+        request = Request(self._connection, f"PATCH {path}", "the verbs patch and create on this resource")
         response = self._send(
             request, "PATCH", f"{path}?{urlencode(query)}", {"Content-Type": APPLY}, yaml_body(manifest)
         )
@@ -103,7 +99,7 @@ class KubeApiClient:
     def _write(
         self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str, *, accepted: tuple[int, ...]
     ) -> None:
-        request = Request(self._client.configuration, f"{method} {path}", f"the verb {VERBS[method]} on this resource")
+        request = Request(self._connection, f"{method} {path}", f"the verb {VERBS[method]} on this resource")
         data = None if body is None else json.dumps(body).encode()
         response = self._send(request, method, path, {"Content-Type": content_type}, data)
         if response.status not in accepted:
@@ -112,23 +108,14 @@ class KubeApiClient:
     def _send(
         self, request: Request, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
-        headers = {**self._client.default_headers, "Accept": "application/json", **headers}
-        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        headers = {"Accept": "application/json", **headers}
         try:
-            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
-                method,
-                f"{self._client.configuration.host}{target}",
-                headers=headers,
-                body=body,
-                timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
-                retries=RETRIES,
-            )
+            return self._connection.request(method, target, headers, body)
         except (urllib3.exceptions.HTTPError, OSError) as err:
             raise not_connected(request, err) from err
-        return response
 
     def _read(self, path: str, query: Mapping[str, str], permission: str) -> dict[str, Any]:
-        request = Request(self._client.configuration, f"GET {path}", permission)
+        request = Request(self._connection, f"GET {path}", permission)
         response = self._send(request, "GET", path + (f"?{urlencode(query)}" if query else ""), {})
         if response.status != 200:
             raise refused(request, response.status, response.data)
@@ -149,4 +136,5 @@ def _document(request: Request, data: bytes) -> dict[str, Any]:
     try:
         return dict(json.loads(data))
     except (ValueError, TypeError) as err:
-        raise Unreachable(f"{request.where}: the answer is no JSON: {data[:100]!r}; is a proxy in between?") from err
+        said = request.connection.hide(repr(data[:100]))
+        raise Unreachable(f"{request.where}: the answer is no JSON: {said}; is a proxy in between?") from err

@@ -1,208 +1,259 @@
 """
-From a kubeconfig to an API client, with the client's private key in memory only.
+From a kubeconfig, or from a pod's service account, to a connection.
 
-The client library writes keys that stand inside a kubeconfig into temporary files, which outlive a killed worker, and
-keeps one process-wide default cluster. Neither happens here.
+Files are read here and plugins run here; keys stay in memory. What a kubeconfig may ask of a worker stands in the
+configuration: :class:`Permits`.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
-import tempfile
-from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import certifi
-import yaml
-from cryptography import x509
-from kubernetes.client import ApiClient, Configuration
-from kubernetes.config import ConfigException
-from kubernetes.config.kube_config import KubeConfigLoader
-
-from etcdkeep.errors import ConfigError
+from etcdkeep.adapters.dial import environment_proxy
+from etcdkeep.adapters.exec_plugin import find_plugin, run_plugin
+from etcdkeep.adapters.kube_connection import KubeConnection, basic_authorization, now, tls_context
+from etcdkeep.errors import ConfigError, SecretUnavailable
+from etcdkeep.exec_credential import Credential, plugin_input
+from etcdkeep.kubeconfig import (
+    PLAIN_HTTP,
+    SKIP_VERIFY,
+    KubeAccess,
+    KubeconfigProblem,
+    Material,
+    parse_kubeconfig,
+    read_access,
+    read_token,
+)
+from etcdkeep.kubeconfig_portable import embed_files
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
+
+    from etcdkeep.config import KubeconfigRef
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PLUGIN_S = 30.0
 
 
-class ClusterConfiguration(Configuration):  # type: ignore[misc]  # the client library is untyped
+@dataclass(frozen=True)
+class Permits:
     """
-    The client library's configuration, with the TLS side ready-made.
+    What the configuration lets a kubeconfig do.
 
-    :param tls: What both REST calls and exec connect with.
-    :param client_certificate: The client's public certificate (PEM), to tell when it expires.
+    :param insecure: Which of ``insecure-skip-tls-verify`` and ``http`` it may ask for.
+    :param exec_plugins: Programs that it may run, by name or path.
+    :param exec_timeout_s: How long one may take.
     """
 
-    tls: ssl.SSLContext | None = None
-    client_certificate: bytes | None = None
+    insecure: Sequence[str] = ()
+    exec_plugins: Sequence[str] = ()
+    exec_timeout_s: float = PLUGIN_S
+
+    @classmethod
+    def of(cls, ref: KubeconfigRef) -> Permits:
+        """Return what a cluster's entry permits."""
+        return cls(ref.allow_insecure, ref.exec_plugins, ref.exec_timeout_s)
 
 
-def open_kubeconfig(source: bytes | Path | Mapping[str, Any], context: str | None = None) -> ApiClient:
-    """
-    Return a client for one context of a kubeconfig: its text, its path or its parsed content.
-
-    Relative paths inside are relative to the kubeconfig's own directory, or to the working directory where it has none.
-
-    :raises ConfigError: when it is no usable kubeconfig.
-    """
-    base = source.parent if isinstance(source, Path) else Path()
-    try:
-        content = _parse(source)
-        cluster, user = _select(content, context)
-        inline = _take_inline(cluster, user)
-        configuration = ClusterConfiguration()
-        loader = KubeConfigLoader(content, active_context=context, config_base_path=str(base))
-        loader.load_and_set(configuration)
-        if proxy := cluster.get("proxy-url"):
-            configuration.proxy = proxy
-        configuration.client_certificate = inline.get("client-certificate") or _read(configuration.cert_file)
-        configuration.tls = tls_context(
-            configuration,
-            authority=inline.get("certificate-authority"),
-            certificate=inline.get("client-certificate"),
-            key=inline.get("client-key"),
-        )
-    except (
-        ConfigException,
-        yaml.YAMLError,
-        OSError,
-        ssl.SSLError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as err:
-        raise ConfigError(
-            f"kubeconfig {_name(source)} cannot be used: {_safe_reason(err)}. Try it with kubectl."
-        ) from None
-    client = ApiClient(configuration)
-    client.user_agent = "etcdkeep"
-    client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = configuration.tls
-    return client
-
-
-def tls_context(
-    configuration: Configuration,
+def open_kubeconfig(
+    source: bytes | Path | Mapping[str, Any],
+    context: str | None = None,
     *,
-    authority: bytes | None = None,
-    certificate: bytes | None = None,
-    key: bytes | None = None,
-) -> ssl.SSLContext:
+    permits: Permits = Permits(),
+    mask: Callable[[bytes], None] = lambda secret: None,
+) -> KubeConnection:
     """
-    Return the TLS settings of a configuration, with `authority`, `certificate` and `key` (PEM) before its files.
+    Return a connection for one context of a kubeconfig: its text, its path or its parsed content.
 
-    :raises OSError: when a file cannot be read.
-    :raises ssl.SSLError: when a certificate or key is none, or they do not belong together.
+    :param mask: Told every secret that is read from a file or given by a plugin.
+    :raises ConfigError: when it is no usable kubeconfig, or asks for what is not permitted.
+    :raises SecretUnavailable: when the file itself cannot be read.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if not configuration.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif authority:
-        context.load_verify_locations(cadata=authority.decode())
-    else:
-        context.load_verify_locations(configuration.ssl_ca_cert or certifi.where())
-    if configuration.assert_hostname is False:
-        context.check_hostname = False
-    if certificate or configuration.cert_file:
-        with (
-            _readable(certificate, configuration.cert_file) as chain,
-            _readable(key, configuration.key_file or configuration.cert_file) as private,
-        ):
-            context.load_cert_chain(chain, private, password=_no_password)
-    return context
+    name, folder, text = _load(source)
+    try:
+        return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask)
+    except (KubeconfigProblem, OSError, ValueError) as err:
+        raise _unusable(name, err) from None
 
 
-def certificate_expiry(pem: bytes) -> datetime:
+def portable_kubeconfig(source: bytes | Path | Mapping[str, Any], context: str | None = None) -> bytes:
     """
-    Return when the first certificate of a PEM file ends.
+    Return a kubeconfig that works on another machine: one context, its files embedded.
 
-    :raises ValueError: when there is none.
+    :raises ConfigError: when it is not usable here.
     """
-    return x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    name, folder, text = _load(source)
+    try:
+        return embed_files(parse_kubeconfig(text), context, folder, _read_file)
+    except (KubeconfigProblem, ValueError) as err:
+        raise _unusable(name, err) from None
 
 
-def _parse(source: bytes | Path | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(source, Mapping):
-        return deepcopy(dict(source))
-    content = yaml.safe_load(source.read_bytes() if isinstance(source, Path) else source)
-    if not isinstance(content, dict):
-        raise ValueError("it is not a YAML mapping")
-    return content
+def open_in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT) -> KubeConnection:
+    """
+    Return a connection as the service account of the pod that this runs in; its token is read anew each time.
 
-
-def _select(content: dict[str, Any], context: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    name = context or content.get("current-context")
-    chosen = _named(content, "contexts", name)["context"]
-    user = _named(content, "users", chosen["user"])["user"] if chosen.get("user") else {}
-    return _named(content, "clusters", chosen["cluster"])["cluster"], user or {}
-
-
-def _named(content: dict[str, Any], section: str, name: str | None) -> dict[str, Any]:
-    for entry in content.get(section) or ():
-        if entry.get("name") == name:
-            found: dict[str, Any] = entry
-            return found
-    known = ", ".join(repr(entry.get("name")) for entry in content.get(section) or ()) or "nothing"
-    raise ValueError(f"{section} has no entry {name!r}, only {known}")
-
-
-def _take_inline(cluster: dict[str, Any], user: dict[str, Any]) -> dict[str, bytes]:
-    """Take the embedded PEM texts out, so that the loader has nothing to write to disk."""
-    taken = {}
-    for section, field in ((cluster, "certificate-authority"), (user, "client-certificate"), (user, "client-key")):
-        if text := section.pop(f"{field}-data", None):
-            section.pop(field, None)
-            taken[field] = b64decode(text)
-    return taken
-
-
-@contextmanager
-def _readable(data: bytes | None, path: str) -> Iterator[str]:
-    """Give a path from which `data` can be read, without a file where the system allows it: OpenSSL takes only paths."""
-    if data is None:
-        yield path
-    elif hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("etcdkeep")
-        try:
-            os.write(descriptor, data)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            yield file.name
-
-
-def _no_password() -> str:
-    """Stand in for OpenSSL's own prompt on the terminal, on which a task would wait for ever."""
-    raise ValueError("its client key is encrypted; a plain one is needed")
-
-
-def _read(path: str | None) -> bytes | None:
-    return Path(path).read_bytes() if path else None
-
-
-def _name(source: bytes | Path | Mapping[str, Any]) -> str:
-    return str(source) if isinstance(source, Path) else "(given as text)"
-
-
-def _safe_reason(err: Exception) -> str:
-    """Say what is wrong without quoting the kubeconfig: YAML errors show the line they stumbled over."""
-    if isinstance(err, yaml.YAMLError):
-        mark = getattr(err, "problem_mark", None)
-        return f"not YAML (line {mark.line + 1})" if mark else "not YAML"
-    if isinstance(err, KeyError | TypeError | AttributeError):
-        return (
-            f"a part of it is missing or of the wrong type ({type(err).__name__}: {err})"
-            if isinstance(err, KeyError)
-            else "a part of it is of the wrong type"
+    :raises SecretUnavailable: when this is no pod.
+    """
+    host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
+    authority = folder / "ca.crt"
+    if not host or not authority.is_file():
+        missing = "KUBERNETES_SERVICE_HOST is not set" if not host else f"there is no {authority}"
+        raise SecretUnavailable(
+            f"kubeconfig: in_cluster works only in a pod of the cluster, and this is none: {missing}. Give a path or a connection."
         )
-    return str(err)
+    access = KubeAccess(
+        "in_cluster",
+        f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        authority=Material("the service account's ca.crt", path=authority),
+        token_file=folder / "token",
+    )
+    try:
+        return _connection(access, Permits(), lambda secret: None)
+    except (KubeconfigProblem, OSError, ValueError) as err:
+        raise _unusable("of the pod's service account", err) from None
+
+
+def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], None]) -> KubeConnection:
+    _check_permits(access, permits)
+    access = replace(access, proxy=access.proxy or environment_proxy(access.host, access.server))
+    authority, certificate, key = (_content(each) for each in (access.authority, access.certificate, access.key))
+    try:
+        tls_context(authority, certificate, key, skip_verify=access.skip_verify)
+    except ssl.SSLError as err:
+        raise KubeconfigProblem(_tls_problem(access, err)) from None
+    static = Credential(certificate=certificate, key=key)
+    if access.plugin is None:
+        return KubeConnection(access, authority, lambda: _given(access, static, mask))
+    program = find_plugin(access.plugin, permits.exec_plugins)
+    source = _PluginSource(access, program, authority, static, permits.exec_timeout_s, mask)
+    return KubeConnection(access, authority, source.credential, source.forget)
+
+
+def _check_permits(access: KubeAccess, permits: Permits) -> None:
+    asked = {
+        SKIP_VERIFY: (access.skip_verify, "the server's certificate would not be checked"),
+        PLAIN_HTTP: (not access.encrypted, f"its server is {access.server}, so that everybody on the way reads all"),
+    }
+    for word, (is_asked, why) in asked.items():
+        if is_asked and word not in permits.insecure:
+            raise KubeconfigProblem(
+                f"it asks for {word}: {why}. Give it a certificate-authority and an https server; or, if you accept that, "
+                f"add to the cluster's entry kubeconfig: {{allow_insecure: [{word}], …}}"
+            )
+
+
+class _PluginSource:
+    """Asks a plugin when there are no credentials, when they run out, and when the server did not accept them."""
+
+    def __init__(
+        self,
+        access: KubeAccess,
+        program: str,
+        authority: bytes | None,
+        static: Credential,
+        timeout_s: float,
+        mask: Callable[[bytes], None],
+    ) -> None:
+        self._access = access
+        self._program = program
+        self._authority = authority
+        self._static = static
+        self._timeout_s = timeout_s
+        self._mask = mask
+        self._held: Credential | None = None
+        self._lock = Lock()
+
+    def credential(self) -> Credential:
+        """Return credentials that are good now."""
+        with self._lock:
+            plugin = self._access.plugin
+            if plugin is not None and (self._held is None or not self._held.usable(now())):
+                info = plugin_input(plugin, self._access, self._authority)
+                self._held = self._checked(run_plugin(plugin, self._program, info, self._timeout_s))
+            return self._held or self._static
+
+    def forget(self) -> bool:
+        """Make the next credentials new ones."""
+        with self._lock:
+            self._held = None
+        return True
+
+    def _checked(self, found: Credential) -> Credential:
+        self._mask(found.authorization.encode())
+        self._mask(found.key or b"")
+        if found.certificate is None:
+            return replace(found, certificate=self._static.certificate, key=self._static.key)
+        try:
+            tls_context(self._authority, found.certificate, found.key, skip_verify=self._access.skip_verify)
+        except (ssl.SSLError, ValueError):
+            raise ConfigError(
+                f"exec plugin {self._program!r} of the kubeconfig gave a certificate and key that are not PEM, or do not belong "
+                "together. Try it with kubectl."
+            ) from None
+        return found
+
+
+def _given(access: KubeAccess, static: Credential, mask: Callable[[bytes], None]) -> Credential:
+    """Return the credentials that stand in the kubeconfig, with the token as its file has it now."""
+    if access.username or access.password:
+        return replace(static, authorization=basic_authorization(access.username, access.password))
+    token = access.token
+    if access.token_file is not None:
+        token = _token_of_file(access.token_file, access.token)
+        mask(token.encode())
+    return replace(static, authorization=f"Bearer {token}") if token else static
+
+
+def _token_of_file(path: Path, instead: str) -> str:
+    try:
+        return read_token(path.read_bytes().decode(errors="replace"), "it")
+    except OSError as err:
+        if instead:
+            return instead
+        reason = f"cannot be read: {err.strerror}"
+    except KubeconfigProblem as err:
+        reason = f"cannot be used: {err}"
+    raise SecretUnavailable(f"the kubeconfig's tokenFile {path} {reason}. Put a valid token there.")
+
+
+def _load(source: bytes | Path | Mapping[str, Any]) -> tuple[str, Path | None, bytes | Mapping[str, Any]]:
+    """Return a kubeconfig's name for messages, its folder and its content."""
+    if not isinstance(source, Path):
+        return "(given as text)", None, source
+    try:
+        return str(source), source.absolute().parent, source.read_bytes()
+    except OSError as err:
+        raise SecretUnavailable(
+            f"kubeconfig {source} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
+        ) from err
+
+
+def _content(material: Material | None) -> bytes | None:
+    if material is None or material.path is None:
+        return material.data if material else None
+    return _read_file(material.path, material.what)
+
+
+def _read_file(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise KubeconfigProblem(f"{what} is the file {path}, which cannot be read: {err.strerror}") from None
+
+
+def _tls_problem(access: KubeAccess, err: ssl.SSLError) -> str:
+    """Say which file OpenSSL stumbled over; its own words name neither."""
+    reason = (err.reason or "").replace("_", " ").lower()
+    if access.certificate is None or access.key is None:
+        return f"a certificate in its certificate-authority cannot be read ({reason or 'not PEM'})"
+    return f"its client-certificate and client-key cannot be used: {reason or 'not PEM'}"
+
+
+def _unusable(name: str, err: Exception) -> ConfigError:
+    return ConfigError(f"kubeconfig {name} cannot be used: {err}. Try it with kubectl.")

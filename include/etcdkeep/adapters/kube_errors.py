@@ -7,10 +7,10 @@ import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.kube_config import certificate_expiry
+from etcdkeep.adapters.dial import ProxyFailed
+from etcdkeep.adapters.kube_connection import certificate_expiry
 from etcdkeep.errors import (
     AccessDenied,
     EtcdkeepError,
@@ -24,7 +24,7 @@ from etcdkeep.errors import (
 )
 
 if TYPE_CHECKING:
-    from kubernetes.client import Configuration
+    from etcdkeep.adapters.kube_connection import KubeConnection
 
 MAX_SHOWN = 500
 _MISSING_PERMISSION = re.compile(r'cannot \w+ (resource|path) "')
@@ -42,21 +42,25 @@ class Request:
     :param permission: What the account must be allowed, such as ``get on this resource``.
     """
 
-    configuration: Configuration
+    connection: KubeConnection
     text: str
     permission: str
 
     @property
     def where(self) -> str:
         """The request and its server."""
-        return f"{self.text} on {self.configuration.host}"
+        return f"{self.text} on {self.connection.where}"
+
+    def message(self, body: bytes | None) -> str:
+        """Return what the server's answer says, without what it repeats of our secrets."""
+        return self.connection.hide(_message(body))
 
 
 def refused(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
     """Translate an HTTP status other than success; `body` is the server's Status object or a proxy's page."""
-    said = f"{request.where}: HTTP {code}: {_message(body)}"
+    said = f"{request.where}: HTTP {code}: {request.message(body)}"
     if code == 401:
-        return AccessDenied(f"{said}. {_why_unauthenticated(request.configuration)}")
+        return AccessDenied(f"{said}. {_why_unauthenticated(request.connection)}")
     if code == 403:
         return AccessDenied(
             f"{said}. Allow the kubeconfig's account {request.permission} (docs/acceptance.md lists all it needs); "
@@ -72,7 +76,7 @@ def refused(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
 def not_applied(request: Request, code: int, body: bytes | None) -> EtcdkeepError:
     """Translate what a server-side apply was refused with."""
     status = _status(body)
-    message = _message(body)
+    message = request.message(body)
     causes = (status.get("details") or {}).get("causes") or []
     said = f"{request.where}: HTTP {code}: {message}"
     if code == 409:
@@ -96,6 +100,9 @@ def not_applied(request: Request, code: int, body: bytes | None) -> EtcdkeepErro
 def not_connected(request: Request, err: BaseException) -> EtcdkeepError:
     """Translate what went wrong below HTTP."""
     for cause in _causes(err):
+        if isinstance(cause, ProxyFailed):
+            said = f"{request.text} on {request.connection.host}: {cause}."
+            return AccessDenied(said) if cause.refused else Unreachable(said)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ServerUntrusted(
                 f"{request.where}: the server's certificate is refused: {cause.verify_message or cause}. "
@@ -104,35 +111,32 @@ def not_connected(request: Request, err: BaseException) -> EtcdkeepError:
         if (
             isinstance(cause, ssl.SSLError)
             and "alert" in str(cause).lower()
-            and (ended := client_certificate_ended(request.configuration))
+            and (ended := client_certificate_ended(request.connection))
         ):
             return AccessDenied(f"{request.where}: {ended}")
-    return Unreachable(f"{request.where}: no answer: {_reason(err)}. Is the API server up, and reachable from here?")
+    return Unreachable(
+        f"{request.where}: no answer: {request.connection.hide(_reason(err))}. Is the API server up, and reachable from here?"
+    )
 
 
-def client_certificate_ended(configuration: Configuration) -> str | None:
+def client_certificate_ended(connection: KubeConnection) -> str | None:
     """Say that the client's own certificate is no longer (or not yet) valid, or None."""
-    pem = getattr(configuration, "client_certificate", None)
+    pem = connection.client_certificate
     try:
-        if pem is None:
-            if not configuration.cert_file:
-                return None
-            pem = Path(configuration.cert_file).read_bytes()
-        expiry = certificate_expiry(pem)
-    except (OSError, ValueError):
+        expiry = certificate_expiry(pem) if pem else None
+    except ValueError:
         return None
-    if expiry > datetime.now(tz=UTC):
+    if expiry is None or expiry > datetime.now(tz=UTC):
         return None
     return f"the kubeconfig's client certificate expired at {expiry:%Y-%m-%dT%H:%M:%SZ}; renew it (kubeadm certs renew, or a new admin.conf)."
 
 
-def _why_unauthenticated(configuration: Configuration) -> str:
-    ended = client_certificate_ended(configuration)
-    return (
-        ended[0].upper() + ended[1:]
-        if ended
-        else "The credentials in the kubeconfig are not accepted: expired, revoked, or of another cluster."
-    )
+def _why_unauthenticated(connection: KubeConnection) -> str:
+    if ended := client_certificate_ended(connection):
+        return ended[0].upper() + ended[1:]
+    if plugin := connection.access.plugin:
+        return f"The credentials that exec plugin {plugin.command!r} gave are not accepted, nor those that it gave when it was asked again."
+    return "The credentials in the kubeconfig are not accepted: expired, revoked, or of another cluster."
 
 
 def _message(body: bytes | None) -> str:

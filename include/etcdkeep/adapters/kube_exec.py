@@ -14,19 +14,17 @@ from collections import deque
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, cast
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import websocket
-from requests.utils import should_bypass_proxies
 
 from etcdkeep import exec_protocol as protocol
 from etcdkeep.adapters.commands import CHUNK_BYTES, Tail, Watchdog, command_text, gather
-from etcdkeep.adapters.kube_config import tls_context
+from etcdkeep.adapters.dial import cut_after
 from etcdkeep.adapters.kube_errors import Request, not_connected, refused
 from etcdkeep.errors import (
     CommandFailed,
     CommandMissing,
-    ConfigError,
     EtcdkeepError,
     StreamCut,
     Unreachable,
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from socket import socket
 
-    from kubernetes.client import ApiClient, Configuration
+    from etcdkeep.adapters.kube_connection import KubeConnection
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +69,8 @@ class ExecTiming:
 class PodExec:
     """Runs commands in one container; implements :class:`~etcdkeep.ports.CommandRunner`."""
 
-    def __init__(self, api_client: ApiClient, pod: PodRef, timing: ExecTiming) -> None:
-        self._client = api_client
+    def __init__(self, connection: KubeConnection, pod: PodRef, timing: ExecTiming) -> None:
+        self._connection = connection
         self._pod = pod
         self._timing = timing
         self.where = f"pod {pod.namespace}/{pod.pod} container {pod.container}"
@@ -115,11 +113,33 @@ class PodExec:
         return _Session(connection, what, limits, self._timing, stdin, hold_bytes)
 
     def _connect(self, argv: Sequence[str], what: str, timeout_s: float, *, with_stdin: bool) -> tuple[socket, str]:
-        configuration = self._client.configuration
-        request = Request(configuration, f"exec {what}", "the verbs create and get on pods/exec in its namespace")
-        headers = dict(self._client.default_headers)
-        self._client.update_params_for_auth(headers, [], ["BearerToken"])
-        connection = websocket.WebSocket(sslopt=_tls_options(configuration))
+        request = Request(self._connection, f"exec {what}", "the verbs create and get on pods/exec in its namespace")
+        try:
+            return self._handshake(argv, timeout_s, with_stdin=with_stdin)
+        except websocket.WebSocketBadStatusException as err:
+            if err.status_code != 401 or not self._connection.renew():
+                raise refused(request, err.status_code, err.resp_body) from None  # its text repeats the whole answer
+        except OSError as err:
+            raise not_connected(request, err) from err
+        return self._connect_again(request, argv, timeout_s, with_stdin=with_stdin)
+
+    def _connect_again(
+        self, request: Request, argv: Sequence[str], timeout_s: float, *, with_stdin: bool
+    ) -> tuple[socket, str]:
+        """Connect with new credentials, after the old ones were not accepted."""
+        try:
+            return self._handshake(argv, timeout_s, with_stdin=with_stdin)
+        except websocket.WebSocketBadStatusException as err:
+            raise refused(request, err.status_code, err.resp_body) from None
+        except OSError as err:
+            raise not_connected(request, err) from err
+
+    def _handshake(self, argv: Sequence[str], timeout_s: float, *, with_stdin: bool) -> tuple[socket, str]:
+        headers = [f"{name}: {value}" for name, value in self._connection.headers()]
+        wire = self._connection.open_socket(timeout_s)
+        wire.settimeout(timeout_s)
+        timer = cut_after(wire, timeout_s)
+        connection = websocket.WebSocket()
         try:
             connection.connect(  # type: ignore[no-untyped-call]
                 self._url(argv, with_stdin=with_stdin),
@@ -128,18 +148,25 @@ class PodExec:
                 subprotocols=[protocol.V5, protocol.V4],
                 suppress_origin=True,
                 redirect_limit=0,
-                **_proxy_options(configuration),
+                socket=wire,
             )
-        except websocket.WebSocketBadStatusException as err:
-            raise refused(request, err.status_code, err.resp_body) from err
-        except (websocket.WebSocketException, OSError, ValueError) as err:
-            raise not_connected(request, err) from err
+        except websocket.WebSocketBadStatusException:
+            raise
+        except websocket.WebSocketTimeoutException:
+            raise TimeoutError("timed out") from None
+        except (websocket.WebSocketException, ValueError) as err:
+            # what these were raised from quotes the answer; a server may repeat what it was sent
+            raise ConnectionError(f"the answer is no WebSocket: {self._connection.hide(str(err))}") from None
+        finally:
+            timer.cancel()
+            if connection.sock is None or not connection.connected:
+                wire.close()
         return cast("socket", connection.sock), str(connection.subprotocol)
 
     def _url(self, argv: Sequence[str], *, with_stdin: bool) -> str:
         query = [("container", self._pod.container), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
         query += [("stdin", "true" if with_stdin else "false"), *(("command", word) for word in argv)]
-        base = self._client.configuration.host.replace("http", "ws", 1).rstrip("/")
+        base = self._connection.host.replace("http", "ws", 1)
         path = f"/api/v1/namespaces/{quote(self._pod.namespace, safe='')}/pods/{quote(self._pod.pod, safe='')}/exec"
         return f"{base}{path}?{urlencode(query)}"
 
@@ -363,33 +390,3 @@ def _stdin_messages(stdin: bytes) -> Iterator[bytes]:
 def _close_text(payload: bytes) -> str:
     code = int.from_bytes(payload[:2], "big")
     return f"{code} {payload[2:].decode(errors='replace')}".strip() if payload else "without a reason"
-
-
-def _tls_options(configuration: Configuration) -> dict[str, object]:
-    if not configuration.host.startswith("https:"):
-        return {}
-    try:
-        context = getattr(configuration, "tls", None) or tls_context(configuration)
-    except OSError as err:
-        raise ConfigError(
-            f"the certificates of the kubeconfig for {configuration.host} cannot be used: {err}."
-        ) from err
-    return {"context": context, "server_hostname": configuration.tls_server_name}
-
-
-def _proxy_options(configuration: Configuration) -> dict[str, object]:
-    """Return the way out that the REST calls take too, and no other: websocket-client would look into the environment."""
-    if not configuration.proxy or should_bypass_proxies(configuration.host, no_proxy=configuration.no_proxy or ""):
-        return {"http_no_proxy": ["*"]}
-    proxy = urlsplit(configuration.proxy)
-    if proxy.scheme not in ("http", "socks5", "socks5h"):
-        raise ConfigError(
-            f"proxy {proxy.scheme}://{proxy.hostname} cannot be used for exec: expected http, socks5 or socks5h."
-        )
-    return {
-        "proxy_type": proxy.scheme,
-        "http_proxy_host": proxy.hostname,
-        "http_proxy_port": proxy.port or (80 if proxy.scheme == "http" else 1080),
-        "http_proxy_auth": (unquote(proxy.username), unquote(proxy.password or "")) if proxy.username else None,
-        "http_no_proxy": [""],
-    }

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from kubernetes.client import ApiClient
 
     from etcdkeep.adapters.kube import KubeApiClient
+    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.adapters.node import NodeTarget
     from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
     from etcdkeep.ports import CommandRunner
@@ -61,10 +61,13 @@ class Credentials(Protocol):
         """
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        """Return the text of a kubeconfig, or None where the API is reached without one (in_cluster)."""
+        """
+        Return a kubeconfig that works elsewhere too, its files embedded; None where the API is reached without one
+        (in_cluster).
+        """
 
-    def api_client(self, ref: KubeconfigRef) -> ApiClient:
-        """Return a client of the Kubernetes API."""
+    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
+        """Return a connection to the Kubernetes API."""
 
     def mask(self, key: bytes) -> None:
         """Keep a key that was found elsewhere out of the logs."""
@@ -82,16 +85,24 @@ class FileCredentials:
         return read_secret_file(ref.path)
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        return None if ref.in_cluster else self.secret(ref)
+        from etcdkeep.adapters.kube_config import portable_kubeconfig
 
-    def api_client(self, ref: KubeconfigRef) -> ApiClient:
+        return None if ref.in_cluster else portable_kubeconfig(self._kubeconfig_path(ref), ref.context)
+
+    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
+        from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig
+
         if ref.in_cluster:
-            raise SecretUnavailable(
-                "kubeconfig: in_cluster works only in a pod of the cluster; give a path for the command line."
-            )
-        from etcdkeep.adapters.kube_config import open_kubeconfig
+            return open_in_cluster()
+        return open_kubeconfig(self._kubeconfig_path(ref), ref.context, permits=Permits.of(ref))
 
-        return open_kubeconfig(self.secret(ref))
+    def _kubeconfig_path(self, ref: KubeconfigRef) -> Path:
+        if ref.path is None:
+            raise SecretUnavailable(
+                f"the kubeconfig in Airflow connection {ref.connection!r} cannot be read outside Airflow; on the command line, "
+                "refer to a file (`path:`)."
+            )
+        return Path(ref.path)
 
     def mask(self, key: bytes) -> None:
         """The command line keeps no log."""
@@ -195,10 +206,13 @@ class Site:
 
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
-        files = {SSH_KEY: self.ssh_key, "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode()}
+        files = {
+            SSH_KEY: _for_openssh(self.ssh_key),
+            "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode(),
+        }
         jump = self.cluster.ssh.jump
         if jump is not None and jump.key is not None:
-            files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
+            files[JUMP_SSH_KEY] = _for_openssh(self._ssh_key(jump.key, JUMP_SSH_KEY))
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
@@ -244,6 +258,11 @@ class Site:
             raise NotFound(f"backup {found.name} holds no SSH key; set ssh.key of cluster {self.cluster.name!r}.")
         with open_artifact(self.repository.store, found.name, artifact, self.identities()) as plain:
             return read_archive(plain, ARCHIVE_LIMIT_BYTES)[file]
+
+
+def _for_openssh(key: bytes) -> bytes:
+    """Return an SSH key as it is archived."""
+    return key
 
 
 def read_secret_file(path: str) -> bytes:
