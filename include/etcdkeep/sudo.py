@@ -94,6 +94,12 @@ def sudo_words(stderr: str) -> tuple[str, ...]:
     return tuple(last)
 
 
+def command_words(stderr: str) -> str:
+    """Return what a command itself said, on one line, without what sudo warned of before."""
+    said = (line.strip() for line in stderr.splitlines() if not _FROM_SUDO.search(line))
+    return " ".join(" ".join(said).split())
+
+
 def remedy(verdict: Verdict, user: str, program: str) -> str:
     """Return the next step for a command that sudo did not run, as an imperative."""
     match verdict:
