@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from etcdkeep.errors import AccessDenied, EtcdkeepError, HostKeyChanged, HostKeyUnknown, Unreachable
 from etcdkeep.host_keys import ALGORITHMS, HostKey, keys_for
+from etcdkeep.pem import PemError, normalise_private_key
 
 KEEPALIVE_S = 15
 DEAD_PEER_S = 60
@@ -243,22 +244,16 @@ def _no_key(target: NodeTarget) -> EtcdkeepError:
 
 def load_private_key(text: bytes, user: str) -> paramiko.PKey:
     """
-    Return an SSH key from PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH format, without passphrase.
+    Return an SSH key from PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH format, without passphrase, however it is wrapped.
 
     :raises AccessDenied: when it cannot be used; the message holds nothing of the key.
     """
-    text = text.strip() + b"\n"
-    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else serialization.load_pem_private_key
     try:
-        key = load(text, password=None)
-    except TypeError:
-        raise AccessDenied(
-            f"the SSH key for {user} is protected by a passphrase; give it without one, from a secrets backend."
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise AccessDenied(
-            f"the SSH key for {user} is no private key in PEM or OpenSSH format, or it is cut off."
-        ) from None
+        text = normalise_private_key(text)
+    except PemError as err:
+        raise AccessDenied(f"the SSH key for {user} {err}.") from None
+    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else serialization.load_pem_private_key
+    key = load(text, password=None)
     kind: type[paramiko.PKey]
     match key:
         case RSAPrivateKey():
