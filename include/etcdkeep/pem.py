@@ -25,10 +25,10 @@ WRAPPED_AT_MOST = 3
 NOT_PRIVATE = (
     (rb"PuTTY-User-Key-File-\d", "is a PuTTY key; convert it: puttygen KEY.ppk -O private-openssh-new -o KEY"),
     (rb"---- BEGIN SSH2 ", "is a key of ssh.com's make; convert it: puttygen KEY -O private-openssh-new -o NEW"),
-    (rb"-----BEGIN CERTIFICATE", "is a certificate; give the private key"),
+    (rb"-----BEGIN CERTIFICATE", "holds no private key but a certificate; give the private key"),
     (
         rb"^\s*(ssh-|ecdsa-sha2-|sk-)|-----BEGIN [A-Z ]*PUBLIC KEY|---- BEGIN SSH2 PUBLIC KEY",
-        "is a public key; give the private one",
+        "holds no private key but a public one; give the private one",
     ),
 )
 LOCKED = "is protected by a passphrase; give it without one, from a secrets backend (ssh-keygen -p -f KEY removes it)"

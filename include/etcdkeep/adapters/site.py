@@ -159,11 +159,15 @@ class Site:
         from etcdkeep.adapters.node import NodeTarget
 
         ssh = self.cluster.ssh
-        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys)
+        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys, ssh.weak_algorithms)
         if ssh.jump is None:
             return target, None
         key = self._ssh_key(ssh.jump.key, JUMP_SSH_KEY) if ssh.jump.key else self.ssh_key
-        return target, (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
+        hop = ssh.jump
+        return target, (
+            NodeTarget(hop.host, hop.port, hop.user, hop.host_keys, hop.weak_algorithms, setting="ssh.jump"),
+            key,
+        )
 
     @cached_property
     def ssh_key(self) -> bytes:
