@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 WATCH_EVERY_S = 0.05
+LAST_MARK = re.compile(rb"<[\w-]+ \d+>\Z")
+"""With which the product's shell ends a command's output: it comes from the shell, not from a program that stops early."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Command:
         self._node = node
         self._line = line
         self._tap = tap
+        self._stream_tap = tap if tap.action in STREAM_ACTIONS else None
 
     async def run(self) -> None:
         pipe = subprocess.PIPE
@@ -168,7 +171,8 @@ class Command:
         ending = asyncio.create_task(exit_code(child))
         try:
             await asyncio.gather(
-                self._forward(stdout, self._process.stdout, self._tap), self._forward(stderr, self._process.stderr)
+                self._forward(stdout, self._process.stdout, self._stream_tap),
+                self._forward(stderr, self._process.stderr),
             )
             code = await ending
             await self._strike(self._tap.end())
@@ -187,7 +191,10 @@ class Command:
         while data := await source.read(CHUNK_BYTES):
             action = ""
             if tap is not None:
+                whole = data
                 data, action = tap.feed(data)
+                if tap.action == "truncate" and (mark := LAST_MARK.search(whole[len(data) :])):
+                    data += mark[0]
             target.write(data)
             await target.drain()
             await self._strike(action)

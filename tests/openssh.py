@@ -58,29 +58,39 @@ class Sshd:
 
 
 @contextmanager
-def running_sshd(folder: Path, address: str, port: int, key: Path, *options: str) -> Iterator[Sshd]:
+def running_sshd(
+    folder: Path,
+    address: str,
+    port: int,
+    key: Path,
+    *options: str,
+    environment: str | None = None,
+    kinds: tuple[str, ...] = HOST_KEY_KINDS,
+) -> Iterator[Sshd]:
     """
     Run sshd with host keys of its own.
 
     :param folder: For its keys, configuration and log; made here.
     :param key: File with the private key that lets `USER` in; its public half lies beside it.
     :param options: Further lines of its configuration.
+    :param kinds: Of its host keys.
+    :param environment: In place of the line that sets HOME; sshd takes one only.
     """
     folder.mkdir(mode=0o700)
-    for kind in HOST_KEY_KINDS:
+    for kind in kinds:
         make_key(folder / f"host_{kind}", kind)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     lines = [
         f"ListenAddress {address}:{port}",
-        *(f"HostKey {folder}/host_{kind}" for kind in HOST_KEY_KINDS),
+        *(f"HostKey {folder}/host_{kind}" for kind in kinds),
         f"AuthorizedKeysFile {key}.pub",
         "PidFile none",
         "StrictModes no",
         "UsePAM no",
         "PermitRootLogin prohibit-password",
         "PasswordAuthentication no",
-        f"SetEnv HOME={folder}",  # bash would read the user's .bashrc at each command
+        environment or f"SetEnv HOME={folder}",  # bash would read the user's .bashrc at each command
         *options,
     ]
     (folder / "config").write_text("\n".join(lines) + "\n")
@@ -90,7 +100,7 @@ def running_sshd(folder: Path, address: str, port: int, key: Path, *options: str
     ):
         try:
             _wait_until_it_listens(address, port, process, folder / "log")
-            host_keys = tuple((folder / f"host_{kind}.pub").read_text() for kind in HOST_KEY_KINDS)
+            host_keys = tuple((folder / f"host_{kind}.pub").read_text() for kind in kinds)
             yield Sshd(address, port, key.read_bytes(), host_keys, folder / "log", process.pid)
         finally:
             process.terminate()

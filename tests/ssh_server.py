@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from etcdkeep.adapters.node import NodeTarget
+from etcdkeep.adapters.ssh_frame import SHELL, framed_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,17 +42,48 @@ def line(key: asyncssh.SSHKey) -> str:
     return key.export_public_key().decode().strip()
 
 
+class Framed:
+    """
+    What the shell of a node makes of a command: marks around its output. Everything else is the process's own.
+
+    :param begins: Whether the first mark is printed now.
+    """
+
+    def __init__(self, process: asyncssh.SSHServerProcess[bytes], *, begins: bool) -> None:
+        self._process = process
+        words = shlex.split(process.command or "")
+        assert words[: len(SHELL) + 1] == ["exec", *SHELL], words
+        self.mark, *argv = words[len(SHELL) + 1 :]
+        assert process.command == framed_line(argv, self.mark)
+        self.command = shlex.join(argv)
+        if begins:
+            self.stdout.write(f"<{self.mark}>".encode())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._process, name)
+
+    def exit(self, code: int) -> None:
+        self.stdout.write(f"<{self.mark} {code}>".encode())
+        self._process.exit(code)
+
+    def exit_with_signal(self, name: str) -> None:
+        self.exit(128 + {"KILL": 9, "TERM": 15}[name])
+
+
 @dataclass
 class Node:
     """
     An SSH server in a thread of its own.
 
     :param behave: What a command does; gets the process, whose stdin, stdout and stderr are bytes.
+    :param framed: Whether there is a shell that prints marks around the output; `begins`: also before it.
     """
 
     behave: Callable[[asyncssh.SSHServerProcess[bytes]], Awaitable[None]] | None = None
     host_keys: tuple[str, ...] = (ED25519, ECDSA, RSA)
     forwarding: bool = True
+    framed: bool = True
+    begins: bool = True
     port: int = 0
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
@@ -87,8 +120,15 @@ class Node:
 
         async def process(command: asyncssh.SSHServerProcess[bytes]) -> None:
             assert self.behave is not None
+            shown: Any = command
+            if self.framed:
+                shown = Framed(command, begins=self.begins)
+                if shown.command.startswith("sh -c 'for i in 1 2"):  # asked of a sudo that prints nothing by itself
+                    command.stdout.write(2 * shlex.split(shown.command)[-1].encode())
+                    shown.exit(0)
+                    return
             try:
-                await self.behave(command)
+                await self.behave(shown)
             except (asyncssh.Error, OSError, ConnectionError):
                 command.close()
 

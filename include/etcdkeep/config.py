@@ -18,6 +18,7 @@ from etcdkeep.naming import split_address
 from etcdkeep.profiles import ControlPlane, HostPath, ProfileName, Section
 from etcdkeep.records import PURPOSES, Purpose, Trust
 from etcdkeep.signature import parse_public_key
+from etcdkeep.ssh_algorithms import check_weak
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 """Names that Airflow takes in place of a cron expression."""
@@ -73,6 +74,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Program = Annotated[str, AfterValidator(_program)]
 HostKeyLine = Annotated[str, AfterValidator(_host_key)]
+WeakAlgorithm = Annotated[str, AfterValidator(check_weak)]
 Address = Annotated[str, AfterValidator(_address)]
 Cron = Annotated[str | None, AfterValidator(_cron)]
 DrillSchedule = Annotated[str | None, AfterValidator(_drill_schedule)]
@@ -166,6 +168,9 @@ class JumpHost(Section):
         description="Its public host keys, as printed by `python -m etcdkeep trust`.",
         examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
     )
+    weak_algorithms: tuple[WeakAlgorithm, ...] = Field(
+        (), description="Old ciphers and MACs to allow with this host, by name.", examples=[["hmac-sha1"]]
+    )
 
 
 class Ssh(Section):
@@ -185,8 +190,13 @@ class Ssh(Section):
     )
     host_keys: tuple[HostKeyLine, ...] = Field(
         (),
-        description="Public host keys of the nodes, one line each: `[host ]type base64`. Checking cannot be turned off.",
+        description="Public host keys of the nodes, one line each: `[hosts ]type base64`, hosts as in known_hosts (patterns, hashed names). Checking cannot be turned off.",
         examples=[["10.0.0.11 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
+    )
+    weak_algorithms: tuple[WeakAlgorithm, ...] = Field(
+        (),
+        description="Old ciphers and MACs to allow with the nodes, by name; without it only modern ones are offered.",
+        examples=[["aes256-cbc", "hmac-sha1"]],
     )
     jump: JumpHost | None = Field(
         None, description="Jump host, for nodes in a private network.", examples=[{"host": "bastion.example.net"}]

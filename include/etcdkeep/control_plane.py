@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import CommandFailed, EtcdkeepError, NotFound, PermanentError, TransientError
+from etcdkeep.errors import AccessDenied, CommandFailed, EtcdkeepError, NotFound, PermanentError, TransientError
 from etcdkeep.static_pod import apiserver_files
 
 if TYPE_CHECKING:
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from etcdkeep.profiles import ControlPlane
 
 SUDO = ("sudo", "-n")
+NOT_FOUND = ("No such file or directory", "Not a directory")
+"""ENOENT and ENOTDIR under LC_ALL=C, in which every command over SSH runs."""
 COMMAND_LINE_LIMIT_BYTES = 120 * 1024
 """sshd hands the command to a shell as one argument, and Linux ends those at 128 KiB."""
+
+UNREADABLE = re.compile(
+    r"^(\S*/)?find: .*: (Permission denied|Operation not permitted|Input/output error|Stale file handle)$"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,11 @@ class NodeListing:
 def read_file_argv(path: str) -> tuple[str, ...]:
     """Build the command that prints one file of the node."""
     return (*SUDO, "cat", path)
+
+
+def says_absent(failure: CommandFailed) -> bool:
+    """Say whether a command failed because what it was asked for does not exist; no other failure shows that."""
+    return failure.exit_code == 1 and any(reason in failure.stderr_tail for reason in NOT_FOUND)
 
 
 def node_archive_paths(
@@ -102,13 +113,20 @@ def list_node_argv(paths: Sequence[NodePath]) -> tuple[str, ...]:
     return (*SUDO, "find", "/", "-prune", "-exec", *inner, ";")
 
 
-def read_listing(paths: Sequence[NodePath], output: bytes, where: str) -> NodeListing:
+def read_listing(paths: Sequence[NodePath], output: bytes, where: str, said: str = "") -> NodeListing:
     """
     Read what :func:`list_node_argv` printed.
 
     :param where: The node, for messages.
+    :param said: What it printed to standard error.
+    :raises AccessDenied: when something of it could not be read, so that it is not known what is there.
     :raises NotFound: when a required path is not on the node.
     """
+    if unread := [line for line in said.splitlines() if UNREADABLE.search(line)]:
+        raise AccessDenied(
+            f"{where}: not everything below {', '.join(path.path for path in paths)} can be read: {'; '.join(unread[:5])}\n"
+            "Let root read it there, or take it out of extra_paths or control_plane.optional_paths."
+        )
     members: dict[str, NodePath] = {}
     missing: list[str] = []
     for entry in output.split(b"\0"):

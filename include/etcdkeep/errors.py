@@ -90,6 +90,18 @@ class CommandFailed(PermanentError):
         self.stderr_tail = stderr_tail
 
 
+class OutputUnexpected(CommandFailed):
+    """
+    A command ended with 0 and printed something else than it should: warnings, a greeting, an error as text.
+
+    :param said: What it printed, shortened.
+    """
+
+    def __init__(self, message: str, *, said: str = "") -> None:
+        super().__init__(message, exit_code=0, stderr_tail=said)
+        self.said = said
+
+
 class CommandMissing(PermanentError):
     """The image or node has no such program (a distroless image, a node without the tool)."""
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+SSH_KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----(.*?)-----END \1-----", re.DOTALL)
+WRAPPED_AT_MOST = 3
+"""A Secret's data pasted into a Secret's data is base64 twice; a third time was seen with a secrets backend around that."""
+NOT_PRIVATE = (
+    (rb"PuTTY-User-Key-File-\d", "is a PuTTY key; convert it: puttygen KEY.ppk -O private-openssh-new -o KEY"),
+    (rb"---- BEGIN SSH2 ", "is a key of ssh.com's make; convert it: puttygen KEY -O private-openssh-new -o NEW"),
+    (rb"-----BEGIN CERTIFICATE", "holds no private key but a certificate; give the private key"),
+    (
+        rb"^\s*(ssh-|ecdsa-sha2-|sk-)|-----BEGIN [A-Z ]*PUBLIC KEY|---- BEGIN SSH2 PUBLIC KEY",
+        "holds no private key but a public one; give the private one",
+    ),
+)
+LOCKED = "is protected by a passphrase; give it without one, from a secrets backend (ssh-keygen -p -f KEY removes it)"
+LINE, LINE_AT_MOST = 64, 76
+CUT_OFF = "holds no private key in PEM or OpenSSH format, or is cut off or altered; copy the whole file again"
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
@@ -55,6 +74,81 @@ def read_private_key(data: bytes) -> bytes:
         return public_half(serialization.load_pem_private_key(blocks[0], password=None).public_key())
     except UNREADABLE:
         raise PemError("holds a private key that cannot be read") from None
+
+
+def normalise_private_key(data: bytes) -> bytes:
+    """
+    Return an SSH private key as OpenSSH reads it from a file, whatever it went through on its way here.
+
+    Taken: no last line break, CRLF, indented lines, spaces or literal ``\\n`` in place of line breaks, quotes around it,
+    UTF-16, base64 around it (up to three times). An Ed25519 key in PKCS#8, which OpenSSH before 9.6 does not read, becomes
+    one in OpenSSH's own format; every other key keeps its format.
+
+    :raises PemError: when it is no private key, or one behind a passphrase; nothing of it is quoted.
+    """
+    text = _unwrapped(data)
+    found = SSH_KEY.search(text)
+    if found is None:
+        raise PemError(next((words for begin, words in NOT_PRIVATE if re.search(begin, text)), CUT_OFF))
+    label, body = found[1], found[2]
+    if b"ENCRYPTED" in label or b"Proc-Type:" in body:
+        raise PemError(LOCKED)
+    return _checked(_pem(label, body.split()))
+
+
+def _checked(pem: bytes) -> bytes:
+    openssh = b"OPENSSH PRIVATE KEY" in pem
+    try:
+        key = (serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key)(
+            pem, password=None
+        )
+    except TypeError:
+        raise PemError(LOCKED) from None
+    except UnsupportedAlgorithm:
+        raise PemError("is of a kind that is not supported; give an RSA, ECDSA or Ed25519 key") from None
+    except ValueError:
+        raise PemError(CUT_OFF) from None
+    return _openssh_ed25519(key) if isinstance(key, Ed25519PrivateKey) and not openssh else pem
+
+
+def _openssh_ed25519(key: Ed25519PrivateKey) -> bytes:
+    """Return a key in OpenSSH's format (PROTOCOL.key), the same bytes each time: a retry stores the same archive."""
+    public = key.public_key().public_bytes_raw()
+    both = _field(b"ssh-ed25519") + _field(public)
+    check = sha256(public).digest()[:4]
+    private = check + check + both + _field(key.private_bytes_raw() + public) + _field(b"")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    unlocked = _field(b"none") + _field(b"none") + _field(b"")
+    blob = b"openssh-key-v1\0" + unlocked + (1).to_bytes(4) + _field(both) + _field(private)
+    return _pem(b"OPENSSH PRIVATE KEY", [b64encode(blob)])
+
+
+def _field(data: bytes) -> bytes:
+    return len(data).to_bytes(4) + data
+
+
+def _pem(label: bytes, lines: Sequence[bytes]) -> bytes:
+    """Return a PEM block; its lines stay as they are, unless they were joined to one."""
+    if max(map(len, lines), default=0) > LINE_AT_MOST:
+        body = b"".join(lines)
+        lines = [body[at : at + LINE] for at in range(0, len(body), LINE)]
+    return b"\n".join((b"-----BEGIN %b-----" % label, *lines, b"-----END %b-----\n" % label))
+
+
+def _unwrapped(data: bytes) -> bytes:
+    """Return the text in which a key's lines stand, with what was put around it taken off."""
+    for _ in range(WRAPPED_AT_MOST + 1):
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            data = data.decode("utf-16", errors="replace").encode()
+        data = data.removeprefix(b"\xef\xbb\xbf").strip().strip(b"\"'")
+        data = re.sub(rb"\\r\\n|\\[nr]", b"\n", data)
+        if b"-----BEGIN" in data or b"PuTTY-User-Key-File" in data:
+            return data
+        try:
+            data = b64decode(b"".join(data.split()), validate=True) or data
+        except (Base64Error, ValueError):
+            return data
+    return data
 
 
 def read_public_keys(data: bytes) -> frozenset[bytes]:

@@ -59,7 +59,11 @@ def test_every_byte_of_the_output_and_the_command_line(node):
             1, b"sudo: crictl: command not found\n", CommandMissing, "no such program.*crictl", id="missing-under-sudo"
         ),
         pytest.param(
-            1, b"sudo: a password is required\n", AccessDenied, "ubuntu ALL=.root. NOPASSWD: ALL", id="sudo-password"
+            1,
+            b"sudo: a password is required\n",
+            AccessDenied,
+            "ubuntu ALL=.root. NOPASSWD: /usr/bin/crictl",
+            id="sudo-password",
         ),
         pytest.param(
             1,

@@ -21,9 +21,10 @@ from etcdkeep.control_plane import (
     node_archive_paths,
     read_file_argv,
     read_listing,
+    says_absent,
     tar_argv,
 )
-from etcdkeep.errors import CommandFailed, NotFound, PermanentError, TransientError
+from etcdkeep.errors import AccessDenied, CommandFailed, NotFound, PermanentError, TransientError
 from etcdkeep.profiles import PROFILES, ControlPlane
 from tests.unit.test_static_pod import pod
 
@@ -255,3 +256,28 @@ def test_gnu_tar_says_what_we_look_for_when_a_file_vanishes(tmp_path: Path) -> N
     done = subprocess.run(["tar", "-C", tmp_path, "-cf", "-", "gone"], capture_output=True, check=False, text=True)
     failure = CommandFailed("tar failed", exit_code=done.returncode, stderr_tail=done.stderr)
     assert isinstance(explain_tar_failure(failure, "n"), TransientError)
+
+
+UNREADABLE = "find: ‘/etc/kubernetes/pki/private’: Permission denied"
+ABSENT = "find: '/opt/audit': No such file or directory"
+
+
+def test_what_root_may_not_read_is_not_called_absent() -> None:
+    paths = (NodePath("/etc/kubernetes/pki", "pki", required=True),)
+    with pytest.raises(AccessDenied, match=r"pki/private.*Permission denied"):
+        read_listing(paths, b"/etc/kubernetes/pki\0", "node n1", f"{ABSENT}\n{UNREADABLE}\n")
+    assert read_listing(paths, b"/etc/kubernetes/pki\0", "node n1", ABSENT).missing == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        pytest.param(1, "cat: /f: No such file or directory", True, id="absent"),
+        pytest.param(1, "cat: /a/f: Not a directory", True, id="no-folder"),
+        pytest.param(1, "cat: /f: Permission denied", False, id="denied"),
+        pytest.param(1, "", False, id="silent"),
+        pytest.param(127, "sh: cat: No such file or directory", False, id="no-program"),
+    ],
+)
+def test_only_words_show_that_a_file_does_not_exist(code: int, said: str, expected: bool) -> None:
+    assert says_absent(CommandFailed("cat", exit_code=code, stderr_tail=said)) is expected

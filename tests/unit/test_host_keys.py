@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from base64 import b64encode
 
 import pytest
@@ -44,7 +45,9 @@ def test_fingerprint_is_the_one_that_ssh_prints():
         pytest.param(f"ssh-ed25519 {TEXT[:20]}!", id="not-base64"),
         pytest.param(f"ssh-ed25519 {TEXT[:-8]}", id="cut-off"),
         pytest.param("ssh-ed25519 AAAA", id="cut-off-in-the-name"),
-        pytest.param(f"|1|abc=|def= {KEY}", id="hashed-host"),
+        pytest.param(f"|1|abc= {KEY}", id="hashed-host-cut-off"),
+        pytest.param(f"|2|abc=|def= {KEY}", id="hashed-in-another-way"),
+        pytest.param(f"node-1,, {KEY}", id="empty-name"),
         pytest.param(f"@cert-authority * {KEY}", id="marker"),
     ],
 )
@@ -71,3 +74,53 @@ def test_the_printed_line_is_read_back_for_that_host(port, name):
     line = parse_host_key(KEY).line("node-1", port)
     assert line == f"{name} {KEY}"
     assert [key.blob for key in keys_for([line], "node-1", port)] == [BLOB]
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [("@cert-authority", "host certificates are not supported.*trust"), ("@revoked", "leave the line out")],
+)
+def test_markers_are_named(marker, said):
+    with pytest.raises(ConfigError, match=f"{marker} is not taken here: {said}"):
+        parse_host_key(f"{marker} node-1 {KEY}")
+
+
+PATTERNS = [
+    pytest.param("node-1", "node-1", 22, True, id="name"),
+    pytest.param("Node-1.Example.NET", "node-1.example.net", 22, True, id="capitals-in-the-line"),
+    pytest.param("node-1", "NODE-1", 22, True, id="capitals-in-the-host"),
+    pytest.param("node-*", "node-17", 22, True, id="star"),
+    pytest.param("10.0.0.?", "10.0.0.7", 22, True, id="question-mark"),
+    pytest.param("10.0.0.?", "10.0.0.77", 22, False, id="question-mark-is-one"),
+    pytest.param("*", "anything", 2222, True, id="any"),
+    pytest.param("node-*,!node-3", "node-3", 22, False, id="negated"),
+    pytest.param("!node-3,node-*", "node-3", 22, False, id="negated-first"),
+    pytest.param("node-*,!node-3", "node-4", 22, True, id="another-is-negated"),
+    pytest.param("!node-3", "node-4", 22, False, id="negated-only"),
+    pytest.param("*,!NODE-3", "node-3", 22, False, id="negated-with-capitals"),
+    pytest.param("[node-1]:2222", "node-1", 2222, True, id="port"),
+    pytest.param("[node-1]:2222", "node-1", 22, False, id="another-port"),
+    pytest.param("[node-*]:2222", "node-9", 2222, True, id="port-and-star"),
+    pytest.param("[*]:2222", "node-9", 2200, False, id="star-of-another-port"),
+    pytest.param("node-1", "node-1", 2222, True, id="without-port-for-any-port"),
+    pytest.param("a,b,10.0.0.1", "10.0.0.1", 22, True, id="comma-list"),
+    pytest.param("node.1", "nodex1", 22, False, id="dot-is-a-dot"),
+    pytest.param("node[12]", "node1", 22, False, id="no-character-classes"),
+    pytest.param("fd00::1", "fd00::1", 22, True, id="ipv6"),
+    pytest.param("[FD00::1]:2222", "fd00::1", 2222, True, id="ipv6-and-port"),
+]
+
+
+@pytest.mark.parametrize("hashed", [False, True], ids=["plain", "hashed"])
+@pytest.mark.parametrize(("patterns", "host", "port", "expected"), PATTERNS)
+def test_patterns_are_taken_as_openssh_takes_them(tmp_path, patterns, host, port, expected, hashed):
+    """ssh-keygen -F is OpenSSH's own opinion; it is asked for the name with and without the port, as ssh does."""
+    names = [host.lower()] if port == 22 else [f"[{host.lower()}]:{port}", host.lower()]
+    (tmp_path / "known_hosts").write_text(f"{patterns} {KEY}\n")
+    if hashed:  # names with patterns stay as they are, lists become one line a name
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", tmp_path / "known_hosts"], check=True, capture_output=True)
+    lines = [line for line in (tmp_path / "known_hosts").read_text().splitlines() if line]
+    asked = [["ssh-keygen", "-F", name, "-f", tmp_path / "known_hosts"] for name in names]
+    theirs = any(subprocess.run(question, check=False, capture_output=True).returncode == 0 for question in asked)
+    assert bool(keys_for(lines, host, port)) == theirs
+    assert theirs == expected

@@ -11,6 +11,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.config import KubeconfigRef, SecretRef, SshKeyRef
@@ -101,6 +103,26 @@ def test_everything_that_is_needed_to_reach_the_cluster_is_kept():
         "known_hosts": f"10.0.0.1 {HOST_KEY}\nbastion {HOST_KEY}\n".encode(),
         "kubeconfig": b"kubeconfig",
     }
+
+
+@pytest.mark.parametrize("wrap", [bytes.rstrip, b64encode, lambda key: key.replace(b"\n", b" ")])
+def test_keys_are_kept_as_openssh_reads_them_however_they_came(wrap):
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    credentials = Credentials(node=wrap(key), jump=wrap(key))
+    ssh = {"key": {"connection": "node"}, "jump": {"host": "hop", "key": {"connection": "jump"}}}
+    site = make_site(credentials=credentials, ssh=ssh)
+    kept = site.access_files()
+    assert (kept["ssh_key"], kept["jump_ssh_key"], site.ssh_key) == (key, key, key)
+    assert key in credentials.masked
+
+
+def test_what_is_no_key_is_told_of_without_being_quoted(caplog):
+    site = make_site(
+        credentials=Credentials(node=b"PuTTY-User-Key-File-3: secret"), ssh={"key": {"connection": "node"}}
+    )
+    assert site.ssh_key == b"PuTTY-User-Key-File-3: secret"
+    assert "ssh.key: what is in Airflow connection 'node' is a PuTTY key; convert it: puttygen" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_host_keys_without_a_name_are_kept_as_ssh_reads_them():

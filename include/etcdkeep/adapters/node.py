@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Timer
@@ -14,12 +12,26 @@ import paramiko
 
 from etcdkeep.adapters.commands import CHUNK_BYTES, Tail, Watchdog, command_text, gather
 from etcdkeep.adapters.ssh_connect import Jump, NodeTarget, connected, offered_key, reach
-from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, EtcdkeepError, StreamCut, Unreachable
+from etcdkeep.adapters.ssh_failures import Ended, cut, explain, login_refuses
+from etcdkeep.adapters.ssh_frame import (
+    Frame,
+    Greeting,
+    GreetingTaken,
+    Layer,
+    framed_inside_sudo,
+    framed_line,
+    greeting_argv,
+    new_mark,
+    read_greeting,
+)
+from etcdkeep.control_plane import SUDO
+from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, OutputUnexpected, Unreachable
 from etcdkeep.host_keys import ALGORITHMS
 from etcdkeep.ports import CommandResult, StreamLimits
+from etcdkeep.sudo import Answer, sudo_words
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 __all__ = ["NodeShell", "NodeTarget", "ScannedKey", "open_node", "scan_host_keys"]
 
@@ -30,11 +42,8 @@ LOOK_S = 0.25
 SENDING_LOOK_S = 0.002
 """While the node takes standard input, in portions of its window (OpenSSH's: 2 MiB): one is sent at most so often."""
 STDIN_BYTES = 32 * 1024
-SHELL_NOT_FOUND = 127
-SUDO_REFUSES = re.compile(
-    r"^sudo: .*(password is required|must have a tty)|^Sorry, user .* not|is not in the sudoers file", re.MULTILINE
-)
-SUDO_FINDS_NONE = re.compile(r"^sudo: .*: command not found", re.MULTILINE)
+ASK_S = 30.0
+"""For the questions that are asked of sudo itself."""
 
 
 @contextmanager
@@ -80,6 +89,9 @@ class NodeShell:
         self._transport = transport
         self._target = target
         self._connect_s = connect_s
+        self._greeting: Greeting | None = None
+        self._shell_by_sudo = False
+        self._answer: Answer | None = None
         self.where = f"node {target.name}"
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
@@ -95,40 +107,141 @@ class NodeShell:
     def _start(self, argv: Sequence[str], limits: StreamLimits, stdin: bytes) -> _Session:
         what = f"{command_text(argv)!r} on {self.where}"
         log.debug("ssh %s", what)
+        if tuple(argv[: len(SUDO)]) == SUDO:
+            greeting = self._greet(Ended(what, self._target.user, tuple(argv)), limits)
+            if not greeting.quiet:
+                return self._start_under_greeting(argv, what, limits, stdin, greeting)
+        return self._open(argv, what, limits, stdin)
+
+    def _start_under_greeting(
+        self, argv: Sequence[str], what: str, limits: StreamLimits, stdin: bytes, greeting: Greeting
+    ) -> _Session:
+        """Start a command of a sudo that prints something itself: the marks are printed by what it starts."""
+        if self._shell_by_sudo:
+            mark = new_mark()
+            return self._open(framed_inside_sudo(argv, mark), what, limits, stdin, Frame(mark))
+        return self._open(argv, what, limits, stdin, GreetingTaken(greeting))
+
+    def _open(
+        self,
+        argv: Sequence[str],
+        what: str,
+        limits: StreamLimits,
+        stdin: bytes,
+        inside: Layer | None = None,
+        *,
+        for_command: Ended | None = None,
+    ) -> _Session:
         timeout_s = min(self._connect_s, limits.deadline_s)
+        mark = new_mark()
         try:
             channel = self._transport.open_session(timeout=timeout_s)
-            _request_exec(channel, argv, timeout_s)
+            _request_exec(channel, framed_line(argv, mark), timeout_s)
         except (paramiko.SSHException, EOFError, OSError) as err:
             raise Unreachable(f"{what} could not be started: {str(err) or 'the connection is gone'}.") from err
-        return _Session(channel, what, self._target, limits, stdin)
+        ended = for_command or Ended(what, self._target.user, tuple(argv))
+        return _Session(channel, ended, limits, stdin, Frame(mark), inside, self._ask)
+
+    def _greet(self, command: Ended, limits: StreamLimits) -> Greeting:
+        """
+        Find out, once, what sudo prints by itself on standard output.
+
+        :param command: For which it is asked: a sudo that refuses the question refuses the command.
+        :raises OutputUnexpected: when that differs each time, and the login may not have marks printed either.
+        """
+        if self._greeting is None:
+            mark = new_mark()
+            greeting = read_greeting(self._small(greeting_argv(mark), command, limits), mark)
+            words = greeting.words if greeting else ""
+            if greeting is None or not greeting.quiet:
+                self._shell_by_sudo = self._may_start_shell(command, limits)
+                log.info("%s: sudo prints %r around each command; it is taken off", self.where, words)
+                if not self._shell_by_sudo and (greeting is None or not greeting.constant):
+                    raise _greets(command.what, words)
+            self._greeting = greeting or Greeting(constant=False)
+        return self._greeting
+
+    def _may_start_shell(self, command: Ended, limits: StreamLimits) -> bool:
+        frame = Frame(new_mark())
+        try:
+            frame.feed(self._small(framed_inside_sudo((*SUDO, "true"), frame.mark), command, limits))
+        except (CommandFailed, CommandMissing, AccessDenied):
+            return False
+        return frame.status == 0
+
+    def _small(self, argv: Sequence[str], command: Ended, limits: StreamLimits) -> bytes:
+        """Return the output of a question about sudo; it fails as the command would for which it is asked."""
+        short = StreamLimits(min(ASK_S, limits.deadline_s), limits.stall_s)
+        return gather(self._open(argv, command.what, short, b"", for_command=command).chunks(), command.what)
+
+    def _ask(self) -> Answer:
+        """Return what ``sudo -n true`` ends with, asked once."""
+        if self._answer is None:
+            session = self._open((*SUDO, "true"), f"'sudo -n true' on {self.where}", StreamLimits(ASK_S), b"")
+            self._answer = session.answer()
+        return self._answer
 
 
-def _request_exec(channel: paramiko.Channel, argv: Sequence[str], timeout_s: float) -> None:
+def _greets(where: str, words: str) -> OutputUnexpected:
+    return OutputUnexpected(
+        f"{where}: sudo prints something else on standard output at each command ({words!r}), which cannot be told from "
+        "the command's own output.\nLet what prints it (a wrapper of sudo, a PAM script) print to standard error, or to terminals only."
+    )
+
+
+def _request_exec(channel: paramiko.Channel, line: str, timeout_s: float) -> None:
     """Start the command; paramiko itself would wait for ever for the server's answer."""
     timer = Timer(timeout_s, channel.close)
     timer.start()
     try:
-        channel.exec_command(shlex.join(argv))
+        channel.exec_command(line)
     finally:
         timer.cancel()
 
 
 class _Session:
-    """One running command."""
+    """
+    One running command.
+
+    :param inside: What takes a greeting of sudo off, within the frame.
+    :param ask: Asks sudo ``true``.
+    """
 
     def __init__(
-        self, channel: paramiko.Channel, what: str, target: NodeTarget, limits: StreamLimits, stdin: bytes
+        self,
+        channel: paramiko.Channel,
+        ended: Ended,
+        limits: StreamLimits,
+        stdin: bytes,
+        frame: Frame,
+        inside: Layer | None,
+        ask: Callable[[], Answer],
     ) -> None:
-        self.what = what
+        self.what = ended.what
         self.stderr = Tail()
         self._channel = channel
-        self._target = target
-        self._watchdog = Watchdog(limits, what)
+        self._ended = ended
+        self._watchdog = Watchdog(limits, self.what)
         self._stdin: memoryview | None = memoryview(stdin)
+        self._frame = frame
+        self._inside = inside
+        self._ask = ask
 
     def chunks(self) -> Generator[bytes]:
         """Yield standard output; end only after exit code 0."""
+        yield from self._output()
+        if last := self._inside.end() if self._inside else b"":
+            yield last
+        self._raise_for_status()
+
+    def answer(self) -> Answer:
+        """Run to the end; a failure is an answer too."""
+        for _ in self._output():
+            pass
+        code = self._frame.status if self._frame.status is not None else self._channel.exit_status
+        return Answer(code, self.stderr.text())
+
+    def _output(self) -> Generator[bytes]:
         try:
             while True:
                 self._watchdog.left_s()
@@ -136,15 +249,21 @@ class _Session:
                 self._drain_stderr()
                 chunk = self._receive()
                 if chunk:
-                    self._watchdog.progress(len(chunk))
-                    yield chunk
+                    output = self._unframed(chunk)
+                    self._watchdog.progress(len(output))
+                    if output:
+                        yield output
                     self._watchdog.progress()
                 elif chunk == b"":
                     break
             self._await_exit()
         finally:
             self._channel.close()
-        self._raise_for_status()
+        self._frame.end()
+
+    def _unframed(self, chunk: bytes) -> bytes:
+        output = self._frame.feed(chunk)
+        return self._inside.feed(output) if self._inside else output
 
     def _receive(self) -> bytes | None:
         """Return what has arrived; None when nothing has yet, empty at the end."""
@@ -179,23 +298,20 @@ class _Session:
         self._drain_stderr()
 
     def _raise_for_status(self) -> None:
-        code = self._channel.exit_status
-        said = self.stderr.text()
+        code, said = self._channel.exit_status, self.stderr.text()
         if code < 0:
-            raise StreamCut(
-                f"{self.what}: no exit status came: the connection was cut or a signal ended the command; what it printed is not complete."
-                + (f" Its last words: {said}" if said else "")
+            raise cut(self._ended, "no exit status came: the connection was cut or a signal ended the command", said)
+        if not self._frame.began and not sudo_words(said):
+            raise login_refuses(self._ended, code, self._frame.noise.text(), said)
+        if self._frame.status is None and not (code and sudo_words(said)):
+            raise cut(
+                self._ended, f"the end of its output did not come, and the login ended with exit code {code}", said
             )
-        if code:
-            raise self._failure(code, said)
-
-    def _failure(self, code: int, said: str) -> EtcdkeepError:
-        last = f" Its last words: {said}" if said else ""
-        if SUDO_REFUSES.search(said):
-            return AccessDenied(
-                f"{self.what}: sudo does not allow it without a password.{last} Allow it, in a file below /etc/sudoers.d:\n"
-                f"{self._target.user} ALL=(root) NOPASSWD: ALL"
-            )
-        if code == SHELL_NOT_FOUND or SUDO_FINDS_NONE.search(said):
-            return CommandMissing(f"{self.what}: the node has no such program (exit code {code}).{last}")
-        return CommandFailed(f"{self.what} ended with exit code {code}.{last}", exit_code=code, stderr_tail=said)
+        started = self._inside.began if isinstance(self._inside, Frame) else None
+        status = code if self._frame.status is None else self._frame.status
+        if status:
+            raise explain(self._ended, status, said, self._ask, started=started)
+        if started is False:
+            raise cut(self._ended, "sudo ended with success, and did not start it", said)
+        if isinstance(self._inside, GreetingTaken) and self._inside.differs:
+            raise _greets(self._ended.what, self._inside.words)

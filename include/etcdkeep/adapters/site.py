@@ -27,6 +27,7 @@ from etcdkeep.errors import (
 )
 from etcdkeep.host_keys import known_hosts_line, known_hosts_name
 from etcdkeep.naming import split_address
+from etcdkeep.pem import PemError, normalise_private_key
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
 
@@ -171,11 +172,15 @@ class Site:
         from etcdkeep.adapters.node import NodeTarget
 
         ssh = self.cluster.ssh
-        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys)
+        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys, ssh.weak_algorithms)
         if ssh.jump is None:
             return target, None
         key = self._ssh_key(ssh.jump.key, JUMP_SSH_KEY) if ssh.jump.key else self.ssh_key
-        return target, (NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ssh.jump.host_keys), key)
+        hop = ssh.jump
+        return target, (
+            NodeTarget(hop.host, hop.port, hop.user, hop.host_keys, hop.weak_algorithms, setting="ssh.jump"),
+            key,
+        )
 
     @cached_property
     def ssh_key(self) -> bytes:
@@ -226,6 +231,24 @@ class Site:
                 yield known_hosts_line(line, known_hosts_name(ssh.jump.host, ssh.jump.port))
 
     def _ssh_key(self, ref: SshKeyRef, file: str = SSH_KEY) -> bytes:
+        """
+        Return a key as OpenSSH reads it from a file, which is how the access archive keeps it too.
+
+        One that is no key stays as it is: a login with it fails and says why, and a cluster without nodes needs none.
+        """
+        raw = self._raw_ssh_key(ref, file)
+        try:
+            key = normalise_private_key(raw)
+        except PemError as err:
+            where = ref.secret or ref.path or f"Airflow connection {ref.connection!r}"
+            setting = "ssh.key" if file == SSH_KEY else "ssh.jump.key"
+            log.warning("cluster %s: %s: what is in %s %s", self.cluster.name, setting, where, err)
+            return raw
+        if key != raw:
+            self.credentials.mask(key)
+        return key
+
+    def _raw_ssh_key(self, ref: SshKeyRef, file: str) -> bytes:
         if ref.secret is None:
             return self.credentials.secret(ref)
         try:

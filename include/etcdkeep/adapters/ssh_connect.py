@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
+from types import MappingProxyType
 from typing import Any, cast
 
 import paramiko
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from etcdkeep.errors import AccessDenied, EtcdkeepError, HostKeyChanged, HostKeyUnknown, Unreachable
 from etcdkeep.host_keys import ALGORITHMS, HostKey, keys_for
+from etcdkeep.pem import PemError, normalise_private_key
+from etcdkeep.ssh_algorithms import CIPHERS, MACS, WEAK_CIPHERS, WEAK_MACS, nothing_in_common, offered
 
 KEEPALIVE_S = 15
 DEAD_PEER_S = 60
@@ -31,6 +34,13 @@ PROHIBITED = 1
 
 SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 """How a key type is named when algorithms are negotiated, where that differs."""
+
+INCOMPATIBLE = (
+    ("cipher", "cipher", ("client_encrypt_algo_list", "server_encrypt_algo_list")),
+    ("mac", "MAC", ("client_mac_algo_list", "server_mac_algo_list")),
+    ("kex", "key exchange", ("kex_algo_list",)),
+)
+"""Word in paramiko's message, what it is about, and where the server's offers stand."""
 
 PARAMIKO_LOG = "etcdkeep.paramiko"
 logging.getLogger(PARAMIKO_LOG).setLevel(logging.CRITICAL)  # it logs a traceback for what our errors say in a sentence
@@ -44,12 +54,16 @@ class NodeTarget:
     A host that we log in to.
 
     :param host_keys: Lines ``[host ]algorithm base64``; lines with a host in front count for that host only.
+    :param weak_algorithms: Old ciphers and MACs that may be used with it.
+    :param setting: Section of the configuration that it is from, for messages.
     """
 
     host: str
     port: int
     user: str
     host_keys: tuple[str, ...]
+    weak_algorithms: tuple[str, ...] = ()
+    setting: str = "ssh"
 
     @property
     def name(self) -> str:
@@ -124,21 +138,22 @@ def _negotiated(
     target: NodeTarget, dial: Dial, connect_s: float, algorithms: tuple[str, ...]
 ) -> Iterator[paramiko.Transport]:
     """Yield a transport that has exchanged keys but not logged in."""
-    transport = paramiko.Transport(cast("socket.socket", dial()))
+    transport = _Transport(cast("socket.socket", dial()))
     transport.set_log_channel(PARAMIKO_LOG)
     try:
         options = transport.get_security_options()
         options.key_types = [name for algorithm in algorithms for name in SIGNATURES.get(algorithm, (algorithm,))]
-        options.ciphers = sorted(options.ciphers, key=lambda name: "gcm" not in name)
+        weak = target.weak_algorithms
+        options.ciphers = offered(CIPHERS, WEAK_CIPHERS, weak, options.ciphers)
+        options.digests = offered(MACS, WEAK_MACS, weak, options.digests)
+        options.kex = tuple(name for name in options.kex if not name.endswith("sha1"))
         transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = connect_s
         try:
             transport.start_client(timeout=connect_s)
         except paramiko.ssh_exception.IncompatiblePeer as err:
             if "host key" in str(err):
                 raise
-            raise AccessDenied(
-                f"SSH to {target.name}: no common algorithms: {err}. The server is too old or too new."
-            ) from err
+            raise AccessDenied(f"SSH to {target.name}: {transport.why_incompatible(str(err), target)}") from err
         except (paramiko.SSHException, EOFError, OSError) as err:
             raise Unreachable(
                 f"SSH to {target.name}: no SSH session: {_reason(err)}. Is an SSH server on that port?"
@@ -175,6 +190,25 @@ def _tcp(target: NodeTarget, connect_s: float) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # with the keepalives, this ends half-open connections; Linux only
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_S * 1000)
     return connection
+
+
+class _Transport(paramiko.Transport):
+    """Keeps what the server offers, which paramiko only logs when there is nothing in common."""
+
+    _offers: Mapping[str, list[str]] = MappingProxyType({})
+
+    def _really_parse_kex_init(self, *args: Any, **fields: Any) -> Any:
+        parsed = super()._really_parse_kex_init(*args, **fields)  # type: ignore[misc]
+        self._offers = {name: list(value) for name, value in parsed.items() if isinstance(value, list)}
+        return parsed
+
+    def why_incompatible(self, said: str, target: NodeTarget) -> str:
+        """Return the sentence for a failed negotiation, to follow the server's name."""
+        for word, kind, lists in INCOMPATIBLE:
+            if word in said:
+                theirs = dict.fromkeys(name for each in lists for name in self._offers.get(each, ()))
+                return nothing_in_common(kind, tuple(name for name in theirs if name), target.setting)
+        return f"no algorithms in common: {said}. Update its SSH server."
 
 
 class _Forwarded:
@@ -238,27 +272,24 @@ def _changed(target: NodeTarget, shown: HostKey | None, trusted: tuple[HostKey, 
 
 
 def _no_key(target: NodeTarget) -> EtcdkeepError:
-    return AccessDenied(f"SSH to {target.name}: the server has no host key of a usable type ({', '.join(ALGORITHMS)}).")
+    return AccessDenied(
+        f"SSH to {target.name}: the server has no host key of a usable type ({', '.join(ALGORITHMS)}).\n"
+        "Give it one: ssh-keygen -A on the host, and HostKeyAlgorithms in its sshd_config."
+    )
 
 
 def load_private_key(text: bytes, user: str) -> paramiko.PKey:
     """
-    Return an SSH key from PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH format, without passphrase.
+    Return an SSH key from PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH format, without passphrase, however it is wrapped.
 
     :raises AccessDenied: when it cannot be used; the message holds nothing of the key.
     """
-    text = text.strip() + b"\n"
-    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else serialization.load_pem_private_key
     try:
-        key = load(text, password=None)
-    except TypeError:
-        raise AccessDenied(
-            f"the SSH key for {user} is protected by a passphrase; give it without one, from a secrets backend."
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise AccessDenied(
-            f"the SSH key for {user} is no private key in PEM or OpenSSH format, or it is cut off."
-        ) from None
+        text = normalise_private_key(text)
+    except PemError as err:
+        raise AccessDenied(f"the SSH key for {user} {err}.") from None
+    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in text else serialization.load_pem_private_key
+    key = load(text, password=None)
     kind: type[paramiko.PKey]
     match key:
         case RSAPrivateKey():

@@ -95,9 +95,8 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
         ).stdout
         ca = node.run(node_layout.read_file_argv(posixpath.join(layout.pki_dir, "ca.crt")), limits).stdout
         paths = node_layout.node_archive_paths(layout, manifest, cluster.extra_paths)
-        listing = node_layout.read_listing(
-            paths, node.run(node_layout.list_node_argv(paths), limits).stdout, node.where
-        )
+        listed = node.run(node_layout.list_node_argv(paths), limits)
+        listing = node_layout.read_listing(paths, listed.stdout, node.where, listed.stderr)
         log.info("node %s: reading %d file(s) and folder(s)", member.node, len(listing.members))
         tar = _tar_stream(node, node_layout.tar_argv(paths, listing), cluster)
         artifact = spool.seal(name, "control-plane", tar, node=member.node)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from etcdkeep import etcdctl, naming
 from etcdkeep.backup.discover import member_address, pod_runner
+from etcdkeep.disk_space import df_argv, parse_df
 from etcdkeep.errors import (
     CommandFailed,
     CommandMissing,
@@ -73,11 +73,9 @@ def save_snapshot(
 def free_bytes(runner: CommandRunner, folder: str, limits: StreamLimits) -> int | None:
     """Return the room in a folder, or None where the image has no ``df`` or it prints something else."""
     try:
-        output = runner.run(("df", "-P", "-k", folder), limits).stdout
+        return parse_df(runner.run(df_argv(folder), limits).stdout.decode(errors="replace"))
     except CommandMissing:
         return None
-    found = re.search(rb"\s(\d+)\s+\d+%\s+/\S*\s*$", output)
-    return int(found[1]) * 1024 if found else None
 
 
 def _save(api: KubeApi, cluster: Cluster, member: Member, path: str) -> SavedSnapshot:

@@ -57,13 +57,14 @@ def trust(cluster: str) -> None:
     say("# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True)
     if ssh.jump:
         say("# ssh.jump.host_keys:")
-        _print_keys(NodeTarget(ssh.jump.host, ssh.jump.port, ssh.jump.user, ()))
+        jump = ssh.jump
+        _print_keys(NodeTarget(jump.host, jump.port, jump.user, (), jump.weak_algorithms, setting="ssh.jump"))
     say("# ssh.host_keys:")
     for node in etcd_nodes(site.api, site.cluster):
-        target, jump = site.node_target(node_address(site.api, site.cluster, node))
+        target, way = site.node_target(node_address(site.api, site.cluster, node))
         say(f"# node {node}")
         try:
-            _print_keys(target, jump)
+            _print_keys(target, way)
         except HostKeyUnknown as err:
             raise HostKeyUnknown(
                 f"node {node} is behind the jump host {ssh.jump.host if ssh.jump else ''}, which is not trusted yet: put its keys above into "

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
+from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import CommandFailed, NotFound, TransientError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Check, Move, Put, Run, Write
@@ -84,10 +85,18 @@ def all_hold(world: World, place: str, checks: Sequence[AnyCheck]) -> bool:
 
 
 def together_argv(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the call that succeeds when all these commands succeed, and print nothing where they are to."""
-    questions = (shlex.join(check.argv) + (" >/dev/null" if check.expects == "success" else "") for check in checks)
+    """
+    Return the call that succeeds when all these commands succeed, and print nothing where they are to.
+
+    Where all run by sudo, one sudo runs them all: what it prints itself is then no answer to any.
+    """
+    by_sudo = all(check.argv[: len(SUDO)] == SUDO for check in checks)
+    skipped = len(SUDO) if by_sudo else 0
+    questions = (
+        shlex.join(check.argv[skipped:]) + (" >/dev/null" if check.expects == "success" else "") for check in checks
+    )
     script = 'for question; do said=$(eval "$question") && [ -z "$said" ] || exit; done'
-    return ("sh", "-c", script, "sh", *questions)
+    return (*SUDO[:skipped], "sh", "-c", script, "sh", *questions)
 
 
 def act(world: World, place: str, action: Action) -> None:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.errors import CommandFailed
+from etcdkeep.errors import OutputUnexpected
 from etcdkeep.restore.tools import Tool  # noqa: TC001 - proposals keep facts, and pydantic reads these
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod  # noqa: TC001
 
@@ -33,7 +33,7 @@ class PathFacts:
     A file or folder of the node.
 
     :param path: The real one, links resolved.
-    :param owner: ``uid:gid``; None when it is not there.
+    :param owner: ``uid:gid``; None when it does not exist, or could not be asked: then it stands in the node's `unknown`.
     :param mode: Octal digits.
     :param label: SELinux context, where the host has them.
     """
@@ -93,6 +93,9 @@ class NodeFacts:
     :param etcd_healthy: Whether its member can commit; False also when it does not run.
     :param ready: Whether its API server says so.
     :param tool_problems: Why a container runtime that is there gave no tool.
+    :param absent: Static pod manifests that were looked for and do not exist.
+    :param unknown: What could not be asked, and why; it is neither there nor absent.
+    :param crictl_problem: Why `running` is None; `curl_problem` and `ca_problem` the same for `curl` and `ca_sha256`.
     """
 
     node: str
@@ -118,6 +121,11 @@ class NodeFacts:
     earlier: tuple[EarlierRun, ...] = ()
     problems: tuple[str, ...] = ()
     tool_problems: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    crictl_problem: str = ""
+    curl_problem: str = ""
+    ca_problem: str = ""
 
 
 def run_base(path: str, mount_points: Sequence[str]) -> str:
@@ -152,11 +160,6 @@ def parse_mount_points(mountinfo: str) -> tuple[str, ...]:
     )
 
 
-def parse_df(output: str) -> int:
-    """Read ``df -P -k``: free bytes."""
-    return int(output.splitlines()[-1].split()[-3]) * 1024
-
-
 def parse_meminfo(output: str) -> int | None:
     """Read ``/proc/meminfo``: available bytes."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", output, re.MULTILINE)
@@ -172,7 +175,7 @@ def parse_etcd_status(output: str) -> EtcdStatus:
     """
     Read etcd's own ``/v3/maintenance/status``; numbers come as strings.
 
-    :raises CommandFailed: when it is something else, such as an error.
+    :raises OutputUnexpected: when it is something else, such as an error.
     """
     try:
         answer = json.loads(output)
@@ -185,7 +188,9 @@ def parse_etcd_status(output: str) -> EtcdStatus:
             raft_index=int(answer.get("raftIndex", 0)),
         )
     except (ValueError, KeyError, TypeError) as err:
-        raise CommandFailed(f"etcd's status is not what etcd 3.4 to 3.6 say: {output[:200]!r}.", exit_code=0) from err
+        raise OutputUnexpected(
+            f"etcd's status is not what etcd 3.4 to 3.6 say: {output[:200]!r}.", said=output[:200]
+        ) from err
 
 
 def parse_healthy(output: str) -> bool:
@@ -221,5 +226,5 @@ def _items(output: str, field: str) -> list[dict[str, Any]]:
     try:
         items: list[dict[str, Any]] = json.loads(output)[field] or []
     except (ValueError, KeyError, TypeError) as err:
-        raise CommandFailed(f"crictl printed no JSON with {field!r}: {output[:200]!r}.", exit_code=0) from err
+        raise OutputUnexpected(f"crictl printed no JSON with {field!r}: {output[:200]!r}.", said=output[:200]) from err
     return items

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from etcdkeep.control_plane import SUDO, read_file_argv
-from etcdkeep.errors import CommandFailed, CommandMissing, ConfigError, NotFound
+from etcdkeep.control_plane import SUDO, read_file_argv, says_absent
+from etcdkeep.disk_space import df_argv, parse_df
+from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, ConfigError, NotFound, OutputUnexpected
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
@@ -17,6 +18,7 @@ from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import NodeFacts, PathFacts
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod, apiserver_static_pod, etcd_static_pod
+from etcdkeep.sudo import command_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +65,8 @@ class _Gathering:
         self._layout = cluster.control_plane
         self._problems: list[str] = []
         self._tool_problems: list[str] = []
+        self._absent: list[str] = []
+        self._unknown: list[str] = []
 
     def node(self, node: str, address: str) -> NodeFacts:
         layout = self._layout
@@ -72,32 +76,38 @@ class _Gathering:
         member = self._path(posixpath.join(data.path, "member"))
         pki = self._path(layout.pki_dir)
         manifests_dir = self._path(layout.manifests_dir)
-        mountinfo = self._text(("cat", "/proc/self/mountinfo")) or ""
+        mountinfo = self._needed(("cat", "/proc/self/mountinfo"), "its mount points")
         ours = {each.path for each in (data, member, pki, manifests_dir)}
         mounts = tuple(point for point in read.parse_mount_points(mountinfo) if point in ours)
         labelled = data.label is not None
         status = self._etcd_status(etcd, apiserver)
         bases = {read.run_base(each.path, mounts) for each in (data, pki, manifests_dir)}
+        running, crictl_problem = self._running()
+        curl_problem = self._curl()
+        ca_sha256, ca_problem = self._ca()
         return NodeFacts(
             node=node,
             address=address,
             etcd=etcd,
             apiserver=apiserver,
-            manifests=tuple((self._text((*SUDO, "ls", manifests_dir.path)) or "").split()),
+            manifests=tuple(
+                self._needed((*SUDO, "ls", manifests_dir.path), f"the files in {manifests_dir.path}").split()
+            ),
             data=data,
             member=member,
             pki=pki,
             manifests_dir=manifests_dir,
             mount_points=mounts,
-            free_bytes=self._parsed(
-                ("df", "-P", "-k", data.path if data.exists else posixpath.dirname(data.path)), read.parse_df
-            ),
+            free_bytes=self._parsed(df_argv(data.path if data.exists else posixpath.dirname(data.path)), parse_df),
             memory_bytes=self._parsed(("cat", "/proc/meminfo"), read.parse_meminfo),
             kubelet_running=self._kubelet(),
-            running=self._running(),
-            curl=self._text(("curl", "--version")) is not None,
+            running=running,
+            crictl_problem=crictl_problem,
+            curl=not curl_problem,
+            curl_problem=curl_problem,
             tools=self._tools(etcd.image if etcd else None, labelled=labelled),
-            ca_sha256=self._ca(),
+            ca_sha256=ca_sha256,
+            ca_problem=ca_problem,
             status=status,
             etcd_healthy=bool(
                 etcd and apiserver and self._parsed(commands.etcd_health_argv(etcd, apiserver), read.parse_healthy)
@@ -106,6 +116,8 @@ class _Gathering:
             earlier=self._earlier(sorted(bases)),
             problems=tuple(self._problems),
             tool_problems=tuple(self._tool_problems),
+            absent=tuple(self._absent),
+            unknown=tuple(self._unknown),
         )
 
     def _text(self, argv: tuple[str, ...]) -> str | None:
@@ -115,7 +127,16 @@ class _Gathering:
             log.debug("%s: %s", self._runner.where, err)
             return None
 
-    def _parsed(self, argv: tuple[str, ...], parse: Callable[[str], T]) -> T | None:
+    def _needed(self, argv: tuple[str, ...], what: str) -> str:
+        """Return what a probe printed, empty when its object does not exist; any other failure is noted as not known."""
+        try:
+            return self._runner.run(argv, StreamLimits(PROBE_S)).stdout.decode(errors="replace")
+        except (CommandFailed, CommandMissing) as err:
+            if not (isinstance(err, CommandFailed) and says_absent(err)):
+                self._unknown.append(f"{what} cannot be read: {_why(err)}")
+            return ""
+
+    def _parsed(self, argv: tuple[str, ...], parse: Callable[[str], T | None]) -> T | None:
         text = self._text(argv)
         return None if text is None else parse(text)
 
@@ -123,15 +144,22 @@ class _Gathering:
         path = posixpath.join(self._layout.manifests_dir, f"{name}.yaml")
         try:
             return parse(self._runner.run(read_file_argv(path), StreamLimits(PROBE_S)).stdout, path)
-        except CommandFailed:
-            self._problems.append(f"{path} is not there")
+        except (CommandFailed, CommandMissing) as err:
+            self._problems.append(self._unread(path, err))
         except ConfigError as err:
             self._problems.append(str(err))
         return None
 
+    def _unread(self, path: str, err: CommandFailed | CommandMissing) -> str:
+        """Say why a file was not read; only one that was looked for and not found is called absent."""
+        if isinstance(err, CommandFailed) and says_absent(err):
+            self._absent.append(path)
+            return f"{path} does not exist"
+        return f"{path} cannot be read: {_why(err)}"
+
     def _path(self, path: str) -> PathFacts:
         real = (self._text((*SUDO, "readlink", "-f", path)) or path).strip() or path
-        stat = read.parse_stat(self._text((*SUDO, "stat", "-c", "%u:%g %a", real)) or "")
+        stat = read.parse_stat(self._needed((*SUDO, "stat", "-c", "%u:%g %a", real), real))
         if stat is None:
             return PathFacts(real)
         return PathFacts(real, *stat, read.parse_label(self._text((*SUDO, "stat", "-c", "%C", real)) or ""))
@@ -141,17 +169,45 @@ class _Gathering:
             self._runner.run((*SUDO, *self._layout.kubelet.running), StreamLimits(PROBE_S))
         except CommandMissing:
             return None
-        except CommandFailed:
+        except CommandFailed as err:
+            if words := command_words(err.stderr_tail):  # a stopped kubelet is no reason to complain
+                self._problems.append(f"it is not known whether the kubelet runs: {words}")
+                return None
             return False
         return True
 
-    def _running(self) -> tuple[str, ...] | None:
+    def _running(self) -> tuple[tuple[str, ...] | None, str]:
+        """Return the running containers' names, or why crictl did not list them."""
         argv = commands.containers_argv(self._layout, self._layout.static_pods, "--output", "json")
         try:
-            return self._parsed(argv, read.parse_container_names)
+            output = self._runner.run(argv, StreamLimits(PROBE_S)).stdout.decode(errors="replace")
+            return read.parse_container_names(output), ""
+        except CommandMissing:
+            problem = (
+                "the node has no crictl, which is needed to stop containers. Install it, or set control_plane.crictl"
+            )
+        except OutputUnexpected as err:
+            problem = (
+                f"crictl printed something else than its list: {err.said!r}. Have it print no warnings to standard output "
+                "(runtime-endpoint in /etc/crictl.yaml)"
+            )
+        except (CommandFailed, AccessDenied) as err:
+            problem = (
+                f"cannot run crictl, which is needed to stop containers: {_why(err)}. Run it there by hand, and correct "
+                "/etc/crictl.yaml or control_plane.crictl"
+            )
+        self._problems.append(problem)
+        return None, problem
+
+    def _curl(self) -> str:
+        """Return why curl cannot be run; empty when it can."""
+        try:
+            self._runner.run(("curl", "--version"), StreamLimits(PROBE_S))
+        except CommandMissing:
+            return "the node has no curl, which asks etcd and the API server. Install it"
         except CommandFailed as err:
-            self._problems.append(str(err))
-            return None
+            return f"cannot run curl, which asks etcd and the API server: {_why(err)}"
+        return ""
 
     def _etcd_status(self, etcd: EtcdStaticPod | None, apiserver: ApiserverStaticPod | None) -> read.EtcdStatus | None:
         if etcd is None or apiserver is None:
@@ -162,15 +218,18 @@ class _Gathering:
             self._problems.append(str(err))
             return None
 
-    def _ca(self) -> str | None:
+    def _ca(self) -> tuple[str | None, str]:
+        """Return the fingerprint of the cluster's CA, or why there is none."""
         path = posixpath.join(self._layout.pki_dir, "ca.crt")
         try:
-            return ca_fingerprint(self._runner.run(read_file_argv(path), StreamLimits(PROBE_S)).stdout)
-        except CommandFailed:
-            self._problems.append(f"{path} is not there")
+            return ca_fingerprint(self._runner.run(read_file_argv(path), StreamLimits(PROBE_S)).stdout), ""
+        except CommandFailed as err:
+            absent = says_absent(err)
+            problem = f"{path} does not exist" if absent else f"{path} cannot be read: {_why(err)}"
         except ConfigError as err:
-            self._problems.append(f"{path}: {err}")
-        return None
+            problem = f"{path}: {err}"
+        self._problems.append(problem)
+        return None, problem
 
     def _tools(self, etcd_image: str | None, *, labelled: bool) -> tuple[Tool, ...]:
         images, wanted = self._images(), self._layout.restore_image
@@ -193,8 +252,8 @@ class _Gathering:
                 listed = self._runner.run(argv, StreamLimits(PROBE_S))
             except CommandMissing:
                 continue
-            except CommandFailed as err:
-                self._tool_problems.append(f"{runtime} is there and does not answer: {err.stderr_tail.strip() or err}")
+            except (CommandFailed, AccessDenied) as err:
+                self._tool_problems.append(f"{runtime} is there and does not answer: {_why(err)}")
                 continue
             images[runtime] = parse_images(listed.stdout.decode(errors="replace"))
         return images
@@ -204,8 +263,25 @@ class _Gathering:
         return self._text(tool_argv(tool, args, name=f"etcdkeep-probe-{uuid4().hex[:12]}"))
 
     def _earlier(self, bases: list[str]) -> tuple[read.EarlierRun, ...]:
-        present = [base for base in bases if self._text((*SUDO, "test", "-d", base)) is not None]
+        present = [base for base in bases if self._is_folder(base)]
         if not present:
             return ()
         argv = (*SUDO, "find", *present, "-mindepth", "1", "-maxdepth", "2", "-printf", r"%y\t%p\t%l\n")
-        return read.parse_earlier_runs(self._text(argv) or "")
+        return read.parse_earlier_runs(self._needed(argv, f"what earlier restores left in {', '.join(present)}"))
+
+    def _is_folder(self, path: str) -> bool:
+        try:
+            self._runner.run((*SUDO, "test", "-d", path), StreamLimits(PROBE_S))
+        except (CommandFailed, CommandMissing) as err:
+            if not isinstance(err, CommandFailed) or err.exit_code != 1 or command_words(err.stderr_tail):
+                self._unknown.append(f"{path} cannot be read: {_why(err)}")
+            return False
+        return True
+
+
+def _why(err: AccessDenied | CommandFailed | CommandMissing) -> str:
+    """Return why a command gave no answer, to follow a colon: its exit code and its own words."""
+    if not isinstance(err, CommandFailed) or isinstance(err, OutputUnexpected):
+        return " ".join(str(err).split())
+    words = command_words(err.stderr_tail)
+    return f"exit code {err.exit_code}, {words!r}" if words else f"exit code {err.exit_code}, without a word"

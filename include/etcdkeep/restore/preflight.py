@@ -61,7 +61,8 @@ class Circumstances:
 
     :param expires_at: When the first certificate of the set expires; None when it was not looked at.
     :param live_uid: UID of the live cluster's namespace kube-system; None while its API does not answer.
-    :param unreachable: Node → why it could not be asked.
+    :param unreachable: Node → why there is no connection to it.
+    :param unasked: Node → why it runs none of our commands.
     :param running_backup: Run id of a backup of this cluster that is under way.
     :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
     :param locked_by: Another restore that has locked this cluster.
@@ -71,6 +72,7 @@ class Circumstances:
     expires_at: datetime | None = None
     live_uid: str | None = None
     unreachable: Mapping[str, str] | None = None
+    unasked: Mapping[str, str] | None = None
     running_backup: str | None = None
     sealed: str | None = None
     locked_by: str | None = None
@@ -175,11 +177,9 @@ def _identity(
             words = f"node {node.node} is of another cluster: its CA has SHA-256 {node.ca_sha256[:16]}…, the backup's has {expected[:16]}…"
             yield Objection("stop", words, overridable=False)
         elif not (node.ca_sha256 and expected):
-            where = f"node {node.node}" if expected else "the backup"
-            yield Objection(
-                "stop",
-                f"it cannot be proven that node {node.node} is of the backup's cluster: {where} has no CA certificate",
-            )
+            lacks = node.ca_problem or f"node {node.node} has no CA certificate"
+            lacks = lacks if expected else "the backup has no CA certificate"
+            yield Objection("stop", f"it cannot be proven that node {node.node} is of the backup's cluster: {lacks}")
         if node.status and node.status.cluster_id != manifest.identity.etcd_cluster_id:
             words = f"node {node.node}: etcd's cluster id is {node.status.cluster_id}, at the backup it was {manifest.identity.etcd_cluster_id}"
             yield Objection("note", f"{words}; a restore in between changes it")
@@ -189,6 +189,10 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
     for name, reason in (known.unreachable or {}).items():
         yield Objection(
             "stop", f"node {name} cannot be reached, and all members are restored together: {reason}", overridable=False
+        )
+    for name, reason in (known.unasked or {}).items():
+        yield Objection(
+            "stop", f"node {name} cannot be asked, and all members are restored together: {reason}", overridable=False
         )
     names = {member.name for member in manifest.members}
     for node in nodes:
@@ -211,7 +215,11 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
 
     if node.etcd is None or node.apiserver is None:
         lacks = "; ".join(node.problems) or "the static pod manifests cannot be read"
-        yield stop(f"{lacks}. Put the manifests back first: `unseal` gives them as control-plane/manifests")
+        way_out = (
+            ". Put the manifests back first: `unseal` gives them as control-plane/manifests" if node.absent else ""
+        )
+        yield stop(lacks + way_out)
+    yield from (stop(f"{unknown}. A restore is planned only when that is known") for unknown in node.unknown)
     yield from (Objection("stop", problem, overridable=False) for problem in unsupported_layout(node, options))
     others = [earlier for earlier in node.earlier if earlier.run != options.run]
     for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
@@ -225,9 +233,11 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
             f"{where}{len(over)} earlier restore(s) left the old state behind: {', '.join(over)} (python -m etcdkeep restore-leftovers)",
         )
     if node.running is None:
-        yield stop("crictl is not there or not allowed, and containers are stopped with it (control_plane.crictl)")
+        yield stop(
+            node.crictl_problem or "cannot run crictl, which is needed to stop containers (control_plane.crictl)"
+        )
     if not node.curl:
-        yield stop("curl is not there, and etcd and the API server are asked with it")
+        yield stop(node.curl_problem or "cannot run curl, which asks etcd and the API server")
     if options.way == "kubelet" and node.kubelet_running is None:
         yield stop(
             "the kubelet cannot be stopped by control_plane.kubelet's commands; correct them, or choose the way `manifests`"

@@ -16,6 +16,7 @@ from etcdkeep.errors import (
     NotFound,
     RestoreRefused,
     SecretUnavailable,
+    TransientError,
     VerificationFailed,
 )
 from etcdkeep.pki import check_pki
@@ -164,8 +165,10 @@ def prepare(
     facts: tuple[NodeFacts, ...] | PodFacts
     try:
         if cluster.control_plane.has_nodes:
-            facts, unreachable = _ask_nodes(cluster, manifest, open_node)
-            known = replace(known, unreachable=unreachable)
+            facts, failed = _ask_nodes(cluster, manifest, open_node)
+            unreachable = {node: str(err) for node, err in failed.items() if isinstance(err, TransientError)}
+            unasked = {node: str(err) for node, err in failed.items() if node not in unreachable}
+            known = replace(known, unreachable=unreachable, unasked=unasked)
             if choose_way:
                 can = all(node.kubelet_running is not None for node in facts)
                 options = replace(options, way="kubelet" if can else "manifests")
@@ -175,7 +178,7 @@ def prepare(
             objections = preflight_pods(found, facts, options, known)
     except (NotFound, RestoreRefused) as err:
         return Prepared(options, None, by_weight([_final(str(err)), *check_set(found, options, known)]), None)
-    if known.unreachable:
+    if known.unreachable or known.unasked:
         return Prepared(options, facts, objections, None)
     try:
         return Prepared(options, facts, objections, plan_restore(cluster, manifest, facts, options))
@@ -186,21 +189,21 @@ def prepare(
 
 def _ask_nodes(
     cluster: Cluster, manifest: Manifest, open_node: Callable[[str], AbstractContextManager[CommandRunner]]
-) -> tuple[tuple[NodeFacts, ...], dict[str, str]]:
+) -> tuple[tuple[NodeFacts, ...], dict[str, EtcdkeepError]]:
     """Return the facts of the nodes that answer, and node → why of those that do not."""
 
-    def ask(node: tuple[str, str]) -> NodeFacts | str:
+    def ask(node: tuple[str, str]) -> NodeFacts | EtcdkeepError:
         try:
             with open_node(node[1]) as runner:
                 return gather_node(runner, cluster, *node)
         except EtcdkeepError as err:
-            return str(err)
+            return err
 
     nodes = restore_nodes(cluster, manifest)
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
         answers = dict(zip(nodes, pool.map(ask, nodes.items()), strict=True))
-    facts = tuple(answer for answer in answers.values() if not isinstance(answer, str))
-    return facts, {node: answer for node, answer in answers.items() if isinstance(answer, str)}
+    facts = tuple(answer for answer in answers.values() if not isinstance(answer, EtcdkeepError))
+    return facts, {node: answer for node, answer in answers.items() if isinstance(answer, EtcdkeepError)}
 
 
 def _final(sentence: str) -> Objection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from etcdkeep.disk_space import parse_df
 from etcdkeep.errors import CommandFailed
 from etcdkeep.restore import facts
 from etcdkeep.restore.facts import EarlierRun
@@ -22,7 +23,7 @@ MOUNTS = r"""515 455 0:233 / / rw,relatime shared:74 - overlay overlay rw
 
 
 def test_free_space_and_memory() -> None:
-    assert facts.parse_df(DF) == 74077940 * 1024
+    assert parse_df(DF) == 74077940 * 1024
     assert facts.parse_meminfo("MemTotal: 1 kB\nMemAvailable:   23184120 kB\n") == 23184120 * 1024
     assert facts.parse_meminfo("MemTotal: 1 kB\n") is None
 

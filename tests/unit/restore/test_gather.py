@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from etcdkeep.errors import CommandFailed, CommandMissing, NotFound
+from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, NotFound
 from etcdkeep.ports import CommandResult, StreamLimits
 from etcdkeep.restore.gather import gather_node, restore_nodes
 from etcdkeep.restore.tools import Tool
@@ -57,14 +58,21 @@ ANSWERS = {
 
 @dataclass
 class Node:
-    """Answers what it knows; everything else fails."""
+    """
+    Answers what it knows; everything else fails: files do not exist, programs end with 1.
+
+    :param errors: Word → the error of every command with that word.
+    """
 
     answers: dict[str, str]
     where: str = "node cp-0"
+    errors: dict[str, Exception] = field(default_factory=dict)
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
         del limits, stdin
         words = " ".join(argv).removeprefix("sudo -n ")
+        if error := next((error for word, error in self.errors.items() if word in words), None):
+            raise error
         if words in self.answers:
             return CommandResult(self.answers[words].encode())
         if words.startswith("curl") and "/v3/maintenance/status" in words and "status" in self.answers:
@@ -73,7 +81,9 @@ class Node:
             return CommandResult(self.answers["crictl"].encode())
         if words.startswith(("docker", "nerdctl", "ctr")):
             raise CommandMissing(words)
-        raise CommandFailed(words, exit_code=1)
+        absent = words.startswith(("cat", "stat", "ls"))
+        said = f"{argv[-1]}: No such file or directory" if absent else ""
+        raise CommandFailed(words, exit_code=1, stderr_tail=said)
 
     def stream(self, argv: Sequence[str], limits: StreamLimits) -> Iterator[bytes]:
         yield self.run(argv, limits).stdout
@@ -100,8 +110,8 @@ def test_a_node_where_nothing_answers_gives_sentences_and_no_error() -> None:
     found = gather_node(Node({}), make_cluster(), "cp-0", "10.0.0.1")
     assert (found.etcd, found.apiserver, found.status, found.tools) == (None, None, None, ())
     assert (found.kubelet_running, found.etcd_healthy, found.ready) == (False, False, False)
-    assert any("etcd.yaml is not there" in problem for problem in found.problems)
-    assert any("ca.crt is not there" in problem for problem in found.problems)
+    assert any("etcd.yaml does not exist" in problem for problem in found.problems)
+    assert any("ca.crt does not exist" in problem for problem in found.problems)
 
 
 def test_a_runtime_that_is_there_and_gave_no_tool_is_told_of() -> None:
@@ -116,7 +126,7 @@ def test_a_runtime_that_is_there_and_gave_no_tool_is_told_of() -> None:
 
     found = gather_node(Engines(ANSWERS), make_cluster(), "cp-0", "10.0.0.1")
     assert found.tool_problems == (
-        "docker is there and does not answer: Is the docker daemon running?",
+        "docker is there and does not answer: exit code 1, 'Is the docker daemon running?'",
         "ctr has no image gcr.io/gke-on-prem-release/etcd-util:{version}",
     )
 
@@ -125,6 +135,51 @@ def test_an_etcd_that_answers_with_an_error_has_no_status() -> None:
     found = gather_node(Node(ANSWERS | {"status": '{"error": "no leader"}'}), make_cluster(), "cp-0", "10.0.0.1")
     assert found.status is None
     assert any("no leader" in problem for problem in found.problems)
+
+
+FAILS = CommandFailed("x", exit_code=1, stderr_tail="sudo: unable to resolve host a\ncat: Input/output error")
+SILENT = CommandFailed("x", exit_code=2)
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "said"),
+    [
+        pytest.param("cat /etc/kubernetes/manifests/etcd.yaml", FAILS, "etcd.yaml cannot be read: exit code 1, 'cat: Input", id="manifest"),
+        pytest.param("cat /etc/kubernetes/pki/ca.crt", SILENT, "ca.crt cannot be read: exit code 2, without a word", id="ca"),
+        pytest.param("stat -c %u:%g", FAILS, "/opt/data/var/lib/etcd cannot be read", id="stat"),
+        pytest.param("ls ", FAILS, "the files in /etc/kubernetes/manifests cannot be read", id="ls"),
+        pytest.param("/proc/self/mountinfo", FAILS, "its mount points cannot be read", id="mounts"),
+        pytest.param("test -d", SILENT, "cannot be read: exit code 2", id="earlier-restores"),
+        pytest.param("systemctl", FAILS, "not known whether the kubelet runs: cat: Input", id="kubelet"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_never_called_absent(word: str, error: Exception, said: str) -> None:
+    found = gather_node(Node(ANSWERS, errors={word: error}), make_cluster(), "cp-0", "10.0.0.1")
+    told = (*found.problems, *found.unknown)
+    assert any(said in each for each in told), told
+    assert found.absent == ()
+    assert not any("does not exist" in each for each in told if word.split("/")[-1] in each)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(CommandMissing("x"), "the node has no crictl.*Install it, or set control_plane.crictl", id="missing"),
+        pytest.param(FAILS, "cannot run crictl.*exit code 1, 'cat: Input.*by hand", id="fails"),
+        pytest.param(AccessDenied("sudo does not allow it"), "cannot run crictl.*sudo does not allow it", id="refused"),
+    ],
+)  # fmt: skip
+def test_a_crictl_that_gives_no_list_is_told_of_in_its_own_way(error: Exception, said: str) -> None:
+    found = gather_node(Node(ANSWERS, errors={"crictl ps": error}), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.running is None
+    assert re.search(said, found.crictl_problem)
+
+
+def test_a_crictl_that_warns_before_its_list_is_told_of() -> None:
+    warns = 'WARN[0000] runtime connect using default endpoints\n{"containers": []}'
+    found = gather_node(Node(ANSWERS | {"crictl": warns}), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.running is None
+    assert re.search("printed something else than its list: 'WARN.*runtime-endpoint", found.crictl_problem)
 
 
 def test_a_crictl_that_prints_something_else_is_told_of() -> None:

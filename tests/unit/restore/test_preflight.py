@@ -113,11 +113,17 @@ NO_DRILL = Verification(at=PLANNED_AT, levels=("stored",), complete=True)
             id="other-version",
         ),
         pytest.param(
-            {"etcd": None, "problems": ("etcd.yaml is not there",)},
+            {"etcd": None, "problems": ("etcd.yaml does not exist",), "absent": ("etcd.yaml",)},
             "stop",
-            "etcd.yaml is not there",
+            "etcd.yaml does not exist. Put the manifests back first",
             False,
             id="no-manifest",
+        ),
+        pytest.param(
+            {"unknown": ("/v cannot be read: exit code 2",)}, "stop", "/v cannot be read", False, id="unknown"
+        ),
+        pytest.param(
+            {"known": {"unasked": {"cp-1": "sudo says no"}}}, "stop", "cp-1 cannot be asked", False, id="unasked"
         ),
         pytest.param({"free_bytes": 10}, "stop", "10 bytes are free", False, id="disk-full"),
         pytest.param({"free_bytes": None}, "warning", "free space is not known", True, id="space-unknown"),
@@ -140,8 +146,8 @@ NO_DRILL = Verification(at=PLANNED_AT, levels=("stored",), complete=True)
             True,
             id="tool-version",
         ),
-        pytest.param({"running": None}, "stop", "crictl is not there", False, id="no-crictl"),
-        pytest.param({"curl": False}, "stop", "curl is not there", False, id="no-curl"),
+        pytest.param({"running": None}, "stop", "cannot run crictl", False, id="no-crictl"),
+        pytest.param({"curl": False}, "stop", "cannot run curl", False, id="no-curl"),
         pytest.param({"kubelet_running": None}, "stop", "choose the way `manifests`", False, id="no-systemctl"),
         pytest.param({"kubelet_running": False}, "warning", "does not run now", True, id="kubelet-down"),
         pytest.param({"mount_points": ("/etc/kubernetes/pki",)}, "stop", "mount point", False, id="mounted"),
@@ -195,3 +201,9 @@ def test_a_minority_of_healthy_members_is_no_objection() -> None:
     nodes = [make_facts(f"cp-{index}", index, etcd_healthy=index == 0) for index in range(3)]
     sentences = [each.sentence for each in preflight(make_cluster(), found, nodes, OPTIONS, Circumstances(PLANNED_AT))]
     assert not any("no restore is needed" in sentence for sentence in sentences)
+
+
+def test_manifests_that_cannot_be_read_are_not_to_be_put_back() -> None:
+    found = objections(etcd=None, problems=("etcd.yaml cannot be read: exit code 1",))
+    assert any("etcd.yaml cannot be read" in each.sentence for each in found)
+    assert not any("Put the manifests back" in each.sentence for each in found)
