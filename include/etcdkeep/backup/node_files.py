@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etcdkeep import control_plane as node_layout
 from etcdkeep import naming
 from etcdkeep.backup.discover import member_address
-from etcdkeep.errors import CommandFailed, NotFound, TransientError
+from etcdkeep.errors import CommandFailed, EtcdkeepError, NotFound, TransientError
 from etcdkeep.manifest import Artifact, Member, Record
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
@@ -52,15 +52,15 @@ def fetch_node_files(
     :param access_files: File name → content, for the artifact ``access``.
     :raises NotFound: when a required path is not on a node.
     """
-    nodes = {member.node: member for member in discovery.members}
+    nodes = {member.node: member for member in discovery.members if member.node}
     picked = discovery.members[0].node
     fetched: list[NodeFiles] = []
     notes: list[str] = []
     for member in nodes.values():
         try:
             fetched.append(_fetch_node(open_node, cluster, spool, member, picked))
-        except (TransientError, NotFound) as err:
-            if member.problem is None:
+        except EtcdkeepError as err:
+            if member.problem is None or (member.pod and not isinstance(err, (TransientError, NotFound))):
                 raise
             log.warning("node %s is left out, its member is unfit: %s", member.node, err)
             notes.append(f"node {member.node}: none of its files is in the set; its etcd member is unfit, and {err}")
