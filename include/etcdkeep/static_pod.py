@@ -49,6 +49,7 @@ APISERVER_FILE_FLAGS = (
 
 ETCD = "etcd"
 APISERVER = "kube-apiserver"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
@@ -113,6 +114,12 @@ class ApiserverStaticPod:
     etcd_key: str | None
     client_cert: str | None
     client_key: str | None
+
+    @property
+    def address(self) -> str:
+        """The address of the node that it gives out; empty where it names none."""
+        host = urlsplit(self.url).hostname or ""
+        return "" if host in LOOPBACK else host
 
 
 def apiserver_files(manifest: bytes, source: str, known: Downward | None = None) -> tuple[str, ...]:

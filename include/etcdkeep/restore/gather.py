@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from etcdkeep.control_plane import SUDO, read_file_argv
 from etcdkeep.errors import CommandFailed, CommandMissing, ConfigError, NotFound
+from etcdkeep.naming import split_address
 from etcdkeep.pki import ca_fingerprint
+from etcdkeep.pod_spec import Downward
 from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import NodeFacts, PathFacts
+from etcdkeep.restore.members import address_of, doubtful
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
-from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod, apiserver_static_pod, etcd_static_pod
+from etcdkeep.static_pod import (
+    ApiserverStaticPod,
+    EtcdStaticPod,
+    KnownMember,
+    apiserver_static_pod,
+    etcd_config_file,
+    etcd_static_pod,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etcdkeep.config import Cluster
-    from etcdkeep.manifest import Manifest
+    from etcdkeep.manifest import Manifest, Member
 
 log = logging.getLogger(__name__)
 
@@ -34,40 +46,66 @@ def restore_nodes(cluster: Cluster, manifest: Manifest) -> dict[str, str]:
     """
     Say which nodes a restore is about, as name → address, from the set and the configuration alone.
 
-    :raises NotFound: when a node's address is in neither.
+    :raises NotFound: when a node's address is in neither, and its member was at work at the backup.
     """
     nodes: dict[str, str] = {}
     for member in manifest.members:
-        address = cluster.ssh.addresses.get(member.node) or member.address
-        if address is None:
+        address = address_of(cluster, member)
+        if address is not None:
+            nodes.setdefault(member.node, address)
+        elif not doubtful(member):
             raise NotFound(
                 f"the address of node {member.node!r} stands neither in the backup nor in the configuration; "
                 f"set ssh.addresses.{member.node} of cluster {cluster.name!r}."
             )
-        nodes.setdefault(member.node, address)
     return nodes
 
 
-def gather_node(runner: CommandRunner, cluster: Cluster, node: str, address: str) -> NodeFacts:
+def known_member(cluster: Cluster, node: str, address: str, member: Member | None, serving: str = "") -> KnownMember:
+    """
+    Return what stands in for what a node's manifests do not tell.
+
+    :param member: As the set has it.
+    :param serving: Address at which the node's API server says that it serves.
+    """
+    host, _ = split_address(address, cluster.ssh.port)
+    host_ips = (member.host_ips if member else ()) or ((serving,) if serving else ()) or (host,)
+    return KnownMember(
+        container=cluster.control_plane.container,
+        downward=Downward(node, host_ips, member.pod_ips if member else ()),
+        name=member.name if member else node,
+        peer_urls=",".join(member.peer_urls) if member else f"https://{host}:2380",
+        data_dir=cluster.control_plane.data_dir,
+    )
+
+
+def gather_node(
+    runner: CommandRunner, cluster: Cluster, node: str, address: str, member: Member | None = None
+) -> NodeFacts:
     """
     Look one node over.
 
+    :param member: The node's etcd member as the set has it; it tells what the node's manifest does not.
     :raises Unreachable: and the other errors of a connection; a failed probe raises nothing.
     """
-    return _Gathering(runner, cluster).node(node, address)
+    return _Gathering(runner, cluster).node(node, address, member)
 
 
 class _Gathering:
     def __init__(self, runner: CommandRunner, cluster: Cluster) -> None:
         self._runner = runner
+        self._cluster = cluster
         self._layout = cluster.control_plane
         self._problems: list[str] = []
         self._tool_problems: list[str] = []
 
-    def node(self, node: str, address: str) -> NodeFacts:
+    def node(self, node: str, address: str, member_then: Member | None) -> NodeFacts:
         layout = self._layout
-        etcd = self._manifest("etcd", etcd_static_pod)
-        apiserver = self._manifest("kube-apiserver", apiserver_static_pod)
+        known = known_member(self._cluster, node, address, member_then)
+        apiserver = self._manifest("kube-apiserver", partial(apiserver_static_pod, known=known.downward))
+        if apiserver is not None and member_then is not None and not member_then.host_ips:
+            known = known_member(self._cluster, node, address, member_then, apiserver.address)
+        etcd = self._manifest("etcd", partial(self._etcd, known))
         data = self._path(etcd.data_dir if etcd else layout.data_dir)
         member = self._path(posixpath.join(data.path, "member"))
         pki = self._path(layout.pki_dir)
@@ -128,6 +166,14 @@ class _Gathering:
         except ConfigError as err:
             self._problems.append(str(err))
         return None
+
+    def _etcd(self, known: KnownMember, manifest: bytes, path: str) -> EtcdStaticPod:
+        file = etcd_config_file(manifest, path, known)
+        config: bytes | None = None
+        if file is not None:
+            with suppress(CommandFailed):
+                config = self._runner.run(read_file_argv(file), StreamLimits(PROBE_S)).stdout
+        return etcd_static_pod(manifest, path, known, config)
 
     def _path(self, path: str) -> PathFacts:
         real = (self._text((*SUDO, "readlink", "-f", path)) or path).strip() or path

@@ -89,6 +89,7 @@ class _Planner:
             f"{self.manifest.snapshot.revision}).",
             f"{len(nodes)} member(s): {', '.join(f'{node.etcd.name} on {node.facts.address}' for node in nodes)}; all from "
             f"the same snapshot, as a new etcd cluster with token {self.token}.",
+            *self._without(nodes),
             f"Way: {way}.",
             f"Before anything stops, {self._prepared(nodes)}.",
             "Nothing is deleted: the old state stays in "
@@ -102,6 +103,16 @@ class _Planner:
         elif "etcd" in self.options.what:
             lines.append("Revisions go back to the snapshot's (no bump): clients that watch must be restarted by hand.")
         return lines
+
+    def _without(self, nodes: Sequence[TargetNode]) -> list[str]:
+        """Name the members of the backup that are left out."""
+        places = {node.name for node in nodes}
+        left = [member.name for member in self.manifest.members if member.node not in places]
+        return (
+            [f"Left out: member(s) {', '.join(left)} of the backup; the new etcd cluster has no such member."]
+            if left
+            else []
+        )
 
     def after_rollback(self, nodes: Sequence[TargetNode]) -> list[Step]:
         return [

@@ -62,6 +62,7 @@ class Circumstances:
     :param expires_at: When the first certificate of the set expires; None when it was not looked at.
     :param live_uid: UID of the live cluster's namespace kube-system; None while its API does not answer.
     :param unreachable: Node → why it could not be asked.
+    :param left_out: Member of the backup that cannot be restored and may be left out → why.
     :param running_backup: Run id of a backup of this cluster that is under way.
     :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
     :param taken_by: Another restore that has this cluster.
@@ -71,6 +72,7 @@ class Circumstances:
     expires_at: datetime | None = None
     live_uid: str | None = None
     unreachable: Mapping[str, str] | None = None
+    left_out: Mapping[str, str] | None = None
     running_backup: str | None = None
     sealed: str | None = None
     taken_by: str | None = None
@@ -192,6 +194,14 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
         yield Objection(
             "stop", f"node {name} cannot be reached, and all members are restored together: {reason}", overridable=False
         )
+    left_out = known.left_out or {}
+    count = len({member.name for member in manifest.members} - left_out.keys())
+    for name, reason in left_out.items():
+        yield Objection(
+            "stop",
+            f"member {name} of the backup cannot be restored: {reason}. Override this to restore the other {count} member(s) "
+            "without it; make sure first that its node is off for good, for it would serve the old data",
+        )
     names = {member.name for member in manifest.members}
     for node in nodes:
         if node.etcd and node.etcd.name not in names:
@@ -200,8 +210,8 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
                 f"node {node.node}: its etcd is named {node.etcd.name!r}, the backup knows {', '.join(sorted(names))}",
             )
     healthy = [node.node for node in nodes if node.etcd_healthy]
-    if len(healthy) > len(manifest.members) // 2:
-        words = f"{len(healthy)} of {len(manifest.members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+    if len(healthy) > count // 2:
+        words = f"{len(healthy)} of {count} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
         yield Objection("stop", f"{words}; it would only take the cluster back in time")
 
 
@@ -214,6 +224,7 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
     if node.etcd is None or node.apiserver is None:
         lacks = "; ".join(node.problems) or "the static pod manifests cannot be read"
         yield stop(f"{lacks}. Put the manifests back first: `unseal` gives them as control-plane/manifests")
+    yield from (Objection("warning", where + note) for note in (node.etcd.notes if node.etcd else ()))
     yield from (Objection("stop", problem, overridable=False) for problem in unsupported_layout(node, options))
     others = [earlier for earlier in node.earlier if earlier.run != options.run]
     for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
@@ -261,8 +272,10 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
             "stop", f"the backup has {len(members)} member(s), {facts.statefulset} has {len(facts.members)} now"
         )
     healthy = [member.pod for member in facts.members if member.healthy]
-    if len(healthy) > len(members) // 2:
-        words = f"{len(healthy)} of {len(members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+    if len(healthy) > len(facts.members) // 2:
+        words = (
+            f"{len(healthy)} of {len(facts.members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+        )
         yield Objection("stop", f"{words}; it would only take the cluster back in time")
     if options.bump_revision and not facts.tool.bumps:
         yield Objection(

@@ -20,6 +20,7 @@ from etcdkeep.errors import (
 )
 from etcdkeep.pki import check_pki
 from etcdkeep.restore.gather import gather_node, restore_nodes
+from etcdkeep.restore.members import doubtful, left_out
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import PodFacts, gather_pods
 from etcdkeep.restore.preflight import (
@@ -165,7 +166,12 @@ def prepare(
     try:
         if cluster.control_plane.has_nodes:
             facts, unreachable = _ask_nodes(cluster, manifest, open_node)
-            known = replace(known, unreachable=unreachable)
+            surplus = left_out(cluster, manifest, facts, unreachable)
+            without = {member.node for member in manifest.members if member.name in surplus}
+            without -= {member.node for member in manifest.members if member.name not in surplus}
+            facts = tuple(each for each in facts if each.node not in without)
+            unreachable = {node: reason for node, reason in unreachable.items() if node not in without}
+            known = replace(known, unreachable=unreachable, left_out=surplus)
             if choose_way:
                 can = all(node.kubelet_running is not None for node in facts)
                 options = replace(options, way="kubelet" if can else "manifests")
@@ -192,11 +198,12 @@ def _ask_nodes(
     def ask(node: tuple[str, str]) -> NodeFacts | str:
         try:
             with open_node(node[1]) as runner:
-                return gather_node(runner, cluster, *node)
+                return gather_node(runner, cluster, *node, members.get(node[0]))
         except EtcdkeepError as err:
             return str(err)
 
     nodes = restore_nodes(cluster, manifest)
+    members = {member.node: member for member in sorted(manifest.members, key=doubtful, reverse=True)}
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
         answers = dict(zip(nodes, pool.map(ask, nodes.items()), strict=True))
     facts = tuple(answer for answer in answers.values() if not isinstance(answer, str))
