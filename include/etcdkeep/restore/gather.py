@@ -12,9 +12,8 @@ from uuid import uuid4
 
 from etcdkeep.control_plane import SUDO, read_file_argv
 from etcdkeep.errors import CommandFailed, CommandMissing, ConfigError, NotFound
-from etcdkeep.naming import split_address
+from etcdkeep.known_member import known_member
 from etcdkeep.pki import ca_fingerprint
-from etcdkeep.pod_spec import Downward
 from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
@@ -59,24 +58,6 @@ def restore_nodes(cluster: Cluster, manifest: Manifest) -> dict[str, str]:
                 f"set ssh.addresses.{member.node} of cluster {cluster.name!r}."
             )
     return nodes
-
-
-def known_member(cluster: Cluster, node: str, address: str, member: Member | None, serving: str = "") -> KnownMember:
-    """
-    Return what stands in for what a node's manifests do not tell.
-
-    :param member: As the set has it.
-    :param serving: Address at which the node's API server says that it serves.
-    """
-    host, _ = split_address(address, cluster.ssh.port)
-    host_ips = (member.host_ips if member else ()) or ((serving,) if serving else ()) or (host,)
-    return KnownMember(
-        container=cluster.control_plane.container,
-        downward=Downward(node, host_ips, member.pod_ips if member else ()),
-        name=member.name if member else node,
-        peer_urls=",".join(member.peer_urls) if member else f"https://{host}:2380",
-        data_dir=cluster.control_plane.data_dir,
-    )
 
 
 def gather_node(
