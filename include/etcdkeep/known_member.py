@@ -29,4 +29,5 @@ def known_member(cluster: Cluster, node: str, address: str, member: Member | Non
         name=member.name if member else node,
         peer_urls=",".join(member.peer_urls) if member else f"https://{host}:2380",
         data_dir=cluster.control_plane.data_dir,
+        client_url=cluster.control_plane.endpoint,
     )

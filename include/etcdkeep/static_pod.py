@@ -63,6 +63,7 @@ class KnownMember:
     :param name: Its name in ``member list``; empty when not known.
     :param peer_urls: Its peer URLs in ``member list``, comma-separated.
     :param data_dir: On the host, as configured.
+    :param client_url: Where it is asked, as configured.
     """
 
     container: str = ETCD
@@ -70,6 +71,7 @@ class KnownMember:
     name: str = ""
     peer_urls: str = ""
     data_dir: str = ""
+    client_url: str = "https://127.0.0.1:2379"
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def etcd_static_pod(
         wal_dir=(container.host_path(wal_dir) or wal_dir) if wal_dir else None,
         initial_cluster=initial or ",".join(f"{name}={url}" for url in peer_urls.split(",")),
         initial_advertise_peer_urls=peer_urls,
-        client_url=_client_url(settings.value("listen-client-urls") or ""),
+        client_url=_client_url(settings.value("listen-client-urls"), known.client_url),
         notes=tuple(settings.notes),
     )
 
@@ -334,15 +336,20 @@ def _data_dir(container: Container, source: str, settings: _Settings, known: Kno
     return configured
 
 
-def _client_url(listed: str) -> str:
-    """Return the first URL of a list that this node can ask; where it listens everywhere, its loopback."""
-    for url in listed.replace(" ", "").split(","):
+def _client_url(listed: str | None, configured: str) -> str:
+    """
+    Return the first URL of a list that this node can ask; where it listens everywhere, its loopback.
+
+    :param listed: None when it is not known.
+    :param configured: Stands in for a list that is not known or names none.
+    """
+    for url in (listed or "").replace(" ", "").split(","):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             continue
         host = parts.hostname or ""
         return f"{parts.scheme}://127.0.0.1:{parts.port or 2379}" if host in ANY_ADDRESS else url
-    return "https://127.0.0.1:2379"
+    return configured
 
 
 def _known(value: str) -> str:

@@ -300,6 +300,11 @@ def test_a_shell_string_that_is_not_plain_is_told_and_the_rest_is_known(script: 
     assert all(f"etcd's {word}" in note for word, note in zip(told, found.notes, strict=True))
 
 
+def test_where_etcd_is_asked_is_taken_from_the_configuration_when_nothing_tells() -> None:
+    known = KnownMember("etcd", HOST, "cp-1", "https://10.0.0.11:2380", "/var/lib/etcd", "https://127.0.0.1:4001")
+    assert etcd_static_pod(pod("sh", "-c", "start", mounts=DATA), "m", known).client_url == "https://127.0.0.1:4001"
+
+
 def test_a_configured_data_directory_must_be_mounted() -> None:
     manifest = pod("sh", "-c", "exec start", mounts={"/var/lib/etcd": "/srv/etcd"})
     with pytest.raises(
