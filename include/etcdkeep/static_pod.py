@@ -105,6 +105,7 @@ class ApiserverStaticPod:
 
     :param url: Where it serves on the node.
     :param etcd_ca: With `etcd_cert` and `etcd_key`: its client files for etcd.
+    :param files: All files that it names; `encryption_config` is the one with its keys for what lies in etcd.
     :param client_cert: With `client_key`: a certificate that it accepts, the one it shows to kubelets; None where it
         has none.
     """
@@ -116,6 +117,8 @@ class ApiserverStaticPod:
     etcd_key: str | None
     client_cert: str | None
     client_key: str | None
+    files: tuple[str, ...] = ()
+    encryption_config: str | None = None
 
     @property
     def address(self) -> str:
@@ -213,6 +216,8 @@ def apiserver_static_pod(manifest: bytes, source: str, known: Downward | None = 
         etcd_key=container.host_path(container.last("etcd-keyfile")),
         client_cert=container.host_path(container.last("kubelet-client-certificate")),
         client_key=container.host_path(container.last("kubelet-client-key")),
+        files=tuple(dict.fromkeys(path for each in _files(container) if (path := container.host_path(each)))),
+        encryption_config=container.host_path(container.last("encryption-provider-config")),
     )
 
 

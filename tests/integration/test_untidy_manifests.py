@@ -99,8 +99,7 @@ def variables(pod: dict[str, Any], root: Path, view: str) -> None:
     flags = dict(word.removeprefix("--").split("=", 1) for word in container["command"][1:])
     kept = {"data-dir": flags.pop("data-dir")}
     container["command"] = ["etcd", *(f"--{flag}={value}" for flag, value in kept.items())]
-    container["env"] = [{"name": "ETCD_DATA_DIR", "value": "/ignored"}]
-    container["env"] += [
+    container["env"] = [
         {"name": f"ETCD_{flag.upper().replace('-', '_')}", "value": value} for flag, value in flags.items()
     ]
 

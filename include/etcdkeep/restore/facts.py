@@ -17,6 +17,7 @@ from etcdkeep.errors import CommandFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from etcdkeep.restore.config_files import ConfigFile
     from etcdkeep.restore.tools import Tool
     from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
 
@@ -93,6 +94,7 @@ class NodeFacts:
     :param ca_sha256: Fingerprint of the cluster CA on the node; None when there is none.
     :param etcd_healthy: Whether its member can commit; False also when it does not run.
     :param ready: Whether its API server says so.
+    :param config: The files outside the PKI folder that its API server names.
     :param tool_problems: Why a container runtime that is there gave no tool.
     """
 
@@ -117,6 +119,7 @@ class NodeFacts:
     etcd_healthy: bool = False
     ready: bool = False
     earlier: tuple[EarlierRun, ...] = ()
+    config: tuple[ConfigFile, ...] = ()
     problems: tuple[str, ...] = ()
     tool_problems: tuple[str, ...] = ()
 
@@ -151,6 +154,12 @@ def parse_mount_points(mountinfo: str) -> tuple[str, ...]:
             re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), each[4]) for each in fields if len(each) > 4
         )
     )
+
+
+def mount_of(path: str, mount_points: Sequence[str]) -> str:
+    """Return the mount point that a path lies on."""
+    above = [point for point in mount_points if path == point or path.startswith(point.rstrip("/") + "/")]
+    return max(above, key=len, default="/")
 
 
 def parse_df(output: str) -> int:

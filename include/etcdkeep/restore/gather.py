@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from etcdkeep.control_plane import SUDO, read_file_argv
+from etcdkeep.encryption import parse_encryption_configuration
 from etcdkeep.errors import CommandFailed, CommandMissing, ConfigError, NotFound
 from etcdkeep.known_member import known_member
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
+from etcdkeep.restore.config_files import ConfigFile, key_names
 from etcdkeep.restore.facts import NodeFacts, PathFacts
 from etcdkeep.restore.members import address_of, doubtful
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
@@ -93,7 +95,8 @@ class _Gathering:
         manifests_dir = self._path(layout.manifests_dir)
         mountinfo = self._text(("cat", "/proc/self/mountinfo")) or ""
         ours = {each.path for each in (data, member, pki, manifests_dir)}
-        mounts = tuple(point for point in read.parse_mount_points(mountinfo) if point in ours)
+        all_mounts = read.parse_mount_points(mountinfo)
+        mounts = tuple(point for point in all_mounts if point in ours)
         labelled = data.label is not None
         status = self._etcd_status(etcd, apiserver)
         bases = {read.run_base(each.path, mounts) for each in (data, pki, manifests_dir)}
@@ -123,9 +126,43 @@ class _Gathering:
             ),
             ready=bool(apiserver and self._text(commands.ready_argv(apiserver)) == "ok"),
             earlier=self._earlier(sorted(bases)),
+            config=self._config(apiserver, read.run_base(pki.path, mounts), all_mounts),
             problems=tuple(self._problems),
             tool_problems=tuple(self._tool_problems),
         )
+
+    def _config(
+        self, apiserver: ApiserverStaticPod | None, base: str, mounts: tuple[str, ...]
+    ) -> tuple[ConfigFile, ...]:
+        """Look at the API server's files outside the PKI folder, which a restore of the PKI does not replace."""
+        found = []
+        for path in apiserver.files if apiserver else ():
+            if f"{path}/".startswith(f"{self._layout.pki_dir.rstrip('/')}/"):
+                continue
+            facts = self._path(path)
+            digest = (self._text((*SUDO, "sha256sum", facts.path)) or "").split()
+            sealing = apiserver is not None and path == apiserver.encryption_config
+            found.append(
+                ConfigFile(
+                    path=path,
+                    real=facts.path,
+                    sha256=digest[0].lstrip("\\") if digest else None,
+                    label=facts.label,
+                    movable=facts.path not in mounts
+                    and read.mount_of(facts.path, mounts) == read.mount_of(base, mounts),
+                    encryption=sealing,
+                    keys=self._keys(facts.path) if sealing else (),
+                )
+            )
+        return tuple(found)
+
+    def _keys(self, path: str) -> tuple[str, ...]:
+        try:
+            data = self._runner.run(read_file_argv(path), StreamLimits(PROBE_S)).stdout
+            return key_names(parse_encryption_configuration(data, path))
+        except (CommandFailed, ConfigError) as err:
+            log.debug("%s: %s", self._runner.where, err)
+            return ()
 
     def _text(self, argv: tuple[str, ...]) -> str | None:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from etcdkeep.restore.config_files import put_back
 from etcdkeep.restore.facts import ACTIVE
 from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from etcdkeep.config import Cluster
     from etcdkeep.manifest import Manifest
     from etcdkeep.repository import BackupSet
+    from etcdkeep.restore.config_files import ArchivedFile
     from etcdkeep.restore.facts import NodeFacts
     from etcdkeep.restore.planning import Options
     from etcdkeep.restore.pod_facts import PodFacts
@@ -65,6 +67,7 @@ class Circumstances:
     :param left_out: Member of the backup that cannot be restored and may be left out → why.
     :param running_backup: Run id of a backup of this cluster that is under way.
     :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
+    :param archived: Node → what its archive holds beside the PKI; None when it was not read.
     :param taken_by: Another restore that has this cluster.
     """
 
@@ -76,6 +79,7 @@ class Circumstances:
     running_backup: str | None = None
     sealed: str | None = None
     taken_by: str | None = None
+    archived: Mapping[str, Mapping[str, ArchivedFile]] | None = None
 
 
 def preflight(
@@ -247,8 +251,48 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         )
     elif node.kubelet_running is False:
         yield Objection("warning", where + "the kubelet does not run now; it will run after the restore")
+    yield from _config(node, options)
     yield from _room(manifest, node)
     yield from _versions(manifest, node, options)
+
+
+def _config(node: NodeFacts, options: Options) -> Iterator[Objection]:
+    """What the API server reads beside the PKI, compared with the set; above all the keys of encryption at rest."""
+    for file in node.config:
+        where = f"node {node.node}: {file.path}"
+        lost, newer = ", ".join(file.lost_keys), ", ".join(file.newer_keys)
+        if file.then is None:
+            if file.sha256 is None:
+                words = f"{where}, which kube-apiserver.yaml names, is neither on the node nor in the backup"
+                yield Objection("stop", f"{words}; the API server does not start without it")
+            elif file.encryption and "etcd" in options.what:
+                words = f"{where}: the backup holds no encryption configuration"
+                yield Objection("warning", f"{words}; values that it holds encrypted are read with the node's keys")
+        elif put_back(file, options):
+            if not file.movable:
+                words = f"{where} differs from the backup's and lies on another file system than the PKI: no rename puts it back"
+                yield Objection(
+                    "stop", f"{words}. Put it there by hand: `unseal` gives it as control-plane/{file.archived}"
+                )
+                continue
+            keys = [f"keys that come back: {lost}"] if lost else []
+            keys += [f"keys that are set aside: {newer}"] if newer else []
+            yield Objection("warning", "; ".join([f"{where} is replaced by the backup's and set aside", *keys]))
+        elif file.sha256 is None:
+            yield Objection(
+                "stop",
+                f"{where}, which kube-apiserver.yaml names, is not on the node, and the API server does not start without "
+                "it; choose `pki` or `config` too, which bring the backup's",
+            )
+        elif file.differs and file.encryption and lost and "etcd" in options.what:
+            yield Objection(
+                "stop",
+                f"{where}: encryption at rest: the node has not the key(s) {lost} of the backup, so its API server could not read "
+                "the restored data. Choose `pki` or `config` too, which put the backup's configuration in place; or add these keys "
+                f"behind the newer ones first (`unseal` gives them as control-plane/{file.archived})",
+            )
+        elif file.differs:
+            yield Objection("note", f"{where} differs from the backup's and stays as it is")
 
 
 def _by_hand(manifest: Manifest, run: str) -> str:

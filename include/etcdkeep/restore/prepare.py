@@ -19,6 +19,7 @@ from etcdkeep.errors import (
     VerificationFailed,
 )
 from etcdkeep.pki import check_pki
+from etcdkeep.restore.config_files import ArchivedFile, archived_files, with_archived
 from etcdkeep.restore.gather import gather_node, restore_nodes
 from etcdkeep.restore.members import doubtful, left_out
 from etcdkeep.restore.plans import plan_restore
@@ -101,19 +102,26 @@ def look_round(
     :raises TransientError: when the repository could not be read.
     """
     expires_at, sealed = None, None
+    archived: dict[str, dict[str, ArchivedFile]] = {}
     try:
-        expires_at = certificates_expire(cluster, found, store, identities, now)
+        expires_at = certificates_expire(cluster, found, store, identities, now, archived)
     except (SecretUnavailable, VerificationFailed, ArchiveRefused, NotFound) as err:
         sealed = str(err)
-    return Circumstances(now, expires_at, _live_uid(cluster, open_api), sealed=sealed)
+    return Circumstances(now, expires_at, _live_uid(cluster, open_api), sealed=sealed, archived=archived)
 
 
 def certificates_expire(
-    cluster: Cluster, found: BackupSet, store: ObjectStore, identities: Sequence[Identity] | None, now: datetime
+    cluster: Cluster,
+    found: BackupSet,
+    store: ObjectStore,
+    identities: Sequence[Identity] | None,
+    now: datetime,
+    archived: dict[str, dict[str, ArchivedFile]] | None = None,
 ) -> datetime | None:
     """
     Return when the first certificate in a set expires; None when it holds none.
 
+    :param archived: Filled with what each node's archive holds beside the PKI, since this reads them all.
     :raises SecretUnavailable: when the set cannot be opened here.
     :raises VerificationFailed: when it is not what its manifest says.
     """
@@ -127,6 +135,8 @@ def certificates_expire(
                 files = {file.path: file.data for file in read_files(plain, ARCHIVE_LIMIT_BYTES)}
                 report = check_pki(files, required=(), now=now, warning_days=cluster.cert_warning_days)
                 expiries.append(report.expires_at)
+                if archived is not None and artifact.node:
+                    archived[artifact.node] = archived_files(files)
     return min((each for each in expiries if each), default=None)
 
 
@@ -172,6 +182,7 @@ def prepare(
             facts = tuple(each for each in facts if each.node not in without)
             unreachable = {node: reason for node, reason in unreachable.items() if node not in without}
             known = replace(known, unreachable=unreachable, left_out=surplus)
+            facts = with_archived(facts, known.archived or {})
             if choose_way:
                 can = all(node.kubelet_running is not None for node in facts)
                 options = replace(options, way="kubelet" if can else "manifests")
