@@ -236,3 +236,17 @@ def test_a_dead_node_of_a_fit_member_fails(make_site):
 def test_a_worker_with_its_own_service_account_has_no_kubeconfig_to_keep(site, monkeypatch):
     monkeypatch.setattr(site, "access_files", lambda: {"ssh_key": b"key"})
     assert site.fetch(site.discover()).notes == ("access holds no kubeconfig: the worker used its own service account",)
+
+
+def test_an_unfit_members_node_whose_files_are_not_whole_is_left_out(make_site):
+    site = make_site(3)
+    site.members[1].phase = "Unknown"
+    found = site.fetch(site.discover())
+    assert [artifact.node for artifact in found.artifacts] == ["cp-2", "cp-0", "cp-1", None]
+    whole = site.spool(BACKUP_ID)
+    whole.purge()
+    (site.folder / "kubernetes/pki/sa.key").unlink()
+    found = site.fetch(site.discover())
+    assert [artifact.node for artifact in found.artifacts] == ["cp-2", "cp-0", None]
+    assert "node cp-1: none of its files is in the set" in found.notes[-1]
+    assert "has no pki/sa.key" in found.notes[-1]

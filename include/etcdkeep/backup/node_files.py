@@ -112,6 +112,8 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
         listing = node_layout.read_listing(
             paths, node.run(node_layout.list_node_argv(paths), limits).stdout, node.where
         )
+        if member.problem is not None:
+            _check_complete(cluster, listing, node.where)
         log.info("node %s: reading %d file(s) and folder(s)", member.node, len(listing.members))
         tar = _tar_stream(node, node_layout.tar_argv(paths, listing), cluster)
         artifact = spool.seal(name, "control-plane", tar, node=member.node)
@@ -129,6 +131,17 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
     )
     spool.finish(name, found)
     return found
+
+
+def _check_complete(cluster: Cluster, listing: node_layout.NodeListing, where: str) -> None:
+    """
+    Leave the files of an unfit member's node out when they are not whole: half an archive would spoil a good set.
+
+    :raises NotFound: naming what is not there.
+    """
+    there = {member.name for member in listing.members}
+    if lacking := [name for name in cluster.control_plane.required_files if name not in there]:
+        raise NotFound(f"{where} has no {', '.join(lacking)}")
 
 
 def _read_manifests(node: CommandRunner, cluster: Cluster) -> tuple[dict[str, bytes], list[str]]:

@@ -11,6 +11,7 @@ from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import RestoreRefused
 from etcdkeep.restore.config_files import ConfigFile, put_back
 from etcdkeep.restore.facts import NodeFacts, run_base
+from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.staging import Site
 from etcdkeep.restore.tools import Tool, best_tool, image_version
 
@@ -60,6 +61,7 @@ def usable_nodes(
     """
     problems: list[str] = []
     usable = []
+    unsure = {member.node for member in manifest.members if doubtful(member)}
     for facts in nodes:
         if facts.etcd is None or facts.apiserver is None:
             problems += [f"node {facts.node}: {problem}" for problem in facts.problems or ("no static pod manifests",)]
@@ -76,7 +78,7 @@ def usable_nodes(
             continue
         config = tuple(file for file in facts.config if put_back(file, options) and file.movable)
         archive = _archive(manifest, facts.node) if "pki" in options.what or config else None
-        if "pki" in options.what and archive is None:
+        if "pki" in options.what and archive is None and facts.node not in unsure:
             problems.append(
                 f"the backup holds no certificates and keys of node {facts.node}; restore etcd alone, or choose another set"
             )

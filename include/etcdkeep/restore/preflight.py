@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from etcdkeep.naming import CONTROL_PLANE
 from etcdkeep.restore.config_files import put_back
 from etcdkeep.restore.facts import ACTIVE
+from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
 
@@ -206,6 +208,11 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
             f"member {name} of the backup cannot be restored: {reason}. Override this to restore the other {count} member(s) "
             "without it; make sure first that its node is off for good, for it would serve the old data",
         )
+    archived = {artifact.node for artifact in manifest.artifacts if artifact.kind == CONTROL_PLANE}
+    for member in manifest.members:
+        if doubtful(member) and member.node not in archived and member.node in {node.node for node in nodes}:
+            words = f"node {member.node} keeps its own certificates and keys: the backup holds none of it ({member.problem})"
+            yield Objection("warning", words)
     names = {member.name for member in manifest.members}
     for node in nodes:
         if node.etcd and node.etcd.name not in names:

@@ -174,6 +174,16 @@ def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: di
     assert len(ready.plan.places) == 4
 
 
+def test_a_member_that_was_down_and_has_no_archive_keeps_its_own_keys(nodes: dict[str, Any]) -> None:
+    nodes["10.0.0.9"] = make_facts("cp-9")
+    ready = looked_over(nodes, with_surplus(address="10.0.0.9"))
+    assert sentences(ready) == []
+    assert any("node cp-9 keeps its own certificates and keys" in each for each in sentences(ready, "warning"))
+    assert ready.plan is not None
+    assert "place-data.cp-9" in {step.name for step in ready.plan.steps}
+    assert "place-keys.cp-9" not in {step.name for step in ready.plan.steps}
+
+
 def test_a_majority_is_counted_without_the_member_too_many(nodes: dict[str, Any]) -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         nodes[address] = replace(nodes[address], etcd_healthy=True)
