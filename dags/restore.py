@@ -54,7 +54,7 @@ QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()
 PARAMS = {
     "cluster": Param(type="string", enum=sorted(CLUSTERS), title="Cluster", description="Which control plane is brought back."),
     "backup": Param("", type=["string", "null"], title="Backup", description="Its id; empty for the newest verified one."),
-    "what": Param("etcd+pki", enum=["etcd+pki", "etcd", "pki"], title="What", description="etcd's data, certificates and keys, or both."),
+    "what": Param("etcd+pki", enum=["etcd+pki", "etcd", "pki", "etcd+config", "config"], title="What", description="etcd's data, certificates and keys, the API server's configuration (encryption at rest); pki includes config."),
     "bump_revision": Param(True, type="boolean", title="Raise revisions", description="So that clients do not keep stale caches."),
     "way": Param("auto", enum=["auto", "kubelet", "manifests"], title="Way to stop", description="Stop the kubelet, or park the manifests (a second or two longer); auto: the first where it can be."),
     "dry_run": Param(True, type="boolean", title="Dry run", description="Only look and plan; ends before anybody is asked."),

@@ -85,6 +85,7 @@ def _control_plane(cluster: ClusterLayout, profile: str) -> dict[str, Any]:
         "pki_dir": f"{kubernetes}/pki",
         "manifests_dir": f"{kubernetes}/manifests",
         "admin_conf": f"{kubernetes}/admin.conf",
+        "kubelet_files": [f"{node.view}/var/lib/kubelet/config.yaml", f"{node.view}/var/lib/kubelet/kubeadm-flags.env"],
         "optional_paths": [f"{node.view}/opt/data/gke-k8s-kms-plugin/generatedkeys"],
         "data_dir": f"{node.view}/{node.data}",
         "data_owner": f"{os.getuid()}:{os.getgid()}",

@@ -12,6 +12,7 @@ import aiohttp
 
 from lab.runtime import Container
 from lab.tools import known_image
+from lab.variables import environment, expand
 from lab.volumes import MountError, forget_volumes, mount_volumes
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ class PodWorker:
         self._ready: dict[str, bool] = {}
         self._since: dict[str, float] = {}
         self.started = time.time()
-        self.containers = {
-            spec["name"]: Container(
-                kubelet.node, key, spec["name"], spec["image"], [*spec.get("command", ()), *spec.get("args", ())],
-                kubelet.environment | {item["name"]: item["value"] for item in spec.get("env", ()) if "value" in item},
-            )
-            for spec in pod["spec"]["containers"]
-        }  # fmt: skip
+        self.containers = {spec["name"]: self._container(spec) for spec in pod["spec"]["containers"]}
         self._tasks = [asyncio.create_task(self._keep(spec)) for spec in pod["spec"]["containers"]]
+
+    def _container(self, spec: dict[str, Any]) -> Container:
+        node = self.kubelet.node
+        env = environment(spec, self.pod, node)
+        command = [expand(word, env) for word in (*spec.get("command", ()), *spec.get("args", ()))]
+        return Container(node, self.key, spec["name"], spec["image"], command, self.kubelet.environment | env)
 
     def begin_stop(self, grace_s: float | None = None) -> None:
         """Start ending the pod; `gone` is True once it has ended."""

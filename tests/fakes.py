@@ -32,6 +32,7 @@ class FakeMember:
     An etcd pod: what its etcdctl answers, and its files.
 
     :param database: What ``snapshot save`` writes: a snapshot as etcd made it.
+    :param port: Where it listens for clients; `flags` are what its pod starts etcd with.
     :param programs: What its image has.
     """
 
@@ -51,11 +52,26 @@ class FakeMember:
     deleted: bool = False
     programs: frozenset[str] = frozenset({"etcdctl", "etcdutl", "cat", "df", "rm"})
     free_kib: int = 10**6
+    reason: str = ""
+    port: int = 2379
+    holds_objects: bool = True
+    flags: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def pod(self) -> str:
         return f"etcd-{self.name}"
+
+    @property
+    def peer_url(self) -> str:
+        return f"https://10.0.0.{self.member_id}:2380"
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """Its entry of ``member list``."""
+        client = f"https://10.0.0.{self.member_id}:{self.port}"
+        learner = {"isLearner": True} if self.learner else {}
+        return {"ID": self.member_id, "name": self.name, "peerURLs": [self.peer_url], "clientURLs": [client], **learner}
 
     def restart(self) -> None:
         """A new container: whatever was in the old one's file system is gone."""
@@ -193,8 +209,10 @@ class FakeExec:
                 answer = {"header": header, "hash": member.hash_kv, "compact_revision": member.compact_revision}
                 return json.dumps([{"Endpoint": "https://127.0.0.1:2379", "HashKV": answer}]).encode()
             case ["member", "list", *_]:
-                members = [{"ID": each.member_id, "name": each.name} for each in self.kube.members]
+                members = [each.listed for each in self.kube.listed or self.kube.members]
                 return json.dumps({"header": header, "members": members}).encode()
+            case ["get", key]:
+                return f"{key}\n".encode() if member.holds_objects else b""
             case ["snapshot", "save", path]:
                 member.files[f"{path}.part"] = member.database
                 if len(member.database) > member.free_kib * 1024:
@@ -222,7 +240,11 @@ def snapshot_status(data: bytes) -> dict[str, Any]:
 
 
 class FakeKube:
-    """The API of one cluster with etcd pods; implements the reading half of :class:`~etcdkeep.ports.KubeApi`."""
+    """
+    The API of one cluster with etcd pods; implements the reading half of :class:`~etcdkeep.ports.KubeApi`.
+
+    Its `listed` are etcd's members where they are others than those of its pods.
+    """
 
     def __init__(self, *members: FakeMember, namespace: str = "kube-system", container: str = "etcd") -> None:
         self.members = members
@@ -233,6 +255,8 @@ class FakeKube:
         }
         self.faults = Faults()
         self.calls: list[str] = []
+        self.listed: tuple[FakeMember, ...] = ()
+        self.api_servers: list[dict[str, Any]] = []
 
     def get(self, path: str) -> dict[str, Any]:
         self._begin(f"GET {path}")
@@ -247,6 +271,8 @@ class FakeKube:
 
     def list(self, path: str, *, label_selector: str = "") -> list[dict[str, Any]]:
         self._begin(f"LIST {path}")
+        if label_selector == "component=kube-apiserver":
+            return self.api_servers
         return self._pods() if path == f"/api/v1/namespaces/{self.namespace}/pods" else []
 
     def version(self) -> str:
@@ -272,9 +298,15 @@ class FakeKube:
                     "name": member.pod,
                     **({"deletionTimestamp": "2026-11-23T02:30:00Z"} if member.deleted else {}),
                 },
-                "spec": {"nodeName": member.name, "containers": [{"name": self.container}]},
+                "spec": {
+                    "nodeName": member.name,
+                    "containers": [{"name": self.container, "command": list(member.flags)}],
+                },
                 "status": {
                     "phase": member.phase,
+                    "reason": member.reason,
+                    "hostIP": f"10.0.0.{member.member_id}",
+                    "podIP": f"10.0.0.{member.member_id}",
                     "containerStatuses": [{"name": self.container, "containerID": f"containerd://{member.pod}"}],
                 },
             }

@@ -72,7 +72,7 @@ class RestoreSite:
         monkeypatch.setattr("etcdkeep_airflow.hooks.open_site", lambda cluster: self)
         monkeypatch.setattr("etcdkeep.restore.engine.RETRY_DELAY_S", 0)
         monkeypatch.setattr(
-            "etcdkeep.restore.prepare.gather_node", lambda runner, cluster, node, address: self.facts[node]
+            "etcdkeep.restore.prepare.gather_node", lambda runner, cluster, node, address, member=None: self.facts[node]
         )
         monkeypatch.setattr("etcdkeep.restore.loss.find_databases", lambda nodes, open_node: [])
         monkeypatch.setattr("etcdkeep.restore.prepare.certificates_expire", lambda *args: None)

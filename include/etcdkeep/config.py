@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from etcdkeep.age_keys import parse_recipients
@@ -32,7 +33,20 @@ def _cron(schedule: str | None) -> str | None:
         return schedule
     if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
         raise ValueError(f"expected five cron fields such as '30 2 * * *', found {schedule!r}")
+    if not _ever_comes(schedule):
+        raise ValueError(
+            f"{schedule!r} never comes: no such day exists in those months; correct day and month, or give null for none"
+        )
     return schedule
+
+
+def _ever_comes(schedule: str) -> bool:
+    """Say whether a valid cron expression has a moment at all; croniter looks 50 years ahead, 29 February included."""
+    try:
+        croniter(schedule, datetime(2001, 1, 1, tzinfo=UTC)).get_next(datetime)
+    except CroniterBadDateError:
+        return False
+    return True
 
 
 def _drill_schedule(schedule: str | None) -> str | None:

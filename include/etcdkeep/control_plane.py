@@ -76,7 +76,10 @@ def says_absent(failure: CommandFailed) -> bool:
 
 
 def node_archive_paths(
-    control_plane: ControlPlane, apiserver_manifest: bytes | None, extra_paths: Sequence[str] = ()
+    control_plane: ControlPlane,
+    apiserver_manifest: bytes | None,
+    extra_paths: Sequence[str] = (),
+    named: Sequence[str] = (),
 ) -> tuple[NodePath, ...]:
     """
     Say what of a node travels: PKI, manifests, admin.conf, and the files elsewhere that the control plane needs.
@@ -84,6 +87,7 @@ def node_archive_paths(
     :param apiserver_manifest: ``kube-apiserver.yaml`` of the node; its flags name files outside the PKI folder, above
         all the encryption configuration.
     :param extra_paths: Files and folders the cluster's configuration adds; the node must have them.
+    :param named: Files that were found on the node because something names them (:mod:`etcdkeep.named_files`).
     :raises ConfigError: when the manifest cannot be read.
     """
     paths = [
@@ -94,7 +98,7 @@ def node_archive_paths(
     source = posixpath.join(control_plane.manifests_dir, "kube-apiserver.yaml")
     from_manifest = apiserver_files(apiserver_manifest, source) if apiserver_manifest is not None else ()
     wanted = [(path, True) for path in extra_paths]
-    wanted += [(path, False) for path in (*control_plane.optional_paths, *from_manifest)]
+    wanted += [(path, False) for path in (*control_plane.optional_paths, *from_manifest, *named)]
     for path, required in wanted:
         path = posixpath.normpath(path)
         if required or not any(known.covers(path) for known in paths):

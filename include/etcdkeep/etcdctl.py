@@ -41,6 +41,22 @@ class EndpointStatus:
 
 
 @dataclass(frozen=True)
+class ListedMember:
+    """
+    One entry of ``member list``.
+
+    :param member_id: 16 hex digits.
+    :param name: Empty for a member that never started.
+    """
+
+    member_id: str
+    name: str
+    peer_urls: tuple[str, ...] = ()
+    client_urls: tuple[str, ...] = ()
+    learner: bool = False
+
+
+@dataclass(frozen=True)
 class HashKV:
     """
     One member's HashKV.
@@ -94,6 +110,11 @@ def hash_kv_argv(control_plane: ControlPlane, revision: int, timeout_s: float) -
 def member_list_argv(control_plane: ControlPlane, timeout_s: float) -> tuple[str, ...]:
     """Return the call that lists the members that the cluster should have."""
     return etcdctl_argv(control_plane, "member", "list", "-w", "json", timeout_s=timeout_s)
+
+
+def get_key_argv(control_plane: ControlPlane, key: str, timeout_s: float) -> tuple[str, ...]:
+    """Return the call that prints `key` when etcd holds it, and nothing when it does not."""
+    return etcdctl_argv(control_plane, "get", key, "--keys-only", timeout_s=timeout_s)
 
 
 def snapshot_save_argv(control_plane: ControlPlane, path: str, timeout_s: float) -> tuple[str, ...]:
@@ -161,10 +182,19 @@ def parse_hash_kv(output: bytes) -> HashKV:
         raise _unexpected("endpoint hashkv", output) from err
 
 
-def parse_member_list(output: bytes) -> dict[str, str]:
-    """Read ``member list -w json`` as member id → name (empty for one that never started)."""
+def parse_member_list(output: bytes) -> tuple[ListedMember, ...]:
+    """Read ``member list -w json``."""
     try:
-        return {f"{member['ID']:016x}": member.get("name", "") for member in json.loads(output)["members"]}
+        return tuple(
+            ListedMember(
+                member_id=f"{member['ID']:016x}",
+                name=member.get("name", ""),
+                peer_urls=tuple(member.get("peerURLs") or ()),
+                client_urls=tuple(member.get("clientURLs") or ()),
+                learner=bool(member.get("isLearner", False)),
+            )
+            for member in json.loads(output)["members"]
+        )
     except (KeyError, TypeError, ValueError) as err:
         raise _unexpected("member list", output) from err
 

@@ -59,6 +59,9 @@ class Member(Record):
     :param member_id: etcd's member id, 16 hex digits.
     :param hash_kv: HashKV at the revision compared, when it was answered.
     :param problem: Why it was not fit to give the snapshot.
+    :param pod: Where it runs; empty for a member that no pod was found of.
+    :param peer_urls: As etcd's own member list has them.
+    :param host_ips: Addresses of its node as the kubelet gives them to pods; `pod_ips` those of the pod.
     """
 
     name: str
@@ -75,6 +78,9 @@ class Member(Record):
     raft_index: int = 0
     hash_kv: int | None = None
     problem: str | None = None
+    peer_urls: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    pod_ips: tuple[str, ...] = ()
 
 
 class Identity(Record):

@@ -139,6 +139,11 @@ class ControlPlane(Section):
         description="Administrator's kubeconfig on the node.",
         examples=["/etc/kubernetes/admin.conf"],
     )
+    kubelet_files: tuple[HostPath, ...] = Field(
+        ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"),
+        description="The kubelet's own files beside its kubeconfig, which is `kubelet.conf` beside `admin_conf`; they and what they name travel in the set when they exist.",
+        examples=[["/var/lib/kubelet/config.yaml"]],
+    )
     optional_paths: tuple[HostPath, ...] = Field(
         (),
         description="More files and folders of the node that travel in the set when they exist.",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from etcdkeep.errors import ConfigError
+from etcdkeep.pod_spec import UNKNOWN, Container, Downward, containers, read_pod
 from etcdkeep.safe_yaml import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 APISERVER_FILE_FLAGS = (
     "admission-control-config-file",
@@ -46,6 +47,33 @@ APISERVER_FILE_FLAGS = (
 """Flags of kube-apiserver (1.24 to 1.36) whose value is one file that it reads."""
 
 
+ETCD = "etcd"
+APISERVER = "kube-apiserver"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+@dataclass(frozen=True)
+class KnownMember:
+    """
+    What is known of a member beside its manifest; it stands in for what the manifest does not tell.
+
+    :param container: Name of the container in which etcd runs.
+    :param downward: What the kubelet fills in.
+    :param name: Its name in ``member list``; empty when not known.
+    :param peer_urls: Its peer URLs in ``member list``, comma-separated.
+    :param data_dir: On the host, as configured.
+    :param client_url: Where it is asked, as configured.
+    """
+
+    container: str = ETCD
+    downward: Downward = field(default_factory=Downward)
+    name: str = ""
+    peer_urls: str = ""
+    data_dir: str = ""
+    client_url: str = "https://127.0.0.1:2379"
+
+
 @dataclass(frozen=True)
 class EtcdStaticPod:
     """
@@ -57,6 +85,7 @@ class EtcdStaticPod:
         other by kubeadm, only the last one's names all three.
     :param initial_advertise_peer_urls: This member's own peer URLs, comma-separated.
     :param client_url: The first URL at which it listens for clients.
+    :param notes: What the manifest does not tell, and where it was taken from.
     """
 
     name: str
@@ -66,6 +95,7 @@ class EtcdStaticPod:
     initial_cluster: str
     initial_advertise_peer_urls: str
     client_url: str = "https://127.0.0.1:2379"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,7 @@ class ApiserverStaticPod:
 
     :param url: Where it serves on the node.
     :param etcd_ca: With `etcd_cert` and `etcd_key`: its client files for etcd.
+    :param files: All files that it names; `encryption_config` is the one with its keys for what lies in etcd.
     :param client_cert: With `client_key`: a certificate that it accepts, the one it shows to kubelets; None where it
         has none.
     """
@@ -86,60 +117,97 @@ class ApiserverStaticPod:
     etcd_key: str | None
     client_cert: str | None
     client_key: str | None
+    files: tuple[str, ...] = ()
+    encryption_config: str | None = None
+
+    @property
+    def address(self) -> str:
+        """The address of the node that it gives out; empty where it names none."""
+        host = urlsplit(self.url).hostname or ""
+        return "" if host in LOOPBACK else host
 
 
-def apiserver_files(manifest: bytes, source: str) -> tuple[str, ...]:
+def apiserver_files(manifest: bytes, source: str, known: Downward | None = None) -> tuple[str, ...]:
     """
     Return the host paths of the files that kube-apiserver's flags name; what lies inside its image is left out.
 
     :param source: The manifest's name, for messages.
     :raises ConfigError: when it is no pod manifest.
     """
-    paths = (container.host_path(path) for container in _containers(manifest, source) for path in _files(container))
+    found = containers(read_pod(manifest, source), known or Downward())
+    paths = (container.host_path(path) for container in found for path in _files(container))
     return tuple(dict.fromkeys(path for path in paths if path))
 
 
-def etcd_static_pod(manifest: bytes, source: str) -> EtcdStaticPod:
+def etcd_config_file(manifest: bytes, source: str, known: KnownMember) -> str | None:
     """
-    Read how etcd was started; flags win over ``ETCD_…`` variables, etcd's own defaults stand for what is in neither.
+    Return the host path of the file that etcd reads its whole configuration from; None when it reads none.
+
+    :raises ConfigError: when it is no pod manifest, or nothing in it is etcd.
+    """
+    container = _etcd_container(manifest, source, known)
+    path = _config_file(container)
+    return container.host_path(path) if path else None
+
+
+def etcd_static_pod(
+    manifest: bytes, source: str, known: KnownMember | None = None, config: bytes | None = None
+) -> EtcdStaticPod:
+    """
+    Read how etcd was started.
+
+    As etcd has it: with a configuration file, flags and ``ETCD_…`` variables count for nothing; else flags win over
+    variables, and etcd's own defaults stand for what is in neither. What cannot be read is taken from `known`.
 
     :param source: The manifest's name, for messages.
-    :raises ConfigError: when it is no pod manifest, or does not say where on the host the data lies.
+    :param config: Content of the file that :func:`etcd_config_file` names; None when it cannot be read.
+    :raises ConfigError: when it is no pod manifest, or nobody says where on the host the data lies.
     """
-    container = next((each for each in _containers(manifest, source) if each.last("data-dir")), None)
-    if container is None:
-        raise ConfigError(f"{source} starts no etcd with --data-dir; set control_plane.data_dir for this cluster")
-    data_dir = container.host_path(container.last("data-dir"))
-    if data_dir is None:
-        raise ConfigError(
-            f"{source}: --data-dir={container.last('data-dir')} is on no hostPath volume, so the data is not on the node"
-        )
-    name = container.last("name") or "default"
-    peer_urls = container.last("initial-advertise-peer-urls") or "http://localhost:2380"
+    known = known or KnownMember()
+    container = _etcd_container(manifest, source, known)
+    settings = _Settings(container, source, config)
+    data_dir = _data_dir(container, source, settings, known)
+    name = settings.get("name", "default", known.name, "name")
+    peer_urls = settings.get(
+        "initial-advertise-peer-urls", "http://localhost:2380", known.peer_urls, "peer URLs", listed=True
+    )
+    wal_dir = settings.value("wal-dir")
+    initial = settings.value("initial-cluster") or ""
     return EtcdStaticPod(
         name=name,
         image=container.image,
         data_dir=data_dir,
-        wal_dir=container.host_path(container.last("wal-dir")),
-        initial_cluster=container.last("initial-cluster") or ",".join(f"{name}={url}" for url in peer_urls.split(",")),
+        wal_dir=(container.host_path(wal_dir) or wal_dir) if wal_dir else None,
+        initial_cluster=initial or ",".join(f"{name}={url}" for url in peer_urls.split(",")),
         initial_advertise_peer_urls=peer_urls,
-        client_url=(container.last("listen-client-urls") or "https://127.0.0.1:2379").split(",")[0],
+        client_url=_client_url(settings.value("listen-client-urls"), known.client_url),
+        notes=tuple(settings.notes),
     )
 
 
-def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
+def etcd_servers(container: Container) -> tuple[str, ...]:
+    """Return the etcd that kube-apiserver keeps its objects in, as URLs."""
+    return tuple(url for url in container.last("etcd-servers").split(",") if url)
+
+
+def apiserver_container(found: tuple[Container, ...]) -> Container | None:
+    """Return the container of kube-apiserver among those of its pod."""
+    named = [each for each in found if each.last("etcd-servers")]
+    return next((each for each in named if each.name == APISERVER), named[0] if named else None)
+
+
+def apiserver_static_pod(manifest: bytes, source: str, known: Downward | None = None) -> ApiserverStaticPod:
     """
     Read how kube-apiserver is asked from its own node.
 
     :param source: The manifest's name, for messages.
     :raises ConfigError: when it is no pod manifest, or starts no kube-apiserver.
     """
-    container = next((each for each in _containers(manifest, source) if each.last("etcd-servers")), None)
+    container = apiserver_container(containers(read_pod(manifest, source), known or Downward()))
     if container is None:
         raise ConfigError(f"{source} starts no kube-apiserver with --etcd-servers")
-    bound = container.last("bind-address")
-    address = container.last("advertise-address") if bound in ("", "0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound
-    host = address or "127.0.0.1"
+    bound, advertised = (_known(container.last(flag)) for flag in ("bind-address", "advertise-address"))
+    host = (advertised if bound in ANY_ADDRESS else bound) or "127.0.0.1"
     return ApiserverStaticPod(
         image=container.image,
         url=f"https://{f'[{host}]' if ':' in host else host}:{container.last('secure-port') or '6443'}",
@@ -148,82 +216,154 @@ def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
         etcd_key=container.host_path(container.last("etcd-keyfile")),
         client_cert=container.host_path(container.last("kubelet-client-certificate")),
         client_key=container.host_path(container.last("kubelet-client-key")),
+        files=tuple(dict.fromkeys(path for each in _files(container) if (path := container.host_path(each)))),
+        encryption_config=container.host_path(container.last("encryption-provider-config")),
     )
 
 
-@dataclass(frozen=True)
-class _Container:
+class _Settings:
     """
-    :param flags: Flag without dashes → its values, in order.
-    :param mounts: Path in the container → path on the host, None for a volume that is not of the host.
+    etcd's settings as etcd itself resolves them.
+
+    :param unclear: Why they cannot be read at all; empty when they can.
     """
 
-    image: str
-    flags: Mapping[str, tuple[str, ...]]
-    mounts: Mapping[str, str | None]
+    def __init__(self, container: Container, source: str, config: bytes | None) -> None:
+        self.notes: list[str] = []
+        self._source = source
+        self._container = container
+        self._file: Mapping[str, Any] | None = None
+        self.unclear = ""
+        if path := _config_file(container):
+            self._read_file(path, config)
+            return
+        only = container.only(ETCD)
+        if only is None:
+            self.unclear = "a shell's string starts it in a way that is not plain enough to be read"
+        else:
+            self._container = only
+            if not (_starts_etcd(only) or _told(only)):
+                self.unclear = f"it is started by {', '.join(only.programs) or 'its image'}, whose settings are not in the manifest"
 
-    def last(self, flag: str) -> str:
-        return self.flags.get(flag, ("",))[-1]
+    def _read_file(self, path: str, config: bytes | None) -> None:
+        if config is None:
+            self.unclear = f"its --config-file={path} cannot be read on the node"
+            return
+        document = read_yaml(config, path)
+        if not isinstance(document, dict):
+            raise ConfigError(f"{self._source}: --config-file={path} is no mapping of etcd's settings")
+        self._file = document
 
-    def host_path(self, path: str) -> str | None:
-        """Map a path through the mount that is nearest to it."""
-        if not path.startswith("/"):
+    def value(self, setting: str) -> str | None:
+        """Return what was given; empty for nothing, None where it cannot be known."""
+        if self.unclear:
             return None
-        path = posixpath.normpath(path)
-        over = [mount for mount in self.mounts if path == mount or path.startswith(mount.rstrip("/") + "/")]
-        mount = max(over, key=len, default="")
-        host = self.mounts.get(mount)
-        return posixpath.normpath(posixpath.join(host, posixpath.relpath(path, mount))) if host else None
+        if self._file is not None:
+            given = self._file.get(setting)
+            return "" if given is None else str(given)
+        variable = "ETCD_" + setting.upper().replace("-", "_")
+        value = self._container.last(setting) or self._container.env.get(variable, "")
+        return None if UNKNOWN in value else value
+
+    def get(self, setting: str, default: str, fallback: str, words: str, *, listed: bool = False) -> str:
+        """
+        Return a setting, etcd's default for none, or `fallback` for one that cannot be read.
+
+        :param listed: Whether it is a comma-separated list, in which spaces count for nothing.
+        :raises ConfigError: when there is nothing to fall back on.
+        """
+        value = self.value(setting)
+        if value is None:
+            reason = self.unclear or f"--{setting} holds what only the kubelet or a shell fills in"
+            if not fallback:
+                raise ConfigError(
+                    f"{self._source}: etcd's {words} cannot be told: {reason}. Give it as a flag of etcd in the manifest"
+                )
+            self.notes.append(f"{self._source}: {reason}; etcd's {words} is taken from its member list: {fallback}")
+            return fallback
+        return (",".join(value.replace(" ", "").split(",")) if listed else value) or default
 
 
-def _containers(manifest: bytes, source: str) -> tuple[_Container, ...]:
-    pod = read_yaml(manifest, source)
-    spec = pod.get("spec") if isinstance(pod, dict) and pod.get("kind") == "Pod" else None
-    if not isinstance(spec, dict):
-        raise ConfigError(f"{source} is no manifest of a static pod (kind: Pod)")
-    volumes = {
-        volume.get("name"): volume["hostPath"].get("path")
-        for volume in _maps(spec.get("volumes"))
-        if isinstance(volume.get("hostPath"), dict)
-    }
-    return tuple(_container(each, volumes) for each in _maps(spec.get("containers")))
+def _etcd_container(manifest: bytes, source: str, known: KnownMember) -> Container:
+    """Return etcd's container: the configured one, else the one that starts etcd."""
+    found = containers(read_pod(manifest, source), known.downward)
+    tests: tuple[Callable[[Container], bool], ...] = (
+        lambda each: each.name == known.container,
+        _starts_etcd,
+        _told,
+        lambda each: each.shell and len(found) == 1,
+    )
+    for test in tests:
+        for container in found:
+            if test(container):
+                return container
+    names = ", ".join(each.name or "(without a name)" for each in found) or "none"
+    raise ConfigError(
+        f"{source} starts no etcd with --data-dir: its containers are {names}, expected {known.container!r}; "
+        "set control_plane.container"
+    )
 
 
-def _container(body: dict[str, Any], volumes: Mapping[Any, Any]) -> _Container:
-    mounts: dict[str, str | None] = {}
-    for mount in _maps(body.get("volumeMounts")):
-        host = volumes.get(mount.get("name"))
-        inner = str(mount.get("subPath") or "")
-        mounts[posixpath.normpath(str(mount.get("mountPath")))] = posixpath.join(str(host), inner) if host else None
-    flags: dict[str, tuple[str, ...]] = {
-        variable["name"].removeprefix("ETCD_").lower().replace("_", "-"): (str(variable.get("value", "")),)
-        for variable in _maps(body.get("env"))
-        if str(variable.get("name")).startswith("ETCD_")
-    }
-    given: dict[str, list[str]] = {}
-    for flag, value in _flags([str(item) for part in ("command", "args") for item in body.get(part) or ()]):
-        given.setdefault(flag, []).append(value)
-    flags.update((flag, tuple(values)) for flag, values in given.items())
-    return _Container(str(body.get("image", "")), flags, mounts)
+def _starts_etcd(container: Container) -> bool:
+    return ETCD in container.programs
 
 
-def _flags(items: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (flag, value) from ``--flag=value`` and from ``--flag`` followed by its value; etcd also takes one dash."""
-    for item, following in pairwise([*items, "-"]):
-        if not item.startswith("-"):
+def _told(container: Container) -> bool:
+    return bool(container.last("data-dir") or _config_file(container))
+
+
+def _config_file(container: Container) -> str:
+    return container.last("config-file") or container.env.get("ETCD_CONFIG_FILE", "")
+
+
+def _data_dir(container: Container, source: str, settings: _Settings, known: KnownMember) -> str:
+    given = settings.value("data-dir")
+    if given:
+        host = container.host_path(given)
+        if host is None:
+            raise ConfigError(f"{source}: --data-dir={given} is on no hostPath volume, so the data is not on the node")
+        return host
+    reason = settings.unclear or "it gives no --data-dir"
+    configured = posixpath.normpath(known.data_dir) if known.data_dir else ""
+    mounted = [posixpath.normpath(host) for host in container.mounts.values() if host]
+    if not any(f"{configured}/".startswith(f"{host.rstrip('/')}/") for host in mounted):
+        wrong = (
+            f"{configured} (control_plane.data_dir) is on none of its hostPath volumes"
+            if configured
+            else "none is configured"
+        )
+        raise ConfigError(
+            f"{source}: etcd's data directory cannot be told: {reason}, and {wrong}; set control_plane.data_dir for this cluster"
+        )
+    settings.notes.append(
+        f"{source}: {reason}; etcd's data directory is taken from control_plane.data_dir: {configured}"
+    )
+    return configured
+
+
+def _client_url(listed: str | None, configured: str) -> str:
+    """
+    Return the first URL of a list that this node can ask; where it listens everywhere, its loopback.
+
+    :param listed: None when it is not known.
+    :param configured: Stands in for a list that is not known or names none.
+    """
+    for url in (listed or "").replace(" ", "").split(","):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
             continue
-        flag, equals, value = item.lstrip("-").partition("=")
-        if not equals and not following.startswith("-"):
-            value = following
-        yield flag, value
+        host = parts.hostname or ""
+        return f"{parts.scheme}://127.0.0.1:{parts.port or 2379}" if host in ANY_ADDRESS else url
+    return configured
 
 
-def _files(container: _Container) -> Iterator[str]:
+def _known(value: str) -> str:
+    return "" if UNKNOWN in value else value
+
+
+def _files(container: Container) -> Iterator[str]:
+    flags = container.flags
     for flag in APISERVER_FILE_FLAGS:
-        yield from container.flags.get(flag, ())
-    for pair in container.flags.get("tls-sni-cert-key", ()):
+        yield from flags.get(flag, ())
+    for pair in flags.get("tls-sni-cert-key", ()):
         yield from pair.partition(":")[0].split(",")
-
-
-def _maps(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -17,6 +17,7 @@ from aiohttp import web
 from lab.api.defaults import now
 from lab.api.registry import Registry
 from lab.api.resources import BUILT_IN
+from lab.api.sealing import can_read, sealing_keys
 from lab.api.server import ApiServer
 from lab.api.status import ApiError
 from lab.api.store import Conflict, Store, StoreError
@@ -37,6 +38,7 @@ def parse_flags() -> argparse.Namespace:
     ):  # fmt: skip
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--secure-port", type=int, default=6443)
+    parser.add_argument("--encryption-provider-config")
     return parser.parse_known_args()[0]
 
 
@@ -56,6 +58,7 @@ def etcd_tls(flags: argparse.Namespace) -> ssl.SSLContext:
 
 async def main() -> None:
     flags = parse_flags()
+    keys = sealing_keys(flags.encryption_provider_config)
     layout = Layout.load(Path(os.environ["LAB_DIR"]))
     store = Store(flags.etcd_servers.split(","), etcd_tls(flags))
     registry = Registry(store)
@@ -65,7 +68,7 @@ async def main() -> None:
     await runner.setup()
     site = web.TCPSite(runner, flags.advertise_address, flags.secure_port, ssl_context=server_tls(flags))
     await site.start()
-    chores = asyncio.create_task(keep_house(server, flags.advertise_address))
+    chores = asyncio.create_task(keep_house(server, flags.advertise_address, keys))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -79,13 +82,17 @@ async def main() -> None:
     await store.close()
 
 
-async def keep_house(server: ApiServer, address: str) -> None:
-    """Make the system namespaces, renew the master lease, compact every five minutes."""
+async def keep_house(server: ApiServer, address: str, keys: list[str]) -> None:
+    """Make sure that the data can be read, make the system namespaces, renew the master lease, compact every five minutes."""
     registry = server.registry
     revision = 0
     elapsed = 0
     while True:
         with contextlib.suppress(StoreError, ApiError, Conflict):
+            if not await can_read(registry.store, keys):
+                print("error: no matching key was found for the provided AES transformer", flush=True)
+                await asyncio.sleep(1)
+                continue
             await make_namespaces(registry)
             server.ready = True
             await renew_master_lease(registry.store, address)

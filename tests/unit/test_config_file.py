@@ -61,6 +61,10 @@ def test_a_sound_file_has_no_problem():
         pytest.param({"schedule": "99 2 * * *"}, "schedule", id="minute-99"),
         pytest.param({"schedule": "0 30 2 * * *"}, "schedule", id="six-fields"),
         pytest.param({"schedule": "@nightly"}, "schedule", id="unknown-preset"),
+        pytest.param({"schedule": "0 2 31 2 *"}, "schedule", id="31-february"),
+        pytest.param({"schedule": "0 2 30-31 feb *"}, "schedule", id="30-february-by-name"),
+        pytest.param({"schedule": "30 4 31 4,6,9,11 *"}, "schedule", id="31-of-short-months"),
+        pytest.param({"drill": {"schedule": "0 5 31 2 *"}}, "drill.schedule", id="drill-that-never-comes"),
         pytest.param({"copy_out": "scp"}, "copy_out", id="copy-out"),
         pytest.param({"extra_paths": ["etc/audit"]}, "extra_paths[0]", id="relative-extra-path"),
         pytest.param({"ssh": {"port": 0}}, "ssh.port", id="port-0"),
@@ -99,6 +103,16 @@ def test_a_mistake_is_told_at_its_place_and_only_its_cluster_is_lost(change, pat
         config.raise_for_problems()
     assert problem in str(caught.value)
     assert caught.value.problems == config.problems
+
+
+@pytest.mark.parametrize("schedule", ["0 2 29 2 *", "0 2 31 2 1", "0 2 31 */2 *", "0 2 L 2 *", "0 2 * 2 mon#5"])
+def test_a_schedule_that_comes_seldom_is_taken(schedule):
+    assert problems(make_entry(schedule=schedule, drill={"schedule": schedule})) == ()
+
+
+def test_a_schedule_that_never_comes_is_called_that():
+    (problem,) = problems(make_entry(schedule="0 2 31 2 *"))
+    assert "'0 2 31 2 *' never comes: no such day exists" in problem
 
 
 def test_an_unknown_key_says_where_the_known_ones_are():

@@ -42,6 +42,7 @@ def test_every_call_asks_one_member_with_a_time_out_and_no_shell():
         etcdctl.endpoint_health_argv(LAYOUT, 60): "60s endpoint health",
         etcdctl.hash_kv_argv(LAYOUT, 7, 59.2): "60s endpoint hashkv --rev=7 -w json",
         etcdctl.member_list_argv(LAYOUT, 60): "60s member list -w json",
+        etcdctl.get_key_argv(LAYOUT, "/registry/x", 60): "60s get /registry/x --keys-only",
         etcdctl.snapshot_save_argv(LAYOUT, "/tmp/a b", 0.5): "1s snapshot save '/tmp/a b'",
     }
     for argv, expected in calls.items():
@@ -118,10 +119,17 @@ def test_hash_kv_is_read(answer, expected):
 
 
 def test_member_list_is_read_and_one_that_never_started_has_no_name():
-    output = json.dumps(
-        {"header": HEADER, "members": [{"ID": 10, "name": "cp-0"}, {"ID": 11, "peerURLs": []}]}
-    ).encode()
-    assert etcdctl.parse_member_list(output) == {"000000000000000a": "cp-0", "000000000000000b": ""}
+    members = [
+        {"ID": 10, "name": "cp-0", "peerURLs": ["https://a:2380"], "clientURLs": ["https://a:2379"]},
+        {"ID": 11, "peerURLs": ["https://b:2380"]},
+        {"ID": 12, "name": "cp-2", "peerURLs": None, "isLearner": True},
+    ]
+    output = json.dumps({"header": HEADER, "members": members}).encode()
+    assert etcdctl.parse_member_list(output) == (
+        etcdctl.ListedMember("000000000000000a", "cp-0", ("https://a:2380",), ("https://a:2379",)),
+        etcdctl.ListedMember("000000000000000b", "", ("https://b:2380",)),
+        etcdctl.ListedMember("000000000000000c", "cp-2", learner=True),
+    )
 
 
 @pytest.mark.parametrize("extra", [{}, {"version": "3.6.0"}], ids=["3.5", "3.6"])

@@ -6,6 +6,7 @@ import tarfile
 from io import BytesIO
 
 import pytest
+import yaml
 
 from etcdkeep.errors import AccessDenied, CommandFailed, ConfigError, NotFound, StreamCut, TransientError, Unreachable
 from etcdkeep.seal import unseal
@@ -76,7 +77,99 @@ def test_the_files_that_the_apiserver_names_travel_too(make_site, tmp_path):
     files = opened(site, "control-plane.tar.zst.age")
     assert files[str(keys).lstrip("/")] == keys.read_bytes()
     assert files[f"{extra}/policy.yaml".lstrip("/")] == b"a"
-    assert found.notes == (f"node cp-0: {keys.parent}/audit.yaml is not there",), "an optional path may be missing"
+    words = "is not there, although kube-apiserver.yaml (--audit-policy-file) names it"
+    assert found.notes == (f"node cp-0: {keys.parent}/audit.yaml {words}",), "an optional path may be missing"
+
+
+def pod_file(name, flags, root, **more):
+    """Return the manifest of a static pod that sees `root` as /host."""
+    container = {"name": name, "command": [name, *flags], "volumeMounts": [{"name": "host", "mountPath": "/host"}]}
+    spec = {"containers": [{**container, **more}], "volumes": [{"name": "host", "hostPath": {"path": str(root)}}]}
+    return yaml.safe_dump({"kind": "Pod", "metadata": {"name": name}, "spec": spec})
+
+
+@pytest.fixture
+def external_ca(site):
+    """A node whose CA key is elsewhere, and whose components have kubeconfigs and configuration beside the PKI."""
+    root = site.folder / "kubernetes"
+    (root / "pki/ca.key").unlink()
+    for name in ("controller-manager.conf", "scheduler.conf"):
+        (root / name).write_text(f"users: [{{user: {{client-certificate: {name}.crt, client-key: nowhere.key}}}}]")
+        (root / f"{name}.crt").write_text("certificate")
+    (root / "kubelet.conf").write_text(f"users: [{{user: {{client-certificate: {root}/kubelet.pem}}}}]")
+    (root / "kubelet.pem.1").write_text("kubelet's certificate and key")
+    (root / "kubelet.pem").symlink_to("kubelet.pem.1")
+    (root / "admission.yaml").write_text(
+        "plugins: [{path: admission/pods.yaml}, {configuration: {kubeConfigFile: /host/hook.conf}}]"
+    )
+    (root / "admission").mkdir()
+    (root / "admission/pods.yaml").write_text("defaults: {}")
+    (root / "hook.conf").write_text("clusters: [{cluster: {certificate-authority: hook.crt}}]")
+    (root / "hook.crt").write_text("authority")
+    (root / "large.yaml").write_bytes(b"x" * (2**20 + 1))
+    (root / "data").mkdir()
+    (root / "data/db").write_text("data")
+    (root / "audit.log").write_text("log")
+    manager = ["--kubeconfig=/host/controller-manager.conf", "--root-ca-file=/host/pki/ca.crt", "--leader-elect"]
+    plugin = [{"name": "PLUGIN_CONFIG", "value": "/host/large.yaml"}, {"name": "DATA", "value": "/host/data"}]
+    server = [
+        "--etcd-servers=x",
+        "--admission-control-config-file=/host/admission.yaml",
+        "--audit-log-path=/host/audit.log",
+    ]
+    manifests = root / "manifests"
+    (manifests / "kube-controller-manager.yaml").write_text(pod_file("kube-controller-manager", manager, root))
+    scheduler = pod_file("kube-scheduler", ["--config", "/host/sched.yaml"], root)
+    (manifests / "kube-scheduler.yaml").write_text(scheduler)
+    (root / "sched.yaml").write_text("clientConnection: {kubeconfig: /host/scheduler.conf}")
+    (manifests / "kube-apiserver.yaml").write_text(pod_file("kube-apiserver", server, root))
+    (manifests / "kms.yaml").write_text(pod_file("kms", ["--config-file=/host/none.yaml"], root, env=plugin))
+    (manifests / "README").write_text("no pod")
+    return site
+
+
+def test_whatever_static_pods_and_the_kubelet_name_travels(external_ca):
+    found = external_ca.fetch(external_ca.discover())
+    root = str(external_ca.folder / "kubernetes").lstrip("/")
+    files = {
+        name.removeprefix(f"{root}/"): data for name, data in opened(external_ca, "control-plane.tar.zst.age").items()
+    }
+    assert {name for name in files if not name.startswith(("pki/", "manifests/"))} == {
+        "admin.conf", "controller-manager.conf", "controller-manager.conf.crt", "scheduler.conf", "scheduler.conf.crt",
+        "kubelet.conf", "kubelet.pem", "admission.yaml", "admission/pods.yaml", "hook.conf", "hook.crt", "sched.yaml",
+    }  # fmt: skip
+    assert files["kubelet.pem"] == b"kubelet's certificate and key"
+    assert files["manifests/README"] == b"no pod"
+    assert sorted(found.notes) == [
+        f"node cp-0: /{root}/large.yaml, named by kms.yaml (PLUGIN_CONFIG), is larger than 1048576 bytes or no plain file, "
+        "and is not in the set; name it in extra_paths if it is needed",
+        f"node cp-0: /{root}/none.yaml is not there, although kms.yaml (--config-file) names it",
+    ]
+
+
+def test_nothing_on_the_node_is_changed_by_looking(external_ca):
+    root = external_ca.folder / "kubernetes"
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    external_ca.fetch(external_ca.discover())
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        pytest.param("[sh, -c, exec start-etcd]", "etcd's name is taken from its member list: cp-0", id="taken-from-elsewhere"),
+        pytest.param("[etcd, --data-dir=/elsewhere]", "a restore cannot be planned: ", id="cannot-be-restored"),
+        pytest.param("[etcd, --config-file=/var/lib/etcd/none.yml]", "--config-file=/var/lib/etcd/none.yml cannot be read", id="config-file"),
+    ],
+)  # fmt: skip
+def test_what_a_restore_could_not_tell_is_said_tonight(site, caplog, command, said):
+    manifest = site.folder / "kubernetes/manifests/etcd.yaml"
+    document = yaml.safe_load(manifest.read_text())
+    document["spec"]["containers"][0]["command"] = yaml.safe_load(command)
+    manifest.write_text(yaml.safe_dump(document))
+    notes = site.fetch(site.discover()).notes
+    assert any(note.startswith("node cp-0: ") and said in note for note in notes)
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -143,3 +236,17 @@ def test_a_dead_node_of_a_fit_member_fails(make_site):
 def test_a_worker_with_its_own_service_account_has_no_kubeconfig_to_keep(site, monkeypatch):
     monkeypatch.setattr(site, "access_files", lambda: {"ssh_key": b"key"})
     assert site.fetch(site.discover()).notes == ("access holds no kubeconfig: the worker used its own service account",)
+
+
+def test_an_unfit_members_node_whose_files_are_not_whole_is_left_out(make_site):
+    site = make_site(3)
+    site.members[1].phase = "Unknown"
+    found = site.fetch(site.discover())
+    assert [artifact.node for artifact in found.artifacts] == ["cp-2", "cp-0", "cp-1", None]
+    whole = site.spool(BACKUP_ID)
+    whole.purge()
+    (site.folder / "kubernetes/pki/sa.key").unlink()
+    found = site.fetch(site.discover())
+    assert [artifact.node for artifact in found.artifacts] == ["cp-2", "cp-0", None]
+    assert "node cp-1: none of its files is in the set" in found.notes[-1]
+    assert "has no pki/sa.key" in found.notes[-1]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import etcdctl
+from etcdkeep.backup.members import Assignment, PodSeen, answers_for_itself, assign, see_pod, serves
 from etcdkeep.errors import (
     AccessDenied,
     CommandFailed,
@@ -19,7 +21,9 @@ from etcdkeep.errors import (
 )
 from etcdkeep.manifest import Identity, Member, Record
 from etcdkeep.plain_text import one_line
+from etcdkeep.pod_spec import containers, downward_of
 from etcdkeep.ports import KubeApi, PodRef, PodRunner, StreamLimits
+from etcdkeep.static_pod import apiserver_container, etcd_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +35,9 @@ log = logging.getLogger(__name__)
 ETCDCTL_GRACE_S = 5
 """etcdctl ends by its own time-out first, and then says what it was waiting for."""
 
+KUBE_SYSTEM_KEY = "/registry/namespaces/kube-system"
+"""Where an etcd holds a cluster's objects, this is one of them."""
+
 HASH_TRIES = 3
 """A compaction between two members' answers makes one comparison void; Kubernetes compacts every five minutes."""
 
@@ -40,11 +47,13 @@ class Discovery(Record):
     What `discover` hands to the other tasks.
 
     :param members: The member that gives the snapshot first, then those to fall back on, then the unfit ones.
+    :param notes: Pods that are no members, members without a pod, learners: a sentence on each.
     """
 
     identity: Identity
     versions: dict[str, str]
     members: tuple[Member, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def candidates(self) -> tuple[Member, ...]:
@@ -62,31 +71,30 @@ def discover(api: KubeApi, cluster: Cluster) -> Discovery:
     """
     namespace = api.get(f"/api/v1/namespaces/{cluster.namespace}")
     kube_system = api.get("/api/v1/namespaces/kube-system")
-    pods = _etcd_pods(api, cluster)
-    asked = [_ask(api, cluster, pod) for pod in pods]
-    members = [member for member, _ in asked]
-    cluster_ids = {status.cluster_id for _, status in asked if status}
-    if len(cluster_ids) > 1:
-        raise MembersDisagree(
-            f"cluster {cluster.name!r}: the etcd pods belong to {len(cluster_ids)} different etcd clusters "
-            f"({', '.join(sorted(cluster_ids))}); no backup was taken. Find out which one the API server uses first."
-        )
+    pods, notes = _etcd_pods(api, cluster)
+    seen = _ask_all(api, cluster, pods)
+    cluster_id = _main_etcd(api, cluster, seen)
+    seen = [_checked(api, cluster, pod) if _is_of(pod, cluster_id) else pod for pod in seen]
+    listed = _member_list(api, cluster, [pod for pod in seen if _is_of(pod, cluster_id)])
+    assignment = assign(listed, seen, cluster_id)
+    members = [_member(api, cluster, entry, assignment.pods.get(entry.member_id)) for entry in listed]
+    notes += _notes(cluster, members, assignment)
     fit = [member for member in members if member.problem is None]
     if not fit:
-        reasons = "; ".join(f"{member.pod}: {member.problem}" for member in members)
-        raise MembersUnfit(
-            f"cluster {cluster.name!r}: none of {len(members)} etcd member(s) can give a snapshot: {reasons}."
-        )
+        raise _unfit(cluster, [(member.pod or member.name, member.problem) for member in members])
     hashes = compare_hashes(api, cluster, fit) if len(fit) > 1 else {}
     members = [member.model_copy(update={"hash_kv": hashes.get(member.pod)}) for member in members]
+    for note in notes:
+        log.warning("cluster %s: %s", cluster.name, note)
     return Discovery(
         identity=Identity(
             kube_system_uid=kube_system["metadata"]["uid"],
             namespace_uid=namespace["metadata"]["uid"],
-            etcd_cluster_id=cluster_ids.pop(),
+            etcd_cluster_id=cluster_id,
         ),
         versions={"kubernetes": api.version(), "etcd": min(fit, key=_preference).etcd_version},
         members=tuple(sorted(members, key=_preference)),
+        notes=tuple(notes),
     )
 
 
@@ -127,58 +135,197 @@ def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) ->
 
 
 def etcd_nodes(api: KubeApi, cluster: Cluster) -> list[str]:
-    """Return the names of the nodes that run the cluster's etcd pods."""
-    return sorted({pod["spec"]["nodeName"] for pod in _etcd_pods(api, cluster) if pod["spec"].get("nodeName")})
+    """Return the names of the nodes that run the cluster's etcd pods; a pod that has ended, or is about to, runs on none."""
+    pods = [see_pod(pod, cluster.control_plane.container) for pod in _etcd_pods(api, cluster)[0]]
+    running = [pod for pod in pods if pod.problem is None] or pods
+    return sorted({pod.node for pod in running if pod.node})
 
 
-def _etcd_pods(api: KubeApi, cluster: Cluster) -> list[dict[str, Any]]:
+def _etcd_pods(api: KubeApi, cluster: Cluster) -> tuple[list[dict[str, Any]], list[str]]:
+    """
+    Return the pods that may run members, and a sentence on each that looks like one and has no etcd container.
+
+    :raises NotFound: when there is none.
+    """
     control_plane = cluster.control_plane
     found = api.list(f"/api/v1/namespaces/{cluster.namespace}/pods", label_selector=control_plane.pod_selector)
-    pods = [pod for pod in found if re.fullmatch(control_plane.pod_name, pod["metadata"]["name"])]
-    if not pods:
+    named = [pod for pod in found if re.fullmatch(control_plane.pod_name, pod["metadata"]["name"])]
+    if not named:
         raise NotFound(
             f"cluster {cluster.name!r}: no etcd pod in namespace {cluster.namespace!r} with labels "
             f"{control_plane.pod_selector or '(any)'!r} and a name like {control_plane.pod_name!r}. "
             "Compare control_plane.namespace, pod_selector and pod_name with `kubectl get pods --show-labels`."
         )
-    for pod in pods:
-        containers = [container["name"] for container in pod["spec"]["containers"]]
-        if control_plane.container not in containers:
-            raise NotFound(
-                f"pod {cluster.namespace}/{pod['metadata']['name']} has no container {control_plane.container!r}, only "
-                f"{', '.join(containers)}. Set control_plane.container."
-            )
-    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    pods = [pod for pod in named if control_plane.container in _container_names(pod)]
+    others = [
+        f"pod {cluster.namespace}/{pod['metadata']['name']} has no container {control_plane.container!r}, only "
+        f"{', '.join(_container_names(pod))}"
+        for pod in named
+        if pod not in pods
+    ]
+    if not pods:
+        raise NotFound(f"{others[0]}. Set control_plane.container.")
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"])), [f"{other}: it is left out" for other in others]
 
 
-def _ask(api: KubeApi, cluster: Cluster, pod: dict[str, Any]) -> tuple[Member, etcdctl.EndpointStatus | None]:
-    """Return what a member says of itself; without a status where it could not be asked."""
-    name = pod["metadata"]["name"]
-    node = pod["spec"].get("nodeName", "")
-    member = Member(name=name, pod=name, node=node, address=_known_address(api, cluster, node))
-    if problem := _pod_problem(pod):
-        return member.model_copy(update={"problem": problem}), None
+def _container_names(pod: dict[str, Any]) -> list[str]:
+    return [container["name"] for container in pod["spec"]["containers"]]
+
+
+def _ask_all(api: KubeApi, cluster: Cluster, pods: Sequence[dict[str, Any]]) -> list[PodSeen]:
+    """
+    Ask each pod that runs for its member's state.
+
+    :raises AccessDenied: when that, or a missing etcdctl, keeps every pod from being asked.
+    :raises MembersUnfit: when none answers.
+    """
+    seen: list[PodSeen] = []
+    refused: list[AccessDenied | CommandMissing] = []
+    for pod in (see_pod(each, cluster.control_plane.container) for each in pods):
+        if pod.problem is not None:
+            seen.append(pod)
+            continue
+        try:
+            status = _status(api, cluster, pod.name)
+        except EtcdkeepError as err:
+            refused += [err] if isinstance(err, (AccessDenied, CommandMissing)) else []
+            seen.append(replace(pod, problem=str(err)))
+            continue
+        if answers_for_itself(pod, cluster.control_plane.endpoint):
+            seen.append(replace(pod, status=status))
+        else:
+            problem = f"it is of another etcd, which listens at {pod.flag('listen-client-urls')}"
+            seen.append(replace(pod, problem=problem))
+    if not any(pod.status for pod in seen):
+        if refused:
+            raise refused[0]
+        raise _unfit(cluster, [(pod.name, pod.problem) for pod in seen])
+    return seen
+
+
+def _main_etcd(api: KubeApi, cluster: Cluster, seen: Sequence[PodSeen]) -> str:
+    """
+    Return the id of the etcd that holds the cluster's objects; a second one, for events, may have the same labels.
+
+    :raises MembersDisagree: when it cannot be told.
+    """
+    first = {pod.status.cluster_id: pod for pod in reversed(seen) if pod.status}
+    if len(first) == 1:
+        return next(iter(first))
+    holding = [each for each, pod in first.items() if _holds_objects(api, cluster, pod)]
+    if len(holding) == 1:
+        return holding[0]
+    servers = _etcd_servers(api, cluster)
+    served = [each for each, pod in first.items() if serves(_member_list(api, cluster, [pod]), servers)]
+    if len(served) == 1:
+        return served[0]
+    raise MembersDisagree(
+        f"cluster {cluster.name!r}: the etcd pods belong to {len(first)} different etcd clusters "
+        f"({', '.join(sorted(first))}); no backup was taken. Find out which one the API server uses, and set "
+        "control_plane.pod_name or pod_selector so that only its pods are meant."
+    )
+
+
+def _holds_objects(api: KubeApi, cluster: Cluster, pod: PodSeen) -> bool:
     try:
-        status = _status(api, cluster, name)
-        member = _described(member, status)
-        if status.learner:
-            return member.model_copy(update={"problem": "it is a learner"}), status
-        member = member.model_copy(update={"name": _member_name(api, cluster, member)})
-        _check_health(api, cluster, name)
+        return bool(_run(api, cluster, pod.name, partial(etcdctl.get_key_argv, key=KUBE_SYSTEM_KEY)).strip())
+    except EtcdkeepError as err:
+        log.debug("pod %s: %s", pod.name, err)
+        return False
+
+
+def _etcd_servers(api: KubeApi, cluster: Cluster) -> tuple[str, ...]:
+    """Return the etcd URLs of the cluster's API servers, as far as their pods tell."""
+    pods = api.list(f"/api/v1/namespaces/{cluster.namespace}/pods", label_selector="component=kube-apiserver")
+    found = (apiserver_container(containers(pod, downward_of(pod))) for pod in pods)
+    return tuple(url for container in found if container for url in etcd_servers(container))
+
+
+def _is_of(pod: PodSeen, cluster_id: str) -> bool:
+    return pod.status is not None and pod.status.cluster_id == cluster_id
+
+
+def _checked(api: KubeApi, cluster: Cluster, pod: PodSeen) -> PodSeen:
+    """Let a member show that it can give a snapshot."""
+    status = pod.status
+    if status is None or pod.problem:
+        return pod
+    if status.learner:
+        return replace(pod, problem="it is a learner")
+    try:
+        _check_health(api, cluster, pod.name)
     except (AccessDenied, CommandMissing):
         raise
     except EtcdkeepError as err:
-        return member.model_copy(update={"problem": str(err)}), None
+        return replace(pod, problem=str(err))
     if status.errors:
-        log.warning("pod %s: etcd reports %s", name, one_line("; ".join(status.errors)))
-    return member.model_copy(update={"healthy": True, "problem": _corruption(status)}), status
+        log.warning("pod %s: etcd reports %s", pod.name, one_line("; ".join(status.errors)))
+    return replace(pod, problem=_corruption(status), healthy=True)
 
 
-def _pod_problem(pod: dict[str, Any]) -> str | None:
-    phase = pod["status"].get("phase")
-    if "deletionTimestamp" in pod["metadata"]:
-        return "the pod is being deleted"
-    return None if phase == "Running" else f"the pod is {phase}, not Running"
+def _member_list(api: KubeApi, cluster: Cluster, pods: Sequence[PodSeen]) -> tuple[etcdctl.ListedMember, ...]:
+    """
+    Return the members as etcd itself has them; one that can commit is asked first, since it knows of every change.
+
+    :raises MembersUnfit: when none of these pods says.
+    """
+    problems: list[tuple[str, str | None]] = []
+    for pod in sorted(pods, key=lambda each: each.problem is not None):
+        try:
+            return etcdctl.parse_member_list(_run(api, cluster, pod.name, etcdctl.member_list_argv))
+        except EtcdkeepError as err:
+            problems.append((pod.name, pod.problem or str(err)))
+    raise _unfit(cluster, problems)
+
+
+def _member(api: KubeApi, cluster: Cluster, listed: etcdctl.ListedMember, pod: PodSeen | None) -> Member:
+    """Describe one member of etcd's list, and where it runs."""
+    name = listed.name or (pod.name if pod else listed.member_id)
+    member = Member(
+        name=name, pod="", node="", member_id=listed.member_id, learner=listed.learner, peer_urls=listed.peer_urls
+    )
+    if pod is None:
+        return member.model_copy(update=_without_pod(api, cluster, listed))
+    where = {
+        "pod": pod.name,
+        "node": pod.node,
+        "address": _known_address(api, cluster, pod.node),
+        "host_ips": pod.downward.host_ips,
+        "pod_ips": pod.downward.pod_ips,
+        "problem": pod.problem,
+        "healthy": pod.healthy,
+    }
+    member = member.model_copy(update=where)
+    return _described(member, pod.status) if pod.status else member
+
+
+def _without_pod(api: KubeApi, cluster: Cluster, listed: etcdctl.ListedMember) -> dict[str, Any]:
+    """Return what stands in a member's entry when no pod of it was found; its node is looked for by its name."""
+    problem = "no pod of it was found" if listed.name else "it was added and never started"
+    address = _known_address(api, cluster, listed.name) if listed.name else None
+    return {"node": listed.name if address else "", "address": address, "problem": problem}
+
+
+def _notes(cluster: Cluster, members: Sequence[Member], assignment: Assignment) -> list[str]:
+    """Return a sentence on everything that is not one running pod for one voting member."""
+    notes = [
+        f"pod {cluster.namespace}/{pod.name}{f' on node {pod.node}' if pod.node else ''} is not counted as a member: {why}"
+        for pod, why in assignment.strangers
+    ]
+    for member in members:
+        if not member.pod:
+            notes.append(
+                f"etcd member {member.name} ({', '.join(member.peer_urls) or 'no peer URL'}): {member.problem}. "
+                f"If it is gone for good: etcdctl member remove {member.member_id}"
+            )
+        elif member.learner:
+            notes.append(f"etcd member {member.name} is a learner: it does not vote, and gives no snapshot")
+    return notes
+
+
+def _unfit(cluster: Cluster, reasons: Sequence[tuple[str, str | None]]) -> MembersUnfit:
+    told = "; ".join(f"{name}: {problem}" for name, problem in reasons)
+    return MembersUnfit(f"cluster {cluster.name!r}: none of {len(reasons)} etcd member(s) can give a snapshot: {told}.")
 
 
 def _known_address(api: KubeApi, cluster: Cluster, node: str) -> str | None:
@@ -260,11 +407,6 @@ def member_address(member: Member) -> str:
 
 def _status(api: KubeApi, cluster: Cluster, pod: str) -> etcdctl.EndpointStatus:
     return etcdctl.parse_endpoint_status(_run(api, cluster, pod, etcdctl.endpoint_status_argv))
-
-
-def _member_name(api: KubeApi, cluster: Cluster, member: Member) -> str:
-    names = etcdctl.parse_member_list(_run(api, cluster, member.pod, etcdctl.member_list_argv))
-    return names.get(member.member_id) or member.pod
 
 
 def _hash_kv(api: KubeApi, cluster: Cluster, pod: str, revision: int) -> etcdctl.HashKV:

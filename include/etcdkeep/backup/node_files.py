@@ -6,25 +6,35 @@ import io
 import logging
 import posixpath
 import tarfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from etcdkeep import control_plane as node_layout
-from etcdkeep import naming
+from etcdkeep import named_files, naming
+from etcdkeep.archive import read_archive
 from etcdkeep.backup.discover import member_address
-from etcdkeep.errors import CommandFailed, NotFound, TransientError
+from etcdkeep.errors import ArchiveRefused, CommandFailed, ConfigError, EtcdkeepError, NotFound, TransientError
+from etcdkeep.known_member import known_member
 from etcdkeep.manifest import Artifact, Member, Record
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
+from etcdkeep.static_pod import etcd_config_file, etcd_static_pod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from etcdkeep.backup.copy_out import OpenNode
     from etcdkeep.backup.discover import Discovery
     from etcdkeep.backup.spool import Spool
     from etcdkeep.config import Cluster
+    from etcdkeep.static_pod import KnownMember
 
 log = logging.getLogger(__name__)
+
+APISERVER_MANIFEST = "kube-apiserver.yaml"
+ETCD_MANIFEST = "etcd.yaml"
+SMALL_TAR_BYTES = 32 * 2**20
+"""Of what is read into memory to look at: manifests, configuration."""
 
 
 class NodeFiles(Record):
@@ -52,15 +62,15 @@ def fetch_node_files(
     :param access_files: File name → content, for the artifact ``access``.
     :raises NotFound: when a required path is not on a node.
     """
-    nodes = {member.node: member for member in discovery.members}
+    nodes = {member.node: member for member in discovery.members if member.node}
     picked = discovery.members[0].node
     fetched: list[NodeFiles] = []
     notes: list[str] = []
     for member in nodes.values():
         try:
             fetched.append(_fetch_node(open_node, cluster, spool, member, picked))
-        except (TransientError, NotFound) as err:
-            if member.problem is None:
+        except EtcdkeepError as err:
+            if member.problem is None or (member.pod and not isinstance(err, (TransientError, NotFound))):
                 raise
             log.warning("node %s is left out, its member is unfit: %s", member.node, err)
             notes.append(f"node {member.node}: none of its files is in the set; its etcd member is unfit, and {err}")
@@ -91,24 +101,131 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
     layout = cluster.control_plane
     with open_node(member_address(member)) as node:
         manifest = node.run(
-            node_layout.read_file_argv(posixpath.join(layout.manifests_dir, "kube-apiserver.yaml")), limits
+            node_layout.read_file_argv(posixpath.join(layout.manifests_dir, APISERVER_MANIFEST)), limits
         ).stdout
         ca = node.run(node_layout.read_file_argv(posixpath.join(layout.pki_dir, "ca.crt")), limits).stdout
-        paths = node_layout.node_archive_paths(layout, manifest, cluster.extra_paths)
+        manifests, notes = _read_manifests(node, cluster)
+        known = known_member(cluster, member.node, member_address(member), member)
+        named, missing = _named_files(node, cluster, {**manifests, APISERVER_MANIFEST: manifest}, known)
+        paths = node_layout.node_archive_paths(layout, manifest, cluster.extra_paths, named)
+        notes += [*missing, *_restore_notes(node, cluster, manifests, known)]
         listed = node.run(node_layout.list_node_argv(paths), limits)
         listing = node_layout.read_listing(paths, listed.stdout, node.where, listed.stderr)
+        if member.problem is not None:
+            _check_complete(cluster, listing, node.where)
         log.info("node %s: reading %d file(s) and folder(s)", member.node, len(listing.members))
         tar = _tar_stream(node, node_layout.tar_argv(paths, listing), cluster)
         artifact = spool.seal(name, "control-plane", tar, node=member.node)
+    told = " ".join(notes)
+    absent = [
+        path for path in listing.missing if path not in layout.optional_paths and f"{path} is not there" not in told
+    ]
+    notes = [*(f"{path} is not there" for path in absent), *notes]
+    for note in notes:
+        log.warning("node %s: %s", member.node, note)
     found = NodeFiles(
         artifacts=(artifact,),
         ca_sha256=ca_fingerprint(ca),
-        notes=tuple(
-            f"node {member.node}: {path} is not there" for path in listing.missing if path not in layout.optional_paths
-        ),
+        notes=tuple(f"node {member.node}: {note}" for note in notes),
     )
     spool.finish(name, found)
     return found
+
+
+def _check_complete(cluster: Cluster, listing: node_layout.NodeListing, where: str) -> None:
+    """
+    Leave the files of an unfit member's node out when they are not whole: half an archive would spoil a good set.
+
+    :raises NotFound: naming what is not there.
+    """
+    there = {member.name for member in listing.members}
+    if lacking := [name for name in cluster.control_plane.required_files if name not in there]:
+        raise NotFound(f"{where} has no {', '.join(lacking)}")
+
+
+def _read_manifests(node: CommandRunner, cluster: Cluster) -> tuple[dict[str, bytes], list[str]]:
+    """Return the static pod manifests of a node, name → content, and what kept them from being read."""
+    folder = cluster.control_plane.manifests_dir
+    argv = (*node_layout.SUDO, "tar", "-h", "-C", folder, "-cf", "-", ".")
+    try:
+        files = _read_tar(node, argv, cluster)
+    except ArchiveRefused as err:
+        return {}, [f"{folder} could not be read as a whole, files that its manifests name may be missing: {err}"]
+    return {path: data for path, data in files.items() if "/" not in path and not path.startswith(".")}, []
+
+
+def _named_files(
+    node: CommandRunner, cluster: Cluster, manifests: Mapping[str, bytes], known: KnownMember
+) -> tuple[list[str], list[str]]:
+    """
+    Look for the files that manifests and kubelet name, and for those that they name in turn.
+
+    :return: The paths that are to travel, and a sentence on each that does not although something needs it.
+    """
+    layout = cluster.control_plane
+    kubelet = (posixpath.join(posixpath.dirname(layout.admin_conf), "kubelet.conf"), *layout.kubelet_files)
+    asked = [*named_files.manifest_files(manifests, known.downward), *named_files.kubelet_files(kubelet)]
+    found: dict[str, named_files.NamedFile] = {}
+    seen: set[str] = set()
+    notes: list[str] = []
+    for _ in range(named_files.DEPTH):
+        asked = [file for file in asked if file.path not in seen]
+        if len(seen) + len(asked) > named_files.LIMIT_FILES:
+            notes.append(
+                f"manifests and kubelet name more than {named_files.LIMIT_FILES} files; the rest is not in the set"
+            )
+            asked = asked[: named_files.LIMIT_FILES - len(seen)]
+        if not asked:
+            break
+        seen.update(file.path for file in asked)
+        output = node.run(named_files.look_argv(asked), StreamLimits(cluster.limits.command_s)).stdout
+        looked = named_files.read_look(output)
+        notes += named_files.missing_notes(asked, looked)
+        plain = {file.path: file for file in asked if file.path in looked.plain}
+        found |= plain
+        contents = _contents(node, cluster, list(plain))
+        asked = [
+            each for path, file in plain.items() for each in named_files.files_named_in(file, contents.get(path, b""))
+        ]
+    return list(found), notes
+
+
+def _contents(node: CommandRunner, cluster: Cluster, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the content of small files of the node, path → content."""
+    if not paths:
+        return {}
+    try:
+        files = _read_tar(node, (*node_layout.SUDO, "tar", "-h", "-C", "/", "-cf", "-", *paths), cluster)
+    except ArchiveRefused as err:
+        log.warning("%s: what the named files name in turn was not read: %s", node.where, err)
+        return {}
+    return {"/" + path: data for path, data in files.items()}
+
+
+def _read_tar(node: CommandRunner, argv: tuple[str, ...], cluster: Cluster) -> dict[str, bytes]:
+    try:
+        output = node.run(argv, StreamLimits(cluster.limits.command_s)).stdout
+    except CommandFailed as err:
+        raise node_layout.explain_tar_failure(err, node.where) from err
+    return read_archive(io.BytesIO(output), SMALL_TAR_BYTES)
+
+
+def _restore_notes(
+    node: CommandRunner, cluster: Cluster, manifests: Mapping[str, bytes], known: KnownMember
+) -> list[str]:
+    """Say tonight what a restore could not tell from this node's etcd manifest, or would take from elsewhere."""
+    if ETCD_MANIFEST not in manifests:
+        return []
+    path, config = posixpath.join(cluster.control_plane.manifests_dir, ETCD_MANIFEST), None
+    try:
+        file = etcd_config_file(manifests[ETCD_MANIFEST], path, known)
+        if file is not None:
+            with suppress(CommandFailed):
+                limits = StreamLimits(cluster.limits.command_s)
+                config = node.run(node_layout.read_file_argv(file), limits).stdout
+        return list(etcd_static_pod(manifests[ETCD_MANIFEST], path, known, config).notes)
+    except ConfigError as err:
+        return [f"a restore cannot be planned: {err}"]
 
 
 def _tar_stream(node: CommandRunner, argv: tuple[str, ...], cluster: Cluster) -> Iterator[bytes]:

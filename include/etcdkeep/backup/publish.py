@@ -73,7 +73,7 @@ def compose_manifest(
         snapshot=snapshot,
         artifacts=(copied.artifact, *node_files.artifacts),
         signing_key=signing_key,
-        notes=node_files.notes,
+        notes=(*discovery.notes, *node_files.notes),
     )
 
 

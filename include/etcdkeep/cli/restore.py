@@ -13,7 +13,7 @@ from etcdkeep.approval import Rules
 from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
 from etcdkeep.cli.say import say
-from etcdkeep.errors import NotFound
+from etcdkeep.errors import NotFound, TransientError
 from etcdkeep.plain_text import one_line
 from etcdkeep.ports import PodRef
 from etcdkeep.repository import ANY
@@ -22,6 +22,7 @@ from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.form import WHAT
 from etcdkeep.restore.gather import gather_node, restore_nodes
 from etcdkeep.restore.leftovers import IN_PODS, ON_NODES, find_in_pod, removal_argv, remove_leftovers
+from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.pod_facts import gather_pods
 from etcdkeep.restore.prepare import look_round, prepare
@@ -142,9 +143,15 @@ def _places(site: Site, found: BackupSet) -> Iterator[tuple[str, CommandRunner, 
     """Yield each node, or each pod of a kubeception cluster's etcd, with what restores left there."""
     cluster, manifest = site.cluster, manifest_of(found)
     if cluster.control_plane.has_nodes:
+        sure = {member.node for member in manifest.members if not doubtful(member)}
         for node, address in restore_nodes(cluster, manifest).items():
-            with site.open_node(address) as shell:
-                yield node, shell, gather_node(shell, cluster, node, address).earlier
+            try:
+                with site.open_node(address) as shell:
+                    yield node, shell, gather_node(shell, cluster, node, address).earlier
+            except TransientError as err:
+                if node in sure:
+                    raise
+                say(f"node {node} was not looked at, its member did not work at the backup: {err}", err=True)
         return
     facts = gather_pods(site.api, cluster, manifest)
     for member in facts.members:

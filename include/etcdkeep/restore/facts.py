@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import OutputUnexpected
+from etcdkeep.restore.config_files import ConfigFile  # noqa: TC001
 from etcdkeep.restore.tools import Tool  # noqa: TC001 - proposals keep facts, and pydantic reads these
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod  # noqa: TC001
 
@@ -92,6 +93,7 @@ class NodeFacts:
     :param ca_sha256: Fingerprint of the cluster CA on the node; None when there is none.
     :param etcd_healthy: Whether its member can commit; False also when it does not run.
     :param ready: Whether its API server says so.
+    :param config: The files outside the PKI folder that its API server names.
     :param tool_problems: Why a container runtime that is there gave no tool.
     :param absent: Static pod manifests that were looked for and do not exist.
     :param unknown: What could not be asked, and why; it is neither there nor absent.
@@ -119,6 +121,7 @@ class NodeFacts:
     etcd_healthy: bool = False
     ready: bool = False
     earlier: tuple[EarlierRun, ...] = ()
+    config: tuple[ConfigFile, ...] = ()
     problems: tuple[str, ...] = ()
     tool_problems: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
@@ -158,6 +161,12 @@ def parse_mount_points(mountinfo: str) -> tuple[str, ...]:
             re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), each[4]) for each in fields if len(each) > 4
         )
     )
+
+
+def mount_of(path: str, mount_points: Sequence[str]) -> str:
+    """Return the mount point that a path lies on."""
+    above = [point for point in mount_points if path == point or path.startswith(point.rstrip("/") + "/")]
+    return max(above, key=len, default="/")
 
 
 def parse_meminfo(output: str) -> int | None:

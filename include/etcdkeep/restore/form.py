@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet, Repository
     from etcdkeep.restore.planning import What
 
-WHAT: dict[str, tuple[What, ...]] = {"etcd+pki": ("etcd", "pki"), "etcd": ("etcd",), "pki": ("pki",)}
+WHAT: dict[str, tuple[What, ...]] = {
+    "etcd+pki": ("etcd", "pki"),
+    "etcd": ("etcd",),
+    "pki": ("pki",),
+    "etcd+config": ("etcd", "config"),
+    "config": ("config",),
+}
 
 
 class Form(Record):
@@ -30,7 +36,7 @@ class Form(Record):
 
     cluster: str
     backup: str = ""
-    what: Literal["etcd+pki", "etcd", "pki"] = "etcd+pki"
+    what: Literal["etcd+pki", "etcd", "pki", "etcd+config", "config"] = "etcd+pki"
     bump_revision: bool = True
     way: Literal["auto", "kubelet", "manifests"] = "auto"
     dry_run: bool = True

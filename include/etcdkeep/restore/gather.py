@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from etcdkeep.control_plane import SUDO, read_file_argv, says_absent
 from etcdkeep.disk_space import df_argv, parse_df
+from etcdkeep.encryption import parse_encryption_configuration
 from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, ConfigError, NotFound, OutputUnexpected
+from etcdkeep.known_member import known_member
 from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
+from etcdkeep.restore.config_files import ConfigFile, key_names
 from etcdkeep.restore.facts import NodeFacts, PathFacts
+from etcdkeep.restore.members import address_of, doubtful
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
-from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod, apiserver_static_pod, etcd_static_pod
+from etcdkeep.static_pod import (
+    ApiserverStaticPod,
+    EtcdStaticPod,
+    KnownMember,
+    apiserver_static_pod,
+    etcd_config_file,
+    etcd_static_pod,
+)
 from etcdkeep.sudo import command_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etcdkeep.config import Cluster
-    from etcdkeep.manifest import Manifest
+    from etcdkeep.manifest import Manifest, Member
 
 log = logging.getLogger(__name__)
 
@@ -36,49 +49,58 @@ def restore_nodes(cluster: Cluster, manifest: Manifest) -> dict[str, str]:
     """
     Say which nodes a restore is about, as name → address, from the set and the configuration alone.
 
-    :raises NotFound: when a node's address is in neither.
+    :raises NotFound: when a node's address is in neither, and its member was at work at the backup.
     """
     nodes: dict[str, str] = {}
     for member in manifest.members:
-        address = cluster.ssh.addresses.get(member.node) or member.address
-        if address is None:
+        address = address_of(cluster, member)
+        if address is not None:
+            nodes.setdefault(member.node, address)
+        elif not doubtful(member):
             raise NotFound(
                 f"the address of node {member.node!r} stands neither in the backup nor in the configuration; "
                 f"set ssh.addresses.{member.node} of cluster {cluster.name!r}."
             )
-        nodes.setdefault(member.node, address)
     return nodes
 
 
-def gather_node(runner: CommandRunner, cluster: Cluster, node: str, address: str) -> NodeFacts:
+def gather_node(
+    runner: CommandRunner, cluster: Cluster, node: str, address: str, member: Member | None = None
+) -> NodeFacts:
     """
     Look one node over.
 
+    :param member: The node's etcd member as the set has it; it tells what the node's manifest does not.
     :raises Unreachable: and the other errors of a connection; a failed probe raises nothing.
     """
-    return _Gathering(runner, cluster).node(node, address)
+    return _Gathering(runner, cluster).node(node, address, member)
 
 
 class _Gathering:
     def __init__(self, runner: CommandRunner, cluster: Cluster) -> None:
         self._runner = runner
+        self._cluster = cluster
         self._layout = cluster.control_plane
         self._problems: list[str] = []
         self._tool_problems: list[str] = []
         self._absent: list[str] = []
         self._unknown: list[str] = []
 
-    def node(self, node: str, address: str) -> NodeFacts:
+    def node(self, node: str, address: str, member_then: Member | None) -> NodeFacts:
         layout = self._layout
-        etcd = self._manifest("etcd", etcd_static_pod)
-        apiserver = self._manifest("kube-apiserver", apiserver_static_pod)
+        known = known_member(self._cluster, node, address, member_then)
+        apiserver = self._manifest("kube-apiserver", partial(apiserver_static_pod, known=known.downward))
+        if apiserver is not None and member_then is not None and not member_then.host_ips:
+            known = known_member(self._cluster, node, address, member_then, apiserver.address)
+        etcd = self._manifest("etcd", partial(self._etcd, known))
         data = self._path(etcd.data_dir if etcd else layout.data_dir)
         member = self._path(posixpath.join(data.path, "member"))
         pki = self._path(layout.pki_dir)
         manifests_dir = self._path(layout.manifests_dir)
         mountinfo = self._needed(("cat", "/proc/self/mountinfo"), "its mount points")
         ours = {each.path for each in (data, member, pki, manifests_dir)}
-        mounts = tuple(point for point in read.parse_mount_points(mountinfo) if point in ours)
+        all_mounts = read.parse_mount_points(mountinfo)
+        mounts = tuple(point for point in all_mounts if point in ours)
         labelled = data.label is not None
         status = self._etcd_status(etcd, apiserver)
         bases = {read.run_base(each.path, mounts) for each in (data, pki, manifests_dir)}
@@ -114,11 +136,45 @@ class _Gathering:
             ),
             ready=bool(apiserver and self._text(commands.ready_argv(apiserver)) == "ok"),
             earlier=self._earlier(sorted(bases)),
+            config=self._config(apiserver, read.run_base(pki.path, mounts), all_mounts),
             problems=tuple(self._problems),
             tool_problems=tuple(self._tool_problems),
             absent=tuple(self._absent),
             unknown=tuple(self._unknown),
         )
+
+    def _config(
+        self, apiserver: ApiserverStaticPod | None, base: str, mounts: tuple[str, ...]
+    ) -> tuple[ConfigFile, ...]:
+        """Look at the API server's files outside the PKI folder, which a restore of the PKI does not replace."""
+        found = []
+        for path in apiserver.files if apiserver else ():
+            if f"{path}/".startswith(f"{self._layout.pki_dir.rstrip('/')}/"):
+                continue
+            facts = self._path(path)
+            digest = (self._text((*SUDO, "sha256sum", facts.path)) or "").split()
+            sealing = apiserver is not None and path == apiserver.encryption_config
+            found.append(
+                ConfigFile(
+                    path=path,
+                    real=facts.path,
+                    sha256=digest[0].lstrip("\\") if digest else None,
+                    label=facts.label,
+                    movable=facts.path not in mounts
+                    and read.mount_of(facts.path, mounts) == read.mount_of(base, mounts),
+                    encryption=sealing,
+                    keys=self._keys(facts.path) if sealing else (),
+                )
+            )
+        return tuple(found)
+
+    def _keys(self, path: str) -> tuple[str, ...]:
+        try:
+            data = self._runner.run(read_file_argv(path), StreamLimits(PROBE_S)).stdout
+            return key_names(parse_encryption_configuration(data, path))
+        except (CommandFailed, ConfigError) as err:
+            log.debug("%s: %s", self._runner.where, err)
+            return ()
 
     def _text(self, argv: tuple[str, ...]) -> str | None:
         try:
@@ -156,6 +212,14 @@ class _Gathering:
             self._absent.append(path)
             return f"{path} does not exist"
         return f"{path} cannot be read: {_why(err)}"
+
+    def _etcd(self, known: KnownMember, manifest: bytes, path: str) -> EtcdStaticPod:
+        file = etcd_config_file(manifest, path, known)
+        config: bytes | None = None
+        if file is not None:
+            with suppress(CommandFailed):
+                config = self._runner.run(read_file_argv(file), StreamLimits(PROBE_S)).stdout
+        return etcd_static_pod(manifest, path, known, config)
 
     def _path(self, path: str) -> PathFacts:
         real = (self._text((*SUDO, "readlink", "-f", path)) or path).strip() or path

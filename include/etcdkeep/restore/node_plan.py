@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.control_plane import SUDO
 from etcdkeep.restore import node_commands as commands
+from etcdkeep.restore.config_steps import stage_config, swap_config
 from etcdkeep.restore.node_targets import TargetNode, usable_nodes
 from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
-from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, stage_keys, swap
+from etcdkeep.restore.staging import Site, Stopped, bring_archive, close_run, open_run, stage_data, stage_keys, swap
 from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
 
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etcdkeep.config import Cluster
-    from etcdkeep.manifest import Manifest
+    from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.restore.facts import NodeFacts
 
+WHAT_WORDS = {
+    "etcd": "etcd's data",
+    "pki": "certificates and keys",
+    "config": "the API server's configuration beside them",
+}
 STOP_S = 60.0
 PARKED_S = 150.0
 """Should a container be stopped by the kubelet alone: kube-apiserver's grace of 30 seconds, and the kubelet's own time to let go."""
@@ -79,7 +85,7 @@ class _Planner:
 
     def words(self, nodes: Sequence[TargetNode]) -> list[str]:
         taken = f"{self.manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        what = " and ".join({"etcd": "etcd's data", "pki": "certificates and keys"}[part] for part in self.options.what)
+        what = " and ".join(WHAT_WORDS[part] for part in self.options.what)
         way = {
             "kubelet": "stop the kubelet and the control plane's containers; no manifest is touched",
             "manifests": "park the static pod manifests outside their folder, unchanged, and stop the containers until they are gone",
@@ -89,6 +95,8 @@ class _Planner:
             f"{self.manifest.snapshot.revision}).",
             f"{len(nodes)} member(s): {', '.join(f'{node.etcd.name} on {node.facts.address}' for node in nodes)}; all from "
             f"the same snapshot, as a new etcd cluster with token {self.token}.",
+            *self._without(nodes),
+            *self._replaced(nodes),
             f"Way: {way}.",
             f"Before anything stops, {self._prepared(nodes)}.",
             "Nothing is deleted: the old state stays in "
@@ -102,6 +110,21 @@ class _Planner:
         elif "etcd" in self.options.what:
             lines.append("Revisions go back to the snapshot's (no bump): clients that watch must be restarted by hand.")
         return lines
+
+    def _without(self, nodes: Sequence[TargetNode]) -> list[str]:
+        """Name the members of the backup that are left out."""
+        places = {node.name for node in nodes}
+        left = [member.name for member in self.manifest.members if member.node not in places]
+        return (
+            [f"Left out: member(s) {', '.join(left)} of the backup; the new etcd cluster has no such member."]
+            if left
+            else []
+        )
+
+    def _replaced(self, nodes: Sequence[TargetNode]) -> list[str]:
+        """Name the files beside the PKI that are put back."""
+        paths = [f"{node.name}:{file.path}" for node in nodes for file in node.config]
+        return [f"Files of the API server that become the backup's: {', '.join(paths)}."] if paths else []
 
     def after_rollback(self, nodes: Sequence[TargetNode]) -> list[Step]:
         return [
@@ -140,7 +163,7 @@ class _Planner:
                     *(node.keys_site.path(name) for name in ("old", "stray")),
                 ]
                 steps.append(self._folders(node.keys_site, folders))
-            steps += stage_keys(node.keys_site, node.archive, node.archive.name.removesuffix(SEALED_SUFFIX), facts.pki)
+            steps += self._stage_archive(node, node.archive)
         if self.options.way == "manifests":
             site = replace(node.keys_site, suffix=f"park.{node.name}")
             steps.append(
@@ -149,6 +172,15 @@ class _Planner:
                 )
             )
         return steps
+
+    def _stage_archive(self, node: TargetNode, archive: Artifact) -> list[Step]:
+        site, keys, config = node.keys_site, [], []
+        if "pki" in self.options.what:
+            keys = stage_keys(site, node.facts.pki)
+        if node.config:
+            config = stage_config(site, node.config)
+        until = tuple(steps[-1].name for steps in (keys, config) if steps)
+        return [bring_archive(site, archive, archive.name.removesuffix(SEALED_SUFFIX), until), *keys, *config]
 
     def _stop(self, node: TargetNode) -> list[Step]:
         layout, swaps = self.cluster.control_plane, self._swaps(node)
@@ -185,17 +217,11 @@ class _Planner:
         ]
 
     def _swap_pki(self, node: TargetNode) -> list[Step]:
-        if node.archive is None:
-            return []
-        return swap(
-            node.keys_site,
-            "swap_pki",
-            "keys",
-            node.facts.pki.path,
-            "pki",
-            "the certificates and keys",
-            self._stopped(node),
-        )
+        site, stopped, steps = node.keys_site, self._stopped(node), []
+        if "pki" in self.options.what and node.archive is not None:
+            live, words = node.facts.pki.path, "the certificates and keys"
+            steps = swap(site, "swap_pki", "keys", live, "pki", words, stopped)
+        return [*steps, *swap_config(site, node.config, stopped)]
 
     def _swap_etcd(self, node: TargetNode) -> list[Step]:
         if "etcd" not in self.options.what:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from etcdkeep import naming
 from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import RestoreRefused
+from etcdkeep.restore.config_files import ConfigFile, put_back
 from etcdkeep.restore.facts import NodeFacts, run_base
+from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.staging import Site
 from etcdkeep.restore.tools import Tool, best_tool, image_version
 
@@ -29,7 +31,8 @@ class TargetNode:
 
     :param site: Where its data are prepared; `keys_site` its keys.
     :param park: Where its manifests wait, with the way `manifests`.
-    :param archive: Its files in the set; None when keys are not restored.
+    :param archive: Its files in the set; None when none of them are restored.
+    :param config: The files beside the PKI that are put back.
     """
 
     facts: NodeFacts
@@ -40,6 +43,7 @@ class TargetNode:
     keys_site: Site
     park: str
     archive: Artifact | None
+    config: tuple[ConfigFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,6 +61,7 @@ def usable_nodes(
     """
     problems: list[str] = []
     usable = []
+    unsure = {member.node for member in manifest.members if doubtful(member)}
     for facts in nodes:
         if facts.etcd is None or facts.apiserver is None:
             problems += [f"node {facts.node}: {problem}" for problem in facts.problems or ("no static pod manifests",)]
@@ -71,8 +76,9 @@ def usable_nodes(
                 f"node {facts.node}: no etcdutl or etcdctl that can restore, neither on the node nor in an image there"
             )
             continue
-        archive = _archive(manifest, facts.node) if "pki" in options.what else None
-        if "pki" in options.what and archive is None:
+        config = tuple(file for file in facts.config if put_back(file, options) and file.movable)
+        archive = _archive(manifest, facts.node) if "pki" in options.what or config else None
+        if "pki" in options.what and archive is None and facts.node not in unsure:
             problems.append(
                 f"the backup holds no certificates and keys of node {facts.node}; restore etcd alone, or choose another set"
             )
@@ -80,7 +86,7 @@ def usable_nodes(
         site = Site(facts.node, facts.node, run_base(facts.data.path, facts.mount_points), options.run, SUDO)
         keys_site = replace(site, base=run_base(facts.pki.path, facts.mount_points))
         park = posixpath.join(run_base(facts.manifests_dir.path, facts.mount_points), options.run, "manifests")
-        usable.append(TargetNode(facts, facts.etcd, facts.apiserver, tool, site, keys_site, park, archive))
+        usable.append(TargetNode(facts, facts.etcd, facts.apiserver, tool, site, keys_site, park, archive, config))
     if problems:
         raise RestoreRefused(f"the restore of cluster {cluster.name!r} cannot be planned:", tuple(problems))
     return usable

@@ -27,7 +27,8 @@ BUMP_BASE = 1_000_000_000
 BUMP_PER_S = 20_000
 """More writes in a second than etcd can take: so no watcher has seen a revision that the restored etcd will give out anew."""
 
-What = Literal["etcd", "pki"]
+What = Literal["etcd", "pki", "config"]
+"""`config`: the files beside the PKI that the API server names; `pki` includes them, as far as they fit what stays."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def check_options(options: Options, manifest: Manifest, cluster: Cluster) -> Non
         problems.append(f"the backup is of cluster {manifest.cluster!r}, not of {cluster.name!r}")
     if manifest.profile != cluster.profile:
         problems.append(f"the backup is of a {manifest.profile} cluster, the configuration says {cluster.profile}")
-    if "pki" in options.what and "etcd" not in options.what and not cluster.control_plane.has_nodes:
+    if {"pki", "config"} & set(options.what) and "etcd" not in options.what and not cluster.control_plane.has_nodes:
         problems.append("a kubeception cluster has no PKI of its own to restore")
     if problems:
         raise RestoreRefused(f"cluster {cluster.name!r} cannot be restored from {manifest.backup_id}:", tuple(problems))

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from etcdkeep.naming import CONTROL_PLANE
+from etcdkeep.restore.config_files import put_back
 from etcdkeep.restore.facts import ACTIVE
+from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from etcdkeep.config import Cluster
     from etcdkeep.manifest import Manifest
     from etcdkeep.repository import BackupSet
+    from etcdkeep.restore.config_files import ArchivedFile
     from etcdkeep.restore.facts import NodeFacts
     from etcdkeep.restore.planning import Options
     from etcdkeep.restore.pod_facts import PodFacts
@@ -63,8 +67,10 @@ class Circumstances:
     :param live_uid: UID of the live cluster's namespace kube-system; None while its API does not answer.
     :param unreachable: Node → why there is no connection to it.
     :param unasked: Node → why it runs none of our commands.
+    :param left_out: Member of the backup that cannot be restored and may be left out → why.
     :param running_backup: Run id of a backup of this cluster that is under way.
     :param sealed: Why the set cannot be opened here; None when it can, or when that was not tried.
+    :param archived: Node → what its archive holds beside the PKI; None when it was not read.
     :param locked_by: Another restore that has locked this cluster.
     """
 
@@ -73,9 +79,11 @@ class Circumstances:
     live_uid: str | None = None
     unreachable: Mapping[str, str] | None = None
     unasked: Mapping[str, str] | None = None
+    left_out: Mapping[str, str] | None = None
     running_backup: str | None = None
     sealed: str | None = None
     locked_by: str | None = None
+    archived: Mapping[str, Mapping[str, ArchivedFile]] | None = None
 
 
 def preflight(
@@ -194,6 +202,19 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
         yield Objection(
             "stop", f"node {name} cannot be asked, and all members are restored together: {reason}", overridable=False
         )
+    left_out = known.left_out or {}
+    count = len({member.name for member in manifest.members} - left_out.keys())
+    for name, reason in left_out.items():
+        yield Objection(
+            "stop",
+            f"member {name} of the backup cannot be restored: {reason}. Override this to restore the other {count} member(s) "
+            "without it; make sure first that its node is off for good, for it would serve the old data",
+        )
+    archived = {artifact.node for artifact in manifest.artifacts if artifact.kind == CONTROL_PLANE}
+    for member in manifest.members:
+        if doubtful(member) and member.node not in archived and member.node in {node.node for node in nodes}:
+            words = f"node {member.node} keeps its own certificates and keys: the backup holds none of it ({member.problem})"
+            yield Objection("warning", words)
     names = {member.name for member in manifest.members}
     for node in nodes:
         if node.etcd and node.etcd.name not in names:
@@ -202,8 +223,8 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
                 f"node {node.node}: its etcd is named {node.etcd.name!r}, the backup knows {', '.join(sorted(names))}",
             )
     healthy = [node.node for node in nodes if node.etcd_healthy]
-    if len(healthy) > len(manifest.members) // 2:
-        words = f"{len(healthy)} of {len(manifest.members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+    if len(healthy) > count // 2:
+        words = f"{len(healthy)} of {count} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
         yield Objection("stop", f"{words}; it would only take the cluster back in time")
 
 
@@ -220,6 +241,7 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         )
         yield stop(lacks + way_out)
     yield from (stop(f"{unknown}. A restore is planned only when that is known") for unknown in node.unknown)
+    yield from (Objection("warning", where + note) for note in (node.etcd.notes if node.etcd else ()))
     yield from (Objection("stop", problem, overridable=False) for problem in unsupported_layout(node, options))
     others = [earlier for earlier in node.earlier if earlier.run != options.run]
     for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
@@ -244,8 +266,48 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
         )
     elif node.kubelet_running is False:
         yield Objection("warning", where + "the kubelet does not run now; it will run after the restore")
+    yield from _config(node, options)
     yield from _room(manifest, node)
     yield from _versions(manifest, node, options)
+
+
+def _config(node: NodeFacts, options: Options) -> Iterator[Objection]:
+    """What the API server reads beside the PKI, compared with the set; above all the keys of encryption at rest."""
+    for file in node.config:
+        where = f"node {node.node}: {file.path}"
+        lost, newer = ", ".join(file.lost_keys), ", ".join(file.newer_keys)
+        if file.then is None:
+            if file.sha256 is None:
+                words = f"{where}, which kube-apiserver.yaml names, is neither on the node nor in the backup"
+                yield Objection("stop", f"{words}; the API server does not start without it")
+            elif file.encryption and "etcd" in options.what:
+                words = f"{where}: the backup holds no encryption configuration"
+                yield Objection("warning", f"{words}; values that it holds encrypted are read with the node's keys")
+        elif put_back(file, options):
+            if not file.movable:
+                words = f"{where} differs from the backup's and lies on another file system than the PKI: no rename puts it back"
+                yield Objection(
+                    "stop", f"{words}. Put it there by hand: `unseal` gives it as control-plane/{file.archived}"
+                )
+                continue
+            keys = [f"keys that come back: {lost}"] if lost else []
+            keys += [f"keys that are set aside: {newer}"] if newer else []
+            yield Objection("warning", "; ".join([f"{where} is replaced by the backup's and set aside", *keys]))
+        elif file.sha256 is None:
+            yield Objection(
+                "stop",
+                f"{where}, which kube-apiserver.yaml names, is not on the node, and the API server does not start without "
+                "it; choose `pki` or `config` too, which bring the backup's",
+            )
+        elif file.differs and file.encryption and lost and "etcd" in options.what:
+            yield Objection(
+                "stop",
+                f"{where}: encryption at rest: the node has not the key(s) {lost} of the backup, so its API server could not read "
+                "the restored data. Choose `pki` or `config` too, which put the backup's configuration in place; or add these keys "
+                f"behind the newer ones first (`unseal` gives them as control-plane/{file.archived})",
+            )
+        elif file.differs:
+            yield Objection("note", f"{where} differs from the backup's and stays as it is")
 
 
 def _by_hand(manifest: Manifest, run: str) -> str:
@@ -269,8 +331,10 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
             "stop", f"the backup has {len(members)} member(s), {facts.statefulset} has {len(facts.members)} now"
         )
     healthy = [member.pod for member in facts.members if member.healthy]
-    if len(healthy) > len(members) // 2:
-        words = f"{len(healthy)} of {len(members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+    if len(healthy) > len(facts.members) // 2:
+        words = (
+            f"{len(healthy)} of {len(facts.members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
+        )
         yield Objection("stop", f"{words}; it would only take the cluster back in time")
     if options.bump_revision and not facts.tool.bumps:
         yield Objection(

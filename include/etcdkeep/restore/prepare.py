@@ -20,7 +20,9 @@ from etcdkeep.errors import (
     VerificationFailed,
 )
 from etcdkeep.pki import check_pki
+from etcdkeep.restore.config_files import ArchivedFile, archived_files, with_archived
 from etcdkeep.restore.gather import gather_node, restore_nodes
+from etcdkeep.restore.members import doubtful, left_out
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import PodFacts, gather_pods
 from etcdkeep.restore.preflight import (
@@ -101,19 +103,26 @@ def look_round(
     :raises TransientError: when the repository could not be read.
     """
     expires_at, sealed = None, None
+    archived: dict[str, dict[str, ArchivedFile]] = {}
     try:
-        expires_at = certificates_expire(cluster, found, store, identities, now)
+        expires_at = certificates_expire(cluster, found, store, identities, now, archived)
     except (SecretUnavailable, VerificationFailed, ArchiveRefused, NotFound) as err:
         sealed = str(err)
-    return Circumstances(now, expires_at, _live_uid(cluster, open_api), sealed=sealed)
+    return Circumstances(now, expires_at, _live_uid(cluster, open_api), sealed=sealed, archived=archived)
 
 
 def certificates_expire(
-    cluster: Cluster, found: BackupSet, store: ObjectStore, identities: Sequence[Identity] | None, now: datetime
+    cluster: Cluster,
+    found: BackupSet,
+    store: ObjectStore,
+    identities: Sequence[Identity] | None,
+    now: datetime,
+    archived: dict[str, dict[str, ArchivedFile]] | None = None,
 ) -> datetime | None:
     """
     Return when the first certificate in a set expires; None when it holds none.
 
+    :param archived: Filled with what each node's archive holds beside the PKI, since this reads them all.
     :raises SecretUnavailable: when the set cannot be opened here.
     :raises VerificationFailed: when it is not what its manifest says.
     """
@@ -127,6 +136,8 @@ def certificates_expire(
                 files = {file.path: file.data for file in read_files(plain, ARCHIVE_LIMIT_BYTES)}
                 report = check_pki(files, required=(), now=now, warning_days=cluster.cert_warning_days)
                 expiries.append(report.expires_at)
+                if archived is not None and artifact.node:
+                    archived[artifact.node] = archived_files(files)
     return min((each for each in expiries if each), default=None)
 
 
@@ -168,7 +179,13 @@ def prepare(
             facts, failed = _ask_nodes(cluster, manifest, open_node)
             unreachable = {node: str(err) for node, err in failed.items() if isinstance(err, TransientError)}
             unasked = {node: str(err) for node, err in failed.items() if node not in unreachable}
-            known = replace(known, unreachable=unreachable, unasked=unasked)
+            surplus = left_out(cluster, manifest, facts, unreachable)
+            without = {member.node for member in manifest.members if member.name in surplus}
+            without -= {member.node for member in manifest.members if member.name not in surplus}
+            facts = tuple(each for each in facts if each.node not in without)
+            unreachable = {node: reason for node, reason in unreachable.items() if node not in without}
+            known = replace(known, unreachable=unreachable, unasked=unasked, left_out=surplus)
+            facts = with_archived(facts, known.archived or {})
             if choose_way:
                 can = all(node.kubelet_running is not None for node in facts)
                 options = replace(options, way="kubelet" if can else "manifests")
@@ -195,11 +212,12 @@ def _ask_nodes(
     def ask(node: tuple[str, str]) -> NodeFacts | EtcdkeepError:
         try:
             with open_node(node[1]) as runner:
-                return gather_node(runner, cluster, *node)
+                return gather_node(runner, cluster, *node, members.get(node[0]))
         except EtcdkeepError as err:
             return err
 
     nodes = restore_nodes(cluster, manifest)
+    members = {member.node: member for member in sorted(manifest.members, key=doubtful, reverse=True)}
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
         answers = dict(zip(nodes, pool.map(ask, nodes.items()), strict=True))
     facts = tuple(answer for answer in answers.values() if not isinstance(answer, EtcdkeepError))

@@ -233,17 +233,33 @@ def _attributes(site: Site, member: str, live: PathFacts) -> Iterator[tuple[str,
         yield "label", f"give it the label {live.label}", Run(site.argv("chcon", "-R", live.label, member)), check
 
 
-def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> list[Step]:
+def bring_archive(site: Site, artifact: Artifact, name: str, until: tuple[str, ...]) -> Step:
+    """
+    The step that brings a node's archive.
+
+    :param name: Of the archive, as ``unseal`` writes it.
+    :param until: The steps after which it is no longer needed.
+    """
+    archive, digest = site.path("control-plane.tar"), artifact.plaintext.sha256
+    return Step(
+        site.named("archive"),
+        "stage",
+        site.place,
+        "bring the node's certificates and keys and compare their SHA-256 there",
+        Put(name, archive, artifact.plaintext.size_bytes, digest, site.prefix),
+        Check(site.argv("sha256sum", archive), "match", f"^{digest} "),
+        needed_until=until,
+    )
+
+
+def stage_keys(site: Site, live: PathFacts) -> list[Step]:
     """
     Steps that put the set's PKI together beside the live one: the set's files over a copy of the live folder.
 
-    A file that only the live folder has stays, since a manifest may name it.
-
-    :param name: Of the archive, as ``unseal`` writes it.
+    A file that only the live folder has stays, since a manifest may name it. The archive must have been brought.
     """
     archive, partial, keys = site.path("control-plane.tar"), site.path("keys.part"), site.path("keys")
     ready = site.named("keys")
-    size, digest = artifact.plaintext.size_bytes, artifact.plaintext.sha256
 
     def stage(name: str, words: str, action: Run | Put | Move, done: Check, *, always: bool = False) -> Step:
         return Step(site.named(name), "stage", site.place, words, action, done, needed_until=(ready,), always=always)
@@ -265,12 +281,6 @@ def stage_keys(site: Site, artifact: Artifact, name: str, live: PathFacts) -> li
         "pki",
     )
     steps = [
-        stage(
-            "archive",
-            "bring the node's certificates and keys and compare their SHA-256 there",
-            Put(name, archive, size, digest, site.prefix),
-            Check(site.argv("sha256sum", archive), "match", f"^{digest} "),
-        ),
         stage(
             "keys-partial",
             "set aside what an earlier, broken-off try may have left half done",
@@ -334,7 +344,13 @@ class Stopped:
 
 
 def swap(
-    site: Site, phase: Phase, thing: Literal["data", "keys"], live: str, prepared: str, words: str, stopped: Stopped
+    site: Site,
+    phase: Phase,
+    thing: Literal["data", "keys", "config"],
+    live: str,
+    prepared: str,
+    words: str,
+    stopped: Stopped,
 ) -> list[Step]:
     """
     Two steps: rename what is live out of the way, rename what was prepared into its place.

@@ -195,3 +195,56 @@ def test_nodes_and_addresses_come_from_the_set_and_the_configuration() -> None:
     unknown = unknown.model_copy(update={"members": (unknown.members[0].model_copy(update={"address": None}),)})
     with pytest.raises(NotFound, match=r"ssh\.addresses\.cp-0"):
         restore_nodes(cluster, unknown)
+
+
+def test_a_doubtful_member_without_an_address_is_not_asked() -> None:
+    manifest = make_manifest()
+    gone = manifest.members[0].model_copy(update={"name": "cp-9", "node": "cp-9", "address": None, "problem": "gone"})
+    manifest = manifest.model_copy(update={"members": (*manifest.members, gone)})
+    assert restore_nodes(make_cluster(), manifest) == {"cp-0": "10.0.0.1"}
+
+
+def variables(*flags: str) -> str:
+    document = yaml.safe_load(pod("etcd", ["--data-dir=/var/lib/etcd", *flags], "etcd:3.5.16"))
+    fields = {"NODE": "spec.nodeName", "IP": "status.podIP"}
+    env = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
+    document["spec"]["containers"][0]["env"] = env
+    return str(yaml.safe_dump(document))
+
+
+@pytest.mark.parametrize(
+    ("host_ips", "expected"),
+    [
+        pytest.param(("10.9.9.1",), "https://10.9.9.1:2380", id="as-the-set-has-it"),
+        pytest.param((), "https://10.0.0.1:2380", id="an-old-set-by-the-api-servers-address"),
+    ],
+)
+def test_variables_of_a_manifest_are_filled_in(host_ips: tuple[str, ...], expected: str) -> None:
+    manifest = variables("--name=$(NODE)", "--initial-advertise-peer-urls=https://$(IP):2380")
+    member = make_manifest().members[0].model_copy(update={"host_ips": host_ips})
+    answers = ANSWERS | {"cat /etc/kubernetes/manifests/etcd.yaml": manifest}
+    found = gather_node(Node(answers), make_cluster(), "cp-0", "192.0.2.7:2222", member)
+    assert found.etcd is not None
+    assert (found.etcd.name, found.etcd.initial_advertise_peer_urls) == ("cp-0", expected)
+
+
+def test_a_configuration_file_is_read_on_the_node() -> None:
+    answers = ANSWERS | {
+        "cat /etc/kubernetes/manifests/etcd.yaml": pod("etcd", ["--config-file=/var/lib/etcd/etcd.yml"], "etcd:3.5.16"),
+        "cat /opt/data/var/lib/etcd/etcd.yml": "{name: cp-0, data-dir: /var/lib/etcd}",
+    }
+    found = gather_node(Node(answers), make_cluster(), "cp-0", "10.0.0.1")
+    assert found.etcd is not None
+    assert (found.etcd.name, found.etcd.data_dir, found.etcd.notes) == ("cp-0", "/opt/data/var/lib/etcd", ())
+
+
+def test_what_no_manifest_tells_is_taken_from_set_and_configuration_and_told() -> None:
+    manifest = pod("sh", ["-c", "exec /start-etcd"], "etcd:3.5.16")
+    member = make_manifest().members[0].model_copy(update={"peer_urls": ("https://10.0.0.1:2380",)})
+    cluster = make_cluster(control_plane={"data_dir": "/opt/data/var/lib/etcd"})
+    found = gather_node(
+        Node(ANSWERS | {"cat /etc/kubernetes/manifests/etcd.yaml": manifest}), cluster, "cp-0", "10.0.0.1", member
+    )
+    assert found.etcd is not None
+    assert (found.etcd.name, found.etcd.data_dir) == ("cp-0", "/opt/data/var/lib/etcd")
+    assert len(found.etcd.notes) == 3

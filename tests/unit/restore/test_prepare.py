@@ -15,7 +15,7 @@ import pytest
 from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.age_keys import parse_identities
 from etcdkeep.errors import NotFound, RestoreRefused, SecretUnavailable, Unreachable
-from etcdkeep.manifest import Plaintext
+from etcdkeep.manifest import Member, Plaintext
 from etcdkeep.repository import Doubt
 from etcdkeep.restore import prepare as module
 from etcdkeep.restore.form import Form
@@ -44,7 +44,7 @@ FORM = Form(cluster="prod", reason="the disk died", confirm="prod")
 def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Address → the node's facts, or the error that is all that comes of it."""
     found: dict[str, Any] = {f"10.0.0.{index + 1}": make_facts(f"cp-{index}", index) for index in range(3)}
-    monkeypatch.setattr(module, "gather_node", lambda runner, cluster, node, address: found[address])
+    monkeypatch.setattr(module, "gather_node", lambda runner, cluster, node, address, member=None: found[address])
     return found
 
 
@@ -106,6 +106,90 @@ def test_a_set_without_manifest_or_address_is_not_asked_about(nodes: dict[str, A
     nowhere = manifest.model_copy(update={"members": (manifest.members[0].model_copy(update={"address": None}),)})
     lost = looked_over(nodes, make_set(manifest=nowhere))
     assert "ssh.addresses.cp-0" in sentences(lost)[0]
+
+
+GONE = Member(name="cp-9", pod="etcd-cp-9", node="cp-9", problem="the pod is being deleted")
+
+
+def with_surplus(**change: Any) -> Any:
+    """A set of three whose manifest has a fourth, as sets were made before etcd's member list was asked."""
+    manifest = make_manifest(3)
+    members = (*manifest.members, GONE.model_copy(update=change))
+    return make_set(manifest=manifest.model_copy(update={"members": members}))
+
+
+@pytest.mark.parametrize(
+    ("change", "facts", "why"),
+    [
+        pytest.param({}, None, "its node cp-9 has no known address", id="no-address"),
+        pytest.param({"node": ""}, None, "its node (not known) has no known address", id="no-node"),
+        pytest.param(
+            {"address": "10.0.0.9"}, Unreachable("no route"), "cannot be reached (no route)", id="unreachable"
+        ),
+        pytest.param(
+            {"address": "10.0.0.9"},
+            make_facts("cp-9", etcd=None, manifests=()),
+            "its node cp-9 has no etcd manifest",
+            id="no-etcd",
+        ),
+        pytest.param(
+            {"address": "10.0.0.9"},
+            make_facts("cp-9", ca_sha256="d" * 64),
+            "belongs to another cluster now",
+            id="another",
+        ),
+        pytest.param(
+            {"node": "cp-0", "address": "10.0.0.1"}, None, "another member runs on its node", id="second-etcd"
+        ),
+    ],
+)
+def test_a_member_too_many_in_the_set_is_no_wall(nodes: dict[str, Any], change: Any, facts: Any, why: str) -> None:
+    nodes["10.0.0.9"] = facts
+    ready = looked_over(nodes, with_surplus(**change))
+    (reason,) = (each for each in ready.objections if each.severity == "stop")
+    assert reason.overridable
+    assert "member cp-9 of the backup cannot be restored" in reason.sentence
+    assert why in reason.sentence
+    assert "the pod is being deleted" in reason.sentence
+    assert ready.plan is not None
+    assert [place.name for place in ready.plan.places] == ["cp-0", "cp-1", "cp-2"]
+    assert "cp-9=" not in ready.plan.to_json()
+    with pytest.raises(RestoreRefused, match="All of it can be overridden"):
+        ready.plan_to_approve("prod", override=False)
+    assert ready.plan_to_approve("prod", override=True) is ready.plan
+
+
+def test_the_approvers_read_which_member_is_left_out(nodes: dict[str, Any]) -> None:
+    ready = looked_over(nodes, with_surplus())
+    assert ready.plan is not None
+    assert "Left out: member(s) cp-9 of the backup; the new etcd cluster has no such member." in ready.plan.words
+
+
+def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: dict[str, Any]) -> None:
+    nodes["10.0.0.9"] = make_facts("cp-9")
+    manifest = with_surplus(address="10.0.0.9").manifest
+    archive = make_artifact("control-plane-cp-9.tar.zst.age", "control-plane", "{}", "cp-9")
+    manifest = manifest.model_copy(update={"artifacts": (*manifest.artifacts, archive)})
+    ready = looked_over(nodes, make_set(manifest=manifest))
+    assert sentences(ready) == []
+    assert ready.plan is not None
+    assert len(ready.plan.places) == 4
+
+
+def test_a_member_that_was_down_and_has_no_archive_keeps_its_own_keys(nodes: dict[str, Any]) -> None:
+    nodes["10.0.0.9"] = make_facts("cp-9")
+    ready = looked_over(nodes, with_surplus(address="10.0.0.9"))
+    assert sentences(ready) == []
+    assert any("node cp-9 keeps its own certificates and keys" in each for each in sentences(ready, "warning"))
+    assert ready.plan is not None
+    assert "place-data.cp-9" in {step.name for step in ready.plan.steps}
+    assert "place-keys.cp-9" not in {step.name for step in ready.plan.steps}
+
+
+def test_a_majority_is_counted_without_the_member_too_many(nodes: dict[str, Any]) -> None:
+    for address in ("10.0.0.1", "10.0.0.2"):
+        nodes[address] = replace(nodes[address], etcd_healthy=True)
+    assert any("2 of 3 member(s) are healthy" in each for each in sentences(looked_over(nodes, with_surplus())))
 
 
 @pytest.mark.parametrize(
