@@ -151,6 +151,17 @@ def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
     )
 
 
+def apiserver_flag(manifest: bytes, source: str, flag: str) -> str:
+    """
+    Return a flag of kube-apiserver; empty where it is not given.
+
+    :param source: The manifest's name, for messages.
+    :raises ConfigError: when it is no pod manifest.
+    """
+    containers = _containers(manifest, source)
+    return next((each.last(flag) for each in containers if each.last("etcd-servers")), "")
+
+
 @dataclass(frozen=True)
 class _Container:
     """

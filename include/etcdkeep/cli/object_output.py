@@ -45,7 +45,7 @@ def printable(text: str) -> str:
 
 def entry_name(entry: Entry) -> str:
     """``pod/web``, ``deployment.apps/web``: what kubectl takes."""
-    return entry.key if entry.other else resource_name(entry.type, entry.name)
+    return entry.key if entry.holds_no_object else resource_name(entry.type, entry.name)
 
 
 def resource_name(resource: Resource, name: str) -> str:

@@ -32,7 +32,13 @@ _NOT_IN_A_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 )
 @source_options
 def recover(
-    name: str, target: str, include_left_out: bool, encryption_file: Path | None, kubernetes: str | None, **chosen: Any
+    name: str,
+    target: str,
+    include_left_out: bool,
+    encryption_file: Path | None,
+    kubernetes: str | None,
+    prefix: str | None,
+    **chosen: Any,
 ) -> None:
     """
     Write clean manifests of objects of SET, in the order to apply them in: `kubectl apply -f FOLDER`.
@@ -43,7 +49,7 @@ def recover(
     from etcdkeep.recover.manifests import clean_manifests
 
     selection, failures = parse_selection(**chosen), Failures()
-    with open_source(name, encryption_file, kubernetes) as source:
+    with open_source(name, encryption_file, kubernetes, prefix) as source:
         gathered = gather(source, selection)
         failures.add(gathered.failures)
         found = clean_manifests(gathered, include_left_out=include_left_out)
@@ -52,6 +58,7 @@ def recover(
         else:
             _write(found.drafts, Path(target), source.name)
     _tell(found)
+    failures.add(found.failures)
     failures.report()
 
 

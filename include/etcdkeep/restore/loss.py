@@ -81,20 +81,20 @@ def find_losses(
         return Losses(unknown="the backup cannot be opened here")
     try:
         with ExitStack() as stack:
-            stored = StoredSet(stack, store, found, lambda: identities).entries
+            stored = StoredSet(stack, store, found, lambda: identities)
             if api is not None:
-                return count_losses(api, stored())
+                return count_losses(api, stored.entries())
             return _count_on_nodes(stored, open_node, nodes)
     except EtcdkeepError as err:
         return Losses(unknown=str(err))
 
 
-def _count_on_nodes(stored: Callable[[], Iterable[Entry]], open_node: OpenNode, nodes: Sequence[NodeFacts]) -> Losses:
+def _count_on_nodes(stored: StoredSet, open_node: OpenNode, nodes: Sequence[NodeFacts]) -> Losses:
     problems = ["the cluster's own API does not answer here"]
     for database in find_databases(nodes, open_node):
         try:
             with open_node(database.address) as runner, open_database(runner, database) as snapshot:
-                rows = compare_states(stored(), entries(snapshot))
+                rows = compare_states(stored.entries(), entries(snapshot, prefix=stored.prefix))
         except EtcdkeepError as err:
             problems.append(f"{database.path} of node {database.node}: {err}")
             continue
