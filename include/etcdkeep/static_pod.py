@@ -77,6 +77,7 @@ class ApiserverStaticPod:
     :param etcd_ca: With `etcd_cert` and `etcd_key`: its client files for etcd.
     :param client_cert: With `client_key`: a certificate that it accepts, the one it shows to kubelets; None where it
         has none.
+    :param etcd_prefix: Where its keys stand, as its flag has it.
     """
 
     image: str
@@ -86,6 +87,7 @@ class ApiserverStaticPod:
     etcd_key: str | None
     client_cert: str | None
     client_key: str | None
+    etcd_prefix: str = "/registry"
 
 
 def apiserver_files(manifest: bytes, source: str) -> tuple[str, ...]:
@@ -148,6 +150,7 @@ def apiserver_static_pod(manifest: bytes, source: str) -> ApiserverStaticPod:
         etcd_key=container.host_path(container.last("etcd-keyfile")),
         client_cert=container.host_path(container.last("kubelet-client-certificate")),
         client_key=container.host_path(container.last("kubelet-client-key")),
+        etcd_prefix=container.last("etcd-prefix") or "/registry",
     )
 
 

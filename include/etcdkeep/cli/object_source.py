@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,14 @@ import click
 
 from etcdkeep import naming
 from etcdkeep.cli.object_output import printable
-from etcdkeep.errors import ConfigError, EtcdkeepError, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ConfigError, EtcdkeepError, NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.objects.keys import OTHER_PREFIX
+from etcdkeep.objects.selection import OTHER, RESOURCE
 from etcdkeep.objects.source import Source, kubernetes_minor, unreadable
 from etcdkeep.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from etcdkeep.cli.object_set import SetSource
     from etcdkeep.encryption import EncryptionConfiguration
@@ -91,6 +94,30 @@ def _read_configuration(path: Path) -> EncryptionConfiguration:
 
 
 _SHOWN_FAILURES = 1000
+_SHOWN_KEYS = 3
+_SHOWN_KEY_CHARS = 80
+
+
+def tell_other_prefixes(source: Source, every: Sequence[Entry], *, must_have_some: bool) -> None:
+    """
+    Say on standard error which objects stand under another etcd prefix than the one that is read.
+
+    :param every: All that there is.
+    :raises NotFound: when there are keys, and none of an object; only if `must_have_some`.
+    """
+    others = [entry for entry in every if entry[OTHER] and not entry[RESOURCE]]
+    is_empty = len(others) == len(every) and bool(every)
+    prefixes = Counter(each.other.removeprefix(OTHER_PREFIX) for each in others if each.other.startswith(OTHER_PREFIX))
+    found = ", ".join(f"{prefix or '/'} ({count})" for prefix, count in prefixes.most_common())
+    if is_empty and must_have_some:
+        keys = ", ".join(printable(entry.key[:_SHOWN_KEY_CHARS]) for entry in others[:_SHOWN_KEYS])
+        where = f"objects stand under {found}: give --prefix" if prefixes else "--other lists them"
+        raise NotFound(
+            f"{source.name} has no Kubernetes object under the etcd prefix {source.prefix or '/'}. It has {len(every)} "
+            f"keys, such as {keys}; {where}."
+        )
+    if prefixes:
+        click.echo(printable(f"note: objects under other etcd prefixes are not shown: {found}; see --prefix"), err=True)
 
 
 class Failures:

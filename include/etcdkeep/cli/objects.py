@@ -18,7 +18,7 @@ from etcdkeep.cli.object_output import (
     print_object,
 )
 from etcdkeep.cli.object_recover import recover
-from etcdkeep.cli.object_source import Failures, open_source
+from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.find import find_history
 from etcdkeep.objects.history import Version, versions
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.selection import Selection
+    from etcdkeep.objects.source import Source
     from etcdkeep.snapshot import Record
 
 COLUMNS = ("namespace", "kind", "name", "size", "revision")
@@ -72,11 +74,11 @@ def list_objects(
     selection, failures = parse_selection(other=other, **chosen), Failures()
     with open_source(name, encryption_file, kubernetes, prefix) as source:
         if output not in ("json", "yaml") and not selection.labels:
-            found = select(source.entries(revision), selection)
+            found = _select(source, revision, selection, with_values=False)
             failures.add_unreadable(found)
             _print_entries(found, output)
         else:
-            meant = select(source.entries(revision, with_values=True), selection)
+            meant = _select(source, revision, selection, with_values=True)
             found = list(failures.labelled(source, meant, selection))
             if output in ("json", "yaml"):
                 print_list(failures.decoded(source, found), output)
@@ -167,7 +169,9 @@ def stats(name: str, output: str | None, prefix: str | None) -> None:
     """Show what fills the etcd of SET: objects and bytes by kind and namespace, and the largest objects."""
     failures = Failures()
     with open_source(name, prefix=prefix) as source:
-        found = count(source.entries())
+        every = list(source.entries())
+        tell_other_prefixes(source, every, must_have_some=False)
+        found = count(every)
         failures.add_unreadable(found.unreadable)
     largest = [
         {"kind": entry.kind, "namespace": entry.namespace, "name": entry.name, "size_bytes": entry.size_bytes}
@@ -186,6 +190,13 @@ def _print_stats(found: Stats) -> None:
         print_columns((what, "objects", "size"), (*shares, found.total), _share_columns)
         click.echo()
     print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _columns)
+
+
+def _select(source: Source, revision: int | None, selection: Selection, *, with_values: bool) -> list[Entry]:
+    """Return what is meant, and tell of objects that stand where nobody looks for them."""
+    every = list(source.entries(revision, with_values=with_values))
+    tell_other_prefixes(source, every, must_have_some=not selection.other)
+    return select(every, selection)
 
 
 def _print_entries(entries: Sequence[Entry], output: str | None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from etcdkeep.objects.labels import Requirement
 
 
-_RESOURCE, _OTHER = 1, 10
+RESOURCE, OTHER = 1, 10
 """Fields of an entry by position, which is twice as fast as by name."""
 
 
@@ -59,7 +59,7 @@ def select(found: Iterable[Entry], selection: Selection) -> list[Entry]:
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
     if selection == Selection():  # the usual list, and a third of its time would go into asking each entry
-        return sorted([entry for entry in found if not entry[_OTHER] or entry[_RESOURCE]], key=attrgetter("key"))
+        return sorted([entry for entry in found if not entry[OTHER] or entry[RESOURCE]], key=attrgetter("key"))
     if not selection.kinds:
         return sorted(filter(selection.takes, found), key=_order)
     types: set[tuple[str, str, str]] = set()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound
 from etcdkeep.objects.entries import entries
 from etcdkeep.objects.live_cluster import served_kinds
+from etcdkeep.objects.prefix import choose_prefix
 from etcdkeep.objects.resources import same_objects
 from etcdkeep.objects.stored_set import StoredSet
 from etcdkeep.ports import CommandRunner
@@ -81,20 +82,20 @@ def find_losses(
         return Losses(unknown="the backup cannot be opened here")
     try:
         with ExitStack() as stack:
-            stored = StoredSet(stack, store, found, lambda: identities)
+            stored = StoredSet(stack, store, found, lambda: identities).entries
             if api is not None:
-                return count_losses(api, stored.entries())
+                return count_losses(api, stored())
             return _count_on_nodes(stored, open_node, nodes)
     except EtcdkeepError as err:
         return Losses(unknown=str(err))
 
 
-def _count_on_nodes(stored: StoredSet, open_node: OpenNode, nodes: Sequence[NodeFacts]) -> Losses:
+def _count_on_nodes(stored: Callable[[], Iterable[Entry]], open_node: OpenNode, nodes: Sequence[NodeFacts]) -> Losses:
     problems = ["the cluster's own API does not answer here"]
     for database in find_databases(nodes, open_node):
         try:
             with open_node(database.address) as runner, open_database(runner, database) as snapshot:
-                rows = compare_states(stored.entries(), entries(snapshot, prefix=stored.prefix))
+                rows = compare_states(stored(), entries(snapshot, prefix=choose_prefix(snapshot, database.path)))
         except EtcdkeepError as err:
             problems.append(f"{database.path} of node {database.node}: {err}")
             continue
