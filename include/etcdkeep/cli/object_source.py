@@ -80,7 +80,10 @@ class FileSource(Source):
 
     @cached_property
     def snapshot(self) -> Snapshot:
-        return self._stack.enter_context(open_snapshot(self._path))
+        snapshot = self._stack.enter_context(open_snapshot(self._path))
+        for problem in snapshot.length_problems():
+            click.echo(printable(f"warning: {self.name}: {problem}"), err=True)
+        return snapshot
 
 
 def _read_configuration(path: Path) -> EncryptionConfiguration:
