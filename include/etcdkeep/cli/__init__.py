@@ -79,6 +79,11 @@ def cli(verbose: bool) -> None:
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey."""
+    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
+
+
 def exit_code(err: errors.EtcdkeepError) -> int:
     """Return the documented exit code of an error."""
     return next((code for kinds, code in EXIT_CODES if isinstance(err, kinds)), 1)
@@ -89,7 +94,7 @@ def main(args: list[str] | None = None) -> Any:
     try:
         cli.main(args=args, prog_name="python -m etcdkeep", standalone_mode=True)
     except errors.EtcdkeepError as err:
-        click.echo(f"error: {err}", err=True)
+        click.echo("\n".join(map(printable, f"error: {err}".split("\n"))), err=True)
         sys.exit(exit_code(err))
     except OSError as err:
         click.echo(f"error: {err}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from etcdkeep.cli import printable
 from etcdkeep.objects import exact_json
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ def print_columns(titles: Sequence[str], found: Sequence[Item], cells: Callable[
     line = "  ".join(f"%{'' if title in NUMBERS else '-'}{width}s" for title, width in zip(titles, widths, strict=True))
     print_lines([line % tuple(title.upper() for title in titles)])
     print_lines(chain.from_iterable(map(line.__mod__, zip(*block, strict=True)) for block in blocks))
-
-
-def printable(text: str) -> str:
-    """Return text that a terminal shows and does not obey."""
-    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
 
 
 def entry_name(entry: Entry) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from etcdkeep.cli import printable
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
-from etcdkeep.cli.object_output import printable
 from etcdkeep.cli.object_source import Failures, open_source
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep import naming
-from etcdkeep.cli.object_output import printable
+from etcdkeep.cli import printable
 from etcdkeep.errors import ConfigError, EtcdkeepError, NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.keys import OTHER_PREFIX
 from etcdkeep.objects.selection import OTHER, RESOURCE

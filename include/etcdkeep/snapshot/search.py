@@ -149,10 +149,12 @@ def _open(image: Image, page: int) -> tuple[int, int, int, bytes]:
     """Return the type of a page, its number of elements, where they start, and what the page holds from there."""
     if not 2 <= page < image.page_count:
         raise SnapshotDamaged(f"page {page} is referred to; the file has pages 2 to {image.page_count - 1}")
-    page_id, flags, count, overflow = image.unpack(PAGE_HEADER, page * image.page_size)
-    elements = page * image.page_size + PAGE_HEADER.size
+    start = page * image.page_size
+    whole = image.read(start, start + image.page_size)
+    page_id, flags, count, overflow = PAGE_HEADER.unpack_from(whole)
+    elements = start + PAGE_HEADER.size
     end = (page + overflow + 1) * image.page_size
     fits = elements + count * ELEMENT_BYTES <= end <= image.size_bytes
     if page_id != page or not fits or flags not in (BRANCH_PAGE, LEAF_PAGE) or (flags == BRANCH_PAGE and not count):
         raise SnapshotDamaged(f"page {page} is headed as page {page_id} of type {flags:#x} with {count} elements")
-    return flags, count, elements, image.read(elements, end)
+    return flags, count, elements, image.read(elements, end) if overflow else whole[PAGE_HEADER.size :]

@@ -165,7 +165,8 @@ class TreeWalk:
             return None
         page_size = image.page_size
         offset = page * page_size
-        page_id, flags, count, overflow, _, _, first_size, _ = image.unpack(_HEADER_AND_LEAF_ELEMENT, offset)
+        whole = image.read(offset, offset + page_size)
+        page_id, flags, count, overflow, _, _, first_size, _ = _HEADER_AND_LEAF_ELEMENT.unpack_from(whole)
         end_page = page + overflow + 1
         start, end = offset + _HEADER_BYTES, end_page * page_size
         problem = ""
@@ -188,7 +189,7 @@ class TreeWalk:
             reached[page:end_page] = b"\1" * (overflow + 1)
         else:
             reached[page] = 1
-        return flags, count, first_size, start, image.read(start, end)
+        return flags, count, first_size, start, image.read(start, end) if overflow else whole[_HEADER_BYTES:]
 
     def _children(self, page: int, count: int, body: bytes, floor: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the children of a branch page and the least key that each may hold."""
