@@ -422,6 +422,12 @@ class Cluster(Section):
     cert_warning_days: int = Field(
         30, ge=0, description="Warn when a certificate expires within so many days.", examples=[30]
     )
+    etcd_prefix: str | None = Field(
+        None,
+        pattern=r"^/?[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$|^/$",
+        description="kube-apiserver's `--etcd-prefix`; default: as its archived manifest says, else as the snapshot shows.",
+        examples=["/registry"],
+    )
     drill: Drill | None = Field(
         None,
         description="Makes the DAG `drill__<cluster>`; null for none.",

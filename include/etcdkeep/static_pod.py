@@ -108,6 +108,7 @@ class ApiserverStaticPod:
     :param files: All files that it names; `encryption_config` is the one with its keys for what lies in etcd.
     :param client_cert: With `client_key`: a certificate that it accepts, the one it shows to kubelets; None where it
         has none.
+    :param etcd_prefix: Where its keys stand, as its flag has it.
     """
 
     image: str
@@ -119,6 +120,7 @@ class ApiserverStaticPod:
     client_key: str | None
     files: tuple[str, ...] = ()
     encryption_config: str | None = None
+    etcd_prefix: str = "/registry"
 
     @property
     def address(self) -> str:
@@ -218,7 +220,19 @@ def apiserver_static_pod(manifest: bytes, source: str, known: Downward | None = 
         client_key=container.host_path(container.last("kubelet-client-key")),
         files=tuple(dict.fromkeys(path for each in _files(container) if (path := container.host_path(each)))),
         encryption_config=container.host_path(container.last("encryption-provider-config")),
+        etcd_prefix=container.last("etcd-prefix") or "/registry",
     )
+
+
+def apiserver_flag(manifest: bytes, source: str, flag: str) -> str:
+    """
+    Return a flag of kube-apiserver; empty where it is not given.
+
+    :param source: The manifest's name, for messages.
+    :raises ConfigError: when it is no pod manifest.
+    """
+    found = containers(read_pod(manifest, source), Downward())
+    return next((each.last(flag) or "" for each in found if each.last("etcd-servers")), "")
 
 
 class _Settings:

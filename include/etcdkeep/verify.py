@@ -206,7 +206,14 @@ class _Check:
         try:
             with self._timed("index"):
                 recipients = artifact.recipients
-                self.index = index_snapshot(self.store, self.name, snapshot, recipients, self.index_identities)
+                self.index = index_snapshot(
+                    self.store,
+                    self.name,
+                    snapshot,
+                    recipients,
+                    self.index_identities,
+                    prefix=self.cluster.etcd_prefix,
+                )
         except EtcdkeepError as err:
             self.warnings.append(f"there is no index of {artifact.name}, lists will read all of it: {err}")
 

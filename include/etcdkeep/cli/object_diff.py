@@ -19,10 +19,9 @@ from etcdkeep.cli.object_source import Failures, FileSource, open_source
 from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
 from etcdkeep.objects.compare import SIGNS, compare, unified
-from etcdkeep.objects.find import find_object
 from etcdkeep.objects.live_cluster import LiveCluster, cluster_uid, served_kinds
 from etcdkeep.objects.resources import Resource, same_objects
-from etcdkeep.objects.selection import choose_types, select
+from etcdkeep.objects.selection import Selection, choose_types, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from etcdkeep.adapters.site import Site
     from etcdkeep.cli.object_set import SetSource
     from etcdkeep.objects.entries import Entry
-    from etcdkeep.objects.selection import Selection
     from etcdkeep.objects.source import Source
 
 Contents = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
@@ -70,6 +68,7 @@ def diff(
     output: str | None,
     encryption_file: Path | None,
     kubernetes: str | None,
+    prefix: str | None,
     **chosen: Any,
 ) -> None:
     """Show what was added, removed, changed or recreated from one SET to another, or since SET (--live)."""
@@ -78,11 +77,11 @@ def diff(
     if cluster and not live:
         raise click.UsageError("--cluster goes with --live.")
     selection, failures = parse_selection(**chosen), Failures()
-    with open_source(before, encryption_file, kubernetes) as source:
+    with open_source(before, encryption_file, kubernetes, prefix) as source:
         if after is None:
             _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
         else:
-            with open_source(after, encryption_file, kubernetes) as other:
+            with open_source(after, encryption_file, kubernetes, prefix) as other:
                 found = _between(source, other, selection, failures, with_values=output == "diff")
                 _show(found, output, (source.name, other.name), failures)
     failures.report()
@@ -93,13 +92,19 @@ def _between(
 ) -> Iterator[Shown]:
     """Yield what differs between two snapshots."""
     with_values = with_values or bool(selection.labels)
-    takes = selection.takes
+    wanted: set[tuple[str, str, str]] | None = None
     if selection.kinds:
         types = {entry[:3] for source in (before, after) for entry in source.entries(with_values=with_values)}
         wanted = choose_types(types, selection.kinds)
+    is_everything = selection == Selection()
 
-        def takes(entry: Entry) -> bool:
-            return entry[:3] in wanted and selection.takes(entry)
+    def takes(entry: Entry) -> bool:
+        if not entry.other:
+            return is_everything or ((wanted is None or entry[:3] in wanted) and selection.takes(entry))
+        if not selection.takes(entry) or (wanted is not None and entry[:3] not in wanted):
+            return False
+        failures.add_unreadable([entry])
+        return True
 
     old, new = partial(before.digests, with_values=with_values), after.digests(with_values=with_values)
     for change in compare(old, new, takes):
@@ -145,8 +150,8 @@ def _live_site(source: FileSource | SetSource, cluster: str | None) -> Site:
 
 def _tell_other_cluster(source: Source, live_uid: str) -> None:
     try:
-        uid = source.decode(find_object(source.snapshot, "namespace", "", "kube-system")).json["metadata"].get("uid")
-    except NotFound:
+        uid = source.decode(source.find("namespace", "", "kube-system")).json["metadata"].get("uid")
+    except (NotFound, ValueDamaged, SecretUnavailable):
         return
     if uid != live_uid:
         say(

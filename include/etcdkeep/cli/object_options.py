@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
+prefix_option = click.option(
+    "--prefix",
+    metavar="PREFIX",
+    help="The API server's --etcd-prefix, where the snapshot has several; a backup knows its own.",
+)
+
+
 def source_options(command: Command) -> Command:
     """Add what a plain snapshot file cannot tell of itself."""
     encryption = click.option(
@@ -29,7 +36,7 @@ def source_options(command: Command) -> Command:
         metavar="VERSION",
         help="Print as the API server of that version does, such as 1.30; a backup knows its own.",
     )
-    return encryption(kubernetes(command))
+    return encryption(kubernetes(prefix_option(command)))
 
 
 def selection_options(command: Command) -> Command:

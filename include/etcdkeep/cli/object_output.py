@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from etcdkeep.cli.say import printable
 from etcdkeep.objects import exact_json
 
 if TYPE_CHECKING:
@@ -38,14 +39,9 @@ def print_columns(titles: Sequence[str], found: Sequence[Item], cells: Callable[
     print_lines(chain.from_iterable(map(line.__mod__, zip(*block, strict=True)) for block in blocks))
 
 
-def printable(text: str) -> str:
-    """Return text that a terminal shows and does not obey."""
-    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
-
-
 def entry_name(entry: Entry) -> str:
     """``pod/web``, ``deployment.apps/web``: what kubectl takes."""
-    return entry.key if entry.other else resource_name(entry.type, entry.name)
+    return entry.key if entry.holds_no_object else resource_name(entry.type, entry.name)
 
 
 def resource_name(resource: Resource, name: str) -> str:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
-from etcdkeep.cli.object_output import printable
 from etcdkeep.cli.object_source import Failures, open_source
-from etcdkeep.cli.say import say
+from etcdkeep.cli.say import printable, say
 
 if TYPE_CHECKING:
     from etcdkeep.recover.draft import Draft
@@ -33,7 +32,13 @@ _NOT_IN_A_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 )
 @source_options
 def recover(
-    name: str, target: str, include_left_out: bool, encryption_file: Path | None, kubernetes: str | None, **chosen: Any
+    name: str,
+    target: str,
+    include_left_out: bool,
+    encryption_file: Path | None,
+    kubernetes: str | None,
+    prefix: str | None,
+    **chosen: Any,
 ) -> None:
     """
     Write clean manifests of objects of SET, in the order to apply them in: `kubectl apply -f FOLDER`.
@@ -44,7 +49,7 @@ def recover(
     from etcdkeep.recover.manifests import clean_manifests
 
     selection, failures = parse_selection(**chosen), Failures()
-    with open_source(name, encryption_file, kubernetes) as source:
+    with open_source(name, encryption_file, kubernetes, prefix) as source:
         gathered = gather(source, selection)
         failures.add(gathered.failures)
         found = clean_manifests(gathered, include_left_out=include_left_out)
@@ -53,6 +58,7 @@ def recover(
         else:
             _write(found.drafts, Path(target), source.name)
     _tell(found)
+    failures.add(found.failures)
     failures.report()
 
 
@@ -61,7 +67,7 @@ def _print(drafts: list[Draft], source: str) -> None:
     if secrets and _is_terminal():
         raise click.UsageError(f"{secrets} Secret(s) are among them, and this is a terminal: give --to FOLDER.")
     for draft in drafts:
-        click.echo(_text(draft, source), nl=False)  # noqa: TID251 - YAML, whole; it spells controls out
+        say(_text(draft, source), nl=False)
 
 
 def _write(drafts: list[Draft], folder: Path, source: str) -> None:

@@ -27,7 +27,12 @@ class SetSource(StoredSet):
     """
 
     def __init__(
-        self, stack: ExitStack, name: str, configurations: tuple[EncryptionConfiguration, ...], kubernetes: str | None
+        self,
+        stack: ExitStack,
+        name: str,
+        configurations: tuple[EncryptionConfiguration, ...],
+        kubernetes: str | None,
+        prefix: str | None,
     ) -> None:
         self.site, found = find_set(name)
         store = self.site.repository.store
@@ -38,6 +43,7 @@ class SetSource(StoredSet):
             self._keys,
             configurations=configurations,
             kubernetes=kubernetes,
+            prefix=self.site.cluster.etcd_prefix if prefix is None else prefix,
             progress=_progress,
         )
         if found.state == "bad":

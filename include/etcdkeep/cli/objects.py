@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep.cli.object_diff import diff
-from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
+from etcdkeep.cli.object_options import parse_selection, prefix_option, selection_options, source_options
 from etcdkeep.cli.object_output import (
     Columns,
     entry_name,
@@ -18,19 +18,21 @@ from etcdkeep.cli.object_output import (
     print_object,
 )
 from etcdkeep.cli.object_recover import recover
-from etcdkeep.cli.object_source import Failures, open_source
+from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
 from etcdkeep.cli.say import say
 from etcdkeep.objects.entries import entry_of
-from etcdkeep.objects.find import find_history, find_object
+from etcdkeep.objects.find import find_history
 from etcdkeep.objects.history import Version, versions
 from etcdkeep.objects.selection import select
-from etcdkeep.objects.stats import Share, count
+from etcdkeep.objects.stats import Share, Stats, count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.selection import Selection
+    from etcdkeep.objects.source import Source
     from etcdkeep.snapshot import Record
 
 COLUMNS = ("namespace", "kind", "name", "size", "revision")
@@ -66,21 +68,24 @@ def list_objects(
     other: bool,
     encryption_file: Path | None,
     kubernetes: str | None,
+    prefix: str | None,
     **chosen: Any,
 ) -> None:
     """List the objects of SET. `-o json` gives what the API server gave, in the stored version."""
-    selection = parse_selection(other=other, **chosen)
-    with open_source(name, encryption_file, kubernetes) as source:
+    selection, failures = parse_selection(other=other, **chosen), Failures()
+    with open_source(name, encryption_file, kubernetes, prefix) as source:
         if output not in ("json", "yaml") and not selection.labels:
-            _print_entries(select(source.entries(revision), selection), output)
-            return
-        failures = Failures()
-        meant = select(source.entries(revision, with_values=True), selection)
-        found = list(failures.labelled(source, meant, selection))
-        if output in ("json", "yaml"):
-            print_list(failures.decoded(source, found), output)
-        else:
+            found = _select(source, revision, selection, with_values=False)
+            failures.add_unreadable(found)
             _print_entries(found, output)
+        else:
+            meant = _select(source, revision, selection, with_values=True)
+            found = list(failures.labelled(source, meant, selection))
+            if output in ("json", "yaml"):
+                print_list(failures.decoded(source, found), output)
+            else:
+                failures.add_unreadable(found)
+                _print_entries(found, output)
     failures.report()
 
 
@@ -101,10 +106,11 @@ def get(
     revision: int | None,
     encryption_file: Path | None,
     kubernetes: str | None,
+    prefix: str | None,
 ) -> None:
     """Print one object of SET as the API server gave it, in the stored version."""
-    with open_source(name, encryption_file, kubernetes) as source:
-        entry = find_object(source.snapshot, kind, namespace, object_name, revision)
+    with open_source(name, encryption_file, kubernetes, prefix) as source:
+        entry = source.find(kind, namespace, object_name, revision)
         if output == "name":
             say(entry_name(entry))
             return
@@ -129,37 +135,45 @@ def history(
     output: str | None,
     encryption_file: Path | None,
     kubernetes: str | None,
+    prefix: str | None,
 ) -> None:
     """Show what happened to one object, as far back as SET reaches; its earlier incarnations included."""
-    with open_source(name, encryption_file, kubernetes) as source:
-        records = find_history(source.snapshot, kind, namespace, object_name)
+    failures = Failures()
+    with open_source(name, encryption_file, kubernetes, prefix) as source:
+        records = find_history(source.snapshot, kind, namespace, object_name, prefix=source.prefix)
 
         def decode(record: Record) -> dict[str, Any]:
-            return source.decode(entry_of(record, source.snapshot.value(record))).json
+            return source.decode(entry_of(record, source.snapshot.value(record), source.prefix)).json
 
         found = list(versions(records, decode))
         reach = source.snapshot.compacted_revision
+    failures.add(each.problem for each in found if each.problem)
     if output:
-        print_object(
-            [
-                {"revision": each.revision, "event": each.event, "changed": list(each.paths), "object": each.content}
-                for each in found
-            ],
-            output,
-        )
-        return
-    print_columns(("revision", "event", "uid", "size", "changed"), found, _event_columns)
-    if reach:
+        print_object([_version_json(each) for each in found], output)
+    else:
+        print_columns(("revision", "event", "uid", "size", "changed"), found, _event_columns)
+    if reach and not output:
         say(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
+    failures.report()
+
+
+def _version_json(version: Version) -> dict[str, Any]:
+    facts = {"revision": version.revision, "event": version.event, "changed": list(version.paths)}
+    return {**facts, "object": version.content, **({"problem": str(version.problem)} if version.problem else {})}
 
 
 @objects.command()
 @click.argument("name", metavar="SET")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Instead of tables.")
-def stats(name: str, output: str | None) -> None:
+@prefix_option
+def stats(name: str, output: str | None, prefix: str | None) -> None:
     """Show what fills the etcd of SET: objects and bytes by kind and namespace, and the largest objects."""
-    with open_source(name) as source:
-        found = count(source.entries())
+    failures = Failures()
+    with open_source(name, prefix=prefix) as source:
+        every = list(source.entries())
+        tell_other_prefixes(source, every, must_have_some=False)
+        found = count(every)
+        failures.add_unreadable(found.unreadable)
     largest = [
         {"kind": entry.kind, "namespace": entry.namespace, "name": entry.name, "size_bytes": entry.size_bytes}
         for entry in found.largest
@@ -167,11 +181,23 @@ def stats(name: str, output: str | None) -> None:
     if output:
         tables = {name: [share._asdict() for share in getattr(found, name)] for name in ("kinds", "namespaces")}
         print_object({**tables, "largest": largest, "total": found.total._asdict()}, "json")
-        return
+    else:
+        _print_stats(found)
+    failures.report()
+
+
+def _print_stats(found: Stats) -> None:
     for what, shares in (("kind", found.kinds), ("namespace", found.namespaces)):
         print_columns((what, "objects", "size"), (*shares, found.total), _share_columns)
         say()
     print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _columns)
+
+
+def _select(source: Source, revision: int | None, selection: Selection, *, with_values: bool) -> list[Entry]:
+    """Return what is meant, and tell of objects that stand where nobody looks for them."""
+    every = list(source.entries(revision, with_values=with_values))
+    tell_other_prefixes(source, every, must_have_some=not selection.other)
+    return select(every, selection)
 
 
 def _print_entries(entries: Sequence[Entry], output: str | None) -> None:

@@ -25,3 +25,8 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's text without anything that a terminal obeys."""
         return lines(super().format(record))
+
+
+def printable(text: str) -> str:
+    """Return the name of an object as a terminal shows it and does not obey it: exact, with escapes."""
+    return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 
-from etcdkeep.objects.keys import parse_key
+from etcdkeep.objects.keys import DEFAULT_PREFIX, parse_key, prefix_of
 from etcdkeep.snapshot.facts import KEY_BUCKET
 from etcdkeep.snapshot.record import decode_revision, is_tombstone
 
@@ -92,7 +92,10 @@ class Contents:
 
 def resource_of(folder: bytes) -> str:
     """Return the resource whose keys stand in a folder: ``pods``, ``machines.onprem.cluster.gke.io``."""
-    parsed = parse_key(folder + b"/-")
+    key = folder + b"/-"
+    parsed = parse_key(key)
+    if parsed.other:
+        parsed = parse_key(key, prefix_of(key) or DEFAULT_PREFIX)
     return ".".join(filter(None, (parsed.resource, parsed.group))) or OTHER
 
 

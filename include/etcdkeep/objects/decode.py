@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from etcdkeep.errors import SecretUnavailable, ValueDamaged
 from etcdkeep.objects import free_form, go_json, schema, served
 from etcdkeep.objects.decrypt import ENCRYPTED_MARK
+from etcdkeep.objects.shape import check_shape
 from etcdkeep.objects.unknown_fields import UnknownField, unknown_fields
 
 NEWEST_KUBERNETES_MINOR = 36
@@ -62,6 +63,7 @@ def decode(
     mod_revision: int,
     kubernetes_minor: int = NEWEST_KUBERNETES_MINOR,
     decrypter: Decrypter | None = None,
+    any_shape: bool = False,
 ) -> KubernetesObject:
     """
     Return the object that is stored under a key.
@@ -69,6 +71,7 @@ def decode(
     :param mod_revision: The revision of the record, which the API server shows as the object's resourceVersion.
     :param kubernetes_minor: The server's version, 1.`kubernetes_minor`: what it prints has changed a little over time.
     :param decrypter: For values encrypted at rest.
+    :param any_shape: Also a built-in kind stored as JSON whose fields are of other types than the kind's.
     :raises ValueDamaged: when the value is no object.
     :raises SecretUnavailable: when it is encrypted and cannot be decrypted here.
     """
@@ -80,11 +83,14 @@ def decode(
             raise ValueDamaged(f"it is {len(data)} bytes long; an API server stores at most a few MiB")
         if data.startswith(_PROTOBUF_MARK):
             return _decode_protobuf(key, data, mod_revision, kubernetes_minor)
-        return _decode_free_form(key, data, mod_revision, kubernetes_minor)
-    except (ValueDamaged, UnicodeDecodeError) as err:
+        return _decode_free_form(key, data, mod_revision, kubernetes_minor, any_shape=any_shape)
+    except (ValueDamaged, UnicodeDecodeError, RecursionError) as err:
         name = key.decode(errors="replace")
-        # The protobuf library refuses to hand out such a key; a string it hands out as bytes.
-        problem = "a map in it has a key that is no UTF-8" if isinstance(err, UnicodeDecodeError) else err
+        problem = str(err)
+        if isinstance(err, UnicodeDecodeError):  # the protobuf library refuses to hand out such a key
+            problem = "a map in it has a key that is no UTF-8"
+        elif isinstance(err, RecursionError):
+            problem = "it is nested too deeply"
         raise ValueDamaged(f"value of {name!r} at revision {mod_revision} cannot be decoded: {problem}") from err
 
 
@@ -139,13 +145,20 @@ def _parse(name: str, data: bytes) -> Any:
     return message
 
 
-def _decode_free_form(key: bytes, data: bytes, mod_revision: int, kubernetes_minor: int) -> KubernetesObject:
+def _decode_free_form(
+    key: bytes, data: bytes, mod_revision: int, kubernetes_minor: int, *, any_shape: bool
+) -> KubernetesObject:
     if not data.startswith((b"{", free_form.CBOR_MARK)):
         raise ValueDamaged("it holds no Kubernetes object")
     content = free_form.parse(data, "it")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in ("apiVersion", "kind")):
         raise ValueDamaged("it has no apiVersion and kind")
-    return _object(key, content, mod_revision, kubernetes_minor)
+    message = schema.kinds().get(f"{content['apiVersion']} {content['kind']}")
+    if message is not None and not any_shape:
+        check_shape(content, message)
+    lone = free_form.lone_surrogates(data)
+    notice = f"{lone} character(s) in it are half of a surrogate pair; shown as U+FFFD, as the API server does"
+    return _object(key, content, mod_revision, kubernetes_minor, notices=(notice,) if lone else ())
 
 
 def _object(
@@ -162,7 +175,10 @@ def _object(
     if not isinstance(metadata, dict):
         raise ValueDamaged("it has no metadata")
     metadata["resourceVersion"] = str(mod_revision)
-    content = served.as_served(stored, kubernetes_minor)
+    try:
+        content = served.as_served(stored, kubernetes_minor)
+    except (KeyError, TypeError, AttributeError, ValueError) as err:
+        raise ValueDamaged(f"it is not shaped like a {stored['kind']}: {type(err).__name__} {err}") from err
     return KubernetesObject(
         key=key,
         api_version=content["apiVersion"],

@@ -6,13 +6,16 @@ Custom resources, CRDs and APIServices are stored so, and the free-form fields i
 
 from __future__ import annotations
 
-import base64
+import re
 from typing import Any
 
 from etcdkeep.errors import ValueDamaged
 from etcdkeep.objects import exact_json
 
 CBOR_MARK = b"\xd9\xd9\xf7"
+_HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\(?:{_HIGH}\\{_LOW}|({_HIGH}|{_LOW})|.)", re.DOTALL)
+"""An escape in a JSON string; its group is half of a surrogate pair without the other half."""
 
 
 def parse(data: bytes, what: str) -> Any:
@@ -24,35 +27,20 @@ def parse(data: bytes, what: str) -> Any:
     """
     try:
         if data.startswith(CBOR_MARK):
-            return _parse_cbor(data)
-        return exact_json.loads(data.decode(errors="replace"))
+            from etcdkeep.objects import cbor
+
+            return cbor.loads(data.removeprefix(CBOR_MARK))
+        text = data.decode(errors="replace")
+        if "\\u" in text:
+            text = _ESCAPE.sub(lambda match: "\\ufffd" if match[1] else match[0], text)
+        return exact_json.loads(text)
     except ValueError as err:
         form = "CBOR" if data.startswith(CBOR_MARK) else "JSON"
         raise ValueDamaged(f"{what} should be {form} and is not: {err}") from err
 
 
-def _parse_cbor(data: bytes) -> Any:
-    import cbor2
-
-    try:
-        return _plain(cbor2.loads(data.removeprefix(CBOR_MARK)))
-    except (cbor2.CBORDecodeError, RecursionError, TypeError, OverflowError, MemoryError) as err:
-        raise ValueError(str(err)) from err
-
-
-def _plain(value: Any) -> Any:
-    """Turn what the CBOR library gives into JSON's types, as the API server does: it writes strings as bytes."""
-    import cbor2
-
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {str(_plain(key)): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, cbor2.CBORTag):
-        tagged = value.value
-        return base64.b64encode(tagged).decode() if value.tag == 22 and isinstance(tagged, bytes) else _plain(tagged)
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ValueError(f"a {type(value).__name__} has no place in JSON")
+def lone_surrogates(data: bytes) -> int:
+    """Return how many characters of a JSON value are half of a surrogate pair, which :func:`parse` replaces."""
+    if b"\\u" not in data or data.startswith(CBOR_MARK):
+        return 0
+    return sum(1 for match in _ESCAPE.finditer(data.decode(errors="replace")) if match[1])

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from etcdkeep.errors import SecretUnavailable, ValueDamaged
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from etcdkeep.errors import EtcdkeepError
     from etcdkeep.snapshot import Record
 
 _NOISE = ("managedFields", "resourceVersion")
 _MAX_PATHS = 200
+_ABSENT = object()
 
 
 class Version(NamedTuple):
     """
     One write of an object.
 
-    :param event: ``created``, ``changed``, ``unchanged`` (written anew as it was), ``deleted``, or ``was there``: an
-        older write is compacted away.
+    :param event: ``created``, ``changed``, ``unchanged`` (written anew as it was), ``deleted``, ``was there`` (an older
+        write is compacted away), ``unreadable``, or ``written``: the write before it cannot be read.
     :param uid: Another one than before: another incarnation under the same name.
     :param paths: Which fields differ from the version before, ``spec.replicas``.
-    :param content: None for a deletion.
+    :param content: None for a deletion, and where it cannot be read.
+    :param problem: Why it cannot be read.
     """
 
     revision: int
@@ -30,6 +35,7 @@ class Version(NamedTuple):
     size_bytes: int
     paths: tuple[str, ...]
     content: dict[str, Any] | None
+    problem: EtcdkeepError | None = None
 
 
 def versions(records: Iterable[Record], decode: Callable[[Record], dict[str, Any]]) -> Iterator[Version]:
@@ -40,19 +46,26 @@ def versions(records: Iterable[Record], decode: Callable[[Record], dict[str, Any
     :param decode: Gives the object of a record.
     """
     before: dict[str, Any] | None = None
+    unread = False
     for record in records:
+        size_bytes = record.value_end - record.value_start
         if record.tombstone:
             yield Version(record.revision, "deleted", "", 0, (), None)
-            before = None
+            before, unread = None, False
             continue
-        content = decode(record)
+        try:
+            content = decode(record)
+        except (ValueDamaged, SecretUnavailable) as err:
+            yield Version(record.revision, "unreadable", "", size_bytes, (), None, err)
+            before, unread = None, True
+            continue
         metadata = content.get("metadata")
         uid = str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
         created = record.create_revision == record.revision
         paths = tuple(changed_paths(before, content)) if before is not None and not created else ()
-        event = "created" if created else "was there" if before is None else "changed" if paths else "unchanged"
-        yield Version(record.revision, event, uid, record.value_end - record.value_start, paths, content)
-        before = content
+        known = "written" if unread else "was there" if before is None else "changed" if paths else "unchanged"
+        yield Version(record.revision, "created" if created else known, uid, size_bytes, paths, content)
+        before, unread = content, False
 
 
 def changed_paths(before: Any, after: Any) -> Iterator[str]:
@@ -72,15 +85,16 @@ def without_noise(content: Any) -> Any:
 
 
 def _changed(before: Any, after: Any, path: str) -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in dict.fromkeys([*before, *after]):
-            inner = f"{path}.{name}" if path else name
-            if name in before and name in after:
-                yield from _changed(before[name], after[name], inner)
-            else:
-                yield inner
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for index, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from _changed(old, new, f"{path}[{index}]")
-    elif before != after or isinstance(before, bool) != isinstance(after, bool):
-        yield path
+    """Yield the paths that differ; without recursion, since objects nest as deep as they like."""
+    ahead: list[tuple[Any, Any, str]] = [(before, after, path)]
+    while ahead:
+        before, after, path = ahead.pop()
+        if isinstance(before, dict) and isinstance(after, dict):
+            for name in reversed(dict.fromkeys([*before, *after])):
+                inner = f"{path}.{name}" if path else name
+                ahead.append((before.get(name, _ABSENT), after.get(name, _ABSENT), inner))
+        elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+            pairs = [(old, new, f"{path}[{index}]") for index, (old, new) in enumerate(zip(before, after, strict=True))]
+            ahead += reversed(pairs)
+        elif (type(before) is not type(after) and {type(before), type(after)} & {dict, list, bool}) or before != after:
+            yield path

@@ -21,7 +21,9 @@ from etcdkeep.digest import Hasher
 from etcdkeep.errors import IdentityMismatch, ObjectDamaged, SealError
 from etcdkeep.manifest import Plaintext, Stored
 from etcdkeep.objects.compare import value_digest
-from etcdkeep.objects.entries import Entry, entries_and_values
+from etcdkeep.objects.entries import Entry, entries_and_values, unreadable_entry
+from etcdkeep.objects.keys import DEFAULT_PREFIX, clean_prefix
+from etcdkeep.objects.prefix import choose_prefix
 from etcdkeep.repository import Index
 from etcdkeep.seal import seal, unseal
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 COLUMNS = (*Entry._fields[:-1], "value_digest")
 _REPEATING = COLUMNS.index("name")
+_OTHER = COLUMNS.index("other")
 _ROWS_PER_BLOCK = 1000
 _END = b"]}\n"
 _make_entry = partial(tuple.__new__, Entry)
@@ -53,22 +56,30 @@ class IndexHeader(NamedTuple):
 
 
 def index_snapshot(
-    store: ObjectStore, set_name: str, snapshot: Snapshot, recipients: Sequence[str], identities: Sequence[Identity]
+    store: ObjectStore,
+    set_name: str,
+    snapshot: Snapshot,
+    recipients: Sequence[str],
+    identities: Sequence[Identity],
+    *,
+    prefix: str | None = None,
 ) -> Index:
     """
     Store the index of a set's snapshot with the set, unless the very same is there.
 
     :param set_name: ``cluster/backup-id``.
+    :param prefix: The API server's ``--etcd-prefix``; found in the snapshot when None.
     :return: Its digests, for the verification record.
     """
     name = f"{set_name}/{naming.INDEX}"
+    prefix = choose_prefix(snapshot, set_name) if prefix is None else clean_prefix(prefix)
     if store.stat(name) is not None:
-        found = _open_stored(store, name, snapshot, identities)
+        found = _open_stored(store, name, snapshot, prefix, identities)
         if found is not None:
             return found
         store.delete(name)
     with store.create(name) as sink:
-        sealed = seal(_blocks(snapshot), sink, recipients)
+        sealed = seal(_blocks(snapshot, prefix), sink, recipients)
     return Index(
         plaintext=Plaintext(size_bytes=sealed.plain_size_bytes, sha256=sealed.plain_sha256),
         stored=Stored(size_bytes=sealed.stored_size_bytes, sha256=sealed.stored_sha256, crc32c=sealed.stored_crc32c),
@@ -104,6 +115,7 @@ class IndexReader:
     """
     Reads an index whose digest was right.
 
+    :ivar prefix: The API server's ``--etcd-prefix``.
     :raises ObjectDamaged: when it is of a version that we do not know.
     """
 
@@ -113,6 +125,7 @@ class IndexReader:
             head = json.loads(plain.readline() + _END)
             if head["schema_version"] != SCHEMA_VERSION or tuple(head["columns"]) != COLUMNS:
                 raise ValueError(f"schema_version is {head['schema_version']}")
+            self.prefix = str(head.get("prefix", DEFAULT_PREFIX))
             self.header = IndexHeader(*(int(head[field]) for field in IndexHeader._fields))
         except (ValueError, KeyError, TypeError) as err:
             raise ObjectDamaged(
@@ -138,7 +151,19 @@ class IndexReader:
             *columns, digests = _parse(line.rstrip(b",\n"))
             # Most of these repeat: one string for all of a kind or namespace keeps the memory of a list small.
             columns[:_REPEATING] = (map(intern, column) for column in columns[:_REPEATING])
+            if any(columns[_OTHER]):
+                columns = _name_unreadable(columns, self.prefix)
             yield columns, digests
+
+
+def _name_unreadable(columns: list[Any], prefix: str) -> list[Any]:
+    """Give objects that cannot be read their kind and place, which indexes of before leave to the key."""
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    for row in rows:
+        entry = _make_entry((*row, 0))
+        if entry.other and not entry.resource:
+            row[:] = unreadable_entry(entry, prefix)[:-1]
+    return list(zip(*rows, strict=True))
 
 
 def _parse(block: bytes) -> Any:
@@ -148,14 +173,15 @@ def _parse(block: bytes) -> Any:
         return json.loads(block)
 
 
-def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
+def _blocks(snapshot: Snapshot, prefix: str) -> Iterator[bytes]:
     """Yield the document; the same snapshot gives the same bytes."""
     header: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **IndexHeader(snapshot.current_revision, snapshot.compacted_revision, snapshot.size_bytes)._asdict(),
+        "prefix": prefix,
         "columns": COLUMNS,
     }
-    rows = ((*entry[:-1], value_digest(value)) for entry, value in entries_and_values(snapshot))
+    rows = ((*entry[:-1], value_digest(value)) for entry, value in entries_and_values(snapshot, prefix))
     yield json.dumps(header)[:-1].encode() + b', "objects": [\n'
     separator = b""
     while block := list(islice(rows, _ROWS_PER_BLOCK)):
@@ -164,10 +190,12 @@ def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
     yield b"\n" + _END
 
 
-def _open_stored(store: ObjectStore, name: str, snapshot: Snapshot, identities: Sequence[Identity]) -> Index | None:
+def _open_stored(
+    store: ObjectStore, name: str, snapshot: Snapshot, prefix: str, identities: Sequence[Identity]
+) -> Index | None:
     """Return the digests of the stored index when it says what this one would."""
     wanted = Hasher()
-    for block in _blocks(snapshot):
+    for block in _blocks(snapshot, prefix):
         wanted.update(block)
     digest = wanted.digest()
     try:

@@ -120,7 +120,13 @@ def _protobuf_labels(value: bytes) -> Mapping[str, str]:
 
 
 def _free_form_labels(value: bytes) -> Mapping[str, str]:
+    if not value.startswith((b"{", free_form.CBOR_MARK)):
+        raise ValueDamaged("it holds no Kubernetes object")
     content = free_form.parse(value, "it")
     metadata = content.get("metadata") if isinstance(content, dict) else None
     labels = metadata.get("labels") if isinstance(metadata, dict) else None
-    return labels if isinstance(labels, dict) else {}
+    if labels is None:
+        return {}
+    if not isinstance(labels, dict) or not all(isinstance(each, str) for each in labels.values()):
+        raise ValueDamaged("its labels are no map of strings")
+    return labels

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import AccessDenied, NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.objects import exact_json
 from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED
 from etcdkeep.objects.resources import Resource, same_objects
 
@@ -159,9 +160,16 @@ def _judge(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
         return ADDED if old is None else REMOVED
     was, now = old["metadata"], new["metadata"]
     # resourceVersion is etcd's revision, and after a restore it may come a second time: the rest has to be equal too.
-    if was == now or {**old, "metadata": _but_version(was)} == {**new, "metadata": _but_version(now)}:
+    if _is_same({**old, "metadata": _but_version(was)}, {**new, "metadata": _but_version(now)}):
         return ""
     return CHANGED if was.get("uid") == now.get("uid") else RECREATED
+
+
+def _is_same(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    try:
+        return old == new
+    except RecursionError:  # an object may nest deeper than Python compares
+        return exact_json.dumps(old, sort_keys=True) == exact_json.dumps(new, sort_keys=True)
 
 
 def _but_version(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import filterfalse
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,10 @@ if TYPE_CHECKING:
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.labels import Requirement
+
+
+RESOURCE, OTHER = 1, 10
+"""Fields of an entry by position, which is twice as fast as by name."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Selection:
 
     def takes(self, entry: Entry) -> bool:
         """Whether an entry is meant, as far as it is not for its kind or its labels."""
-        if entry.other and (not self.other or self.kinds):
+        if entry.other and not entry.resource and (not self.other or self.kinds):
             return False
         return self.takes_place(entry.namespace, entry.name)
 
@@ -56,7 +59,7 @@ def select(found: Iterable[Entry], selection: Selection) -> list[Entry]:
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
     if selection == Selection():  # the usual list, and a third of its time would go into asking each entry
-        return sorted(filterfalse(attrgetter("other"), found), key=attrgetter("key"))
+        return sorted([entry for entry in found if not entry[OTHER] or entry[RESOURCE]], key=attrgetter("key"))
     if not selection.kinds:
         return sorted(filter(selection.takes, found), key=_order)
     types: set[tuple[str, str, str]] = set()
@@ -82,4 +85,4 @@ def choose_types(types: Iterable[tuple[str, str, str]], kinds: Iterable[str]) ->
 
 
 def _order(entry: Entry) -> str:
-    return "\U0010ffff" + entry.key if entry.other else entry.key
+    return "\U0010ffff" + entry.key if entry.holds_no_object else entry.key

@@ -7,12 +7,15 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import ConfigError
+from etcdkeep.errors import ConfigError, ValueDamaged
 from etcdkeep.objects.compare import value_digest
 from etcdkeep.objects.decode import NEWEST_KUBERNETES_MINOR, KubernetesObject, decode
 from etcdkeep.objects.decrypt import ENCRYPTED_MARK, AtRestDecrypter
 from etcdkeep.objects.entries import Entry, entries, entries_and_values
+from etcdkeep.objects.find import find_object
+from etcdkeep.objects.keys import clean_prefix
 from etcdkeep.objects.labels import labels_of
+from etcdkeep.objects.prefix import choose_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +34,36 @@ class Source(ABC):
 
     name: str
     kubernetes_minor: int
+    given_prefix: str | None = None
+    """The API server's ``--etcd-prefix`` where somebody said it."""
+
+    @cached_property
+    def prefix(self) -> str:
+        """
+        The API server's ``--etcd-prefix``: as given, else as the source tells it, else as the snapshot shows it.
+
+        :raises ConfigError: when there are objects under several prefixes.
+        """
+        if self.given_prefix is not None:
+            return clean_prefix(self.given_prefix)
+        own = self._own_prefix()
+        return choose_prefix(self.snapshot, self.name) if own is None else own
+
+    def _own_prefix(self) -> str | None:
+        """Return what the source knows of the prefix without looking at the objects."""
+        return None
+
+    @property
+    def _right_index(self) -> IndexReader | None:
+        """The index, where it is of the prefix that is meant."""
+        index = self.index
+        if index is None or self.given_prefix is None or clean_prefix(self.given_prefix) == index.prefix:
+            return index
+        return None
+
+    def find(self, kind: str, namespace: str, name: str, revision: int | None = None) -> Entry:
+        """Return one object, as :func:`~etcdkeep.objects.find.find_object` does."""
+        return find_object(self.snapshot, kind, namespace, name, revision, prefix=self.prefix)
 
     @property
     @abstractmethod
@@ -53,26 +86,28 @@ class Source(ABC):
 
         :param with_values: Whether the values will be read too; else the index will do where it can.
         """
-        index = None if with_values else self.index
+        index = None if with_values else self._right_index
         if index is not None and revision in (None, index.header.revision):
             return index.entries()
-        return entries(self.snapshot, revision)
+        return entries(self.snapshot, revision, self.prefix)
 
     def digests(self, *, with_values: bool = False) -> Iterator[tuple[Entry, str]]:
         """Yield what exists at the snapshot's revision, each with the digest of its value."""
-        index = None if with_values else self.index
+        index = None if with_values else self._right_index
         if index is not None:
             return iter(index)
-        return ((entry, value_digest(value)) for entry, value in entries_and_values(self.snapshot))
+        return ((entry, value_digest(value)) for entry, value in entries_and_values(self.snapshot, self.prefix))
 
-    def decode(self, entry: Entry) -> KubernetesObject:
+    def decode(self, entry: Entry, *, any_shape: bool = False) -> KubernetesObject:
         """
         Return an object.
 
         :param entry: Read with its value.
+        :param any_shape: As for :func:`~etcdkeep.objects.decode.decode`.
         :raises ValueDamaged: when it is none.
         :raises SecretUnavailable: when it is encrypted and its key is not at hand.
         """
+        self._check(entry)
         value = self._value(entry)
         return decode(
             entry.key_bytes,
@@ -80,14 +115,23 @@ class Source(ABC):
             mod_revision=entry.revision,
             kubernetes_minor=self.kubernetes_minor,
             decrypter=self._decrypter if value.startswith(ENCRYPTED_MARK) else None,
+            any_shape=any_shape,
         )
 
     def labels(self, entry: Entry) -> Mapping[str, str]:
         """Return an object's labels, without decoding the rest of it; otherwise as :meth:`decode`."""
+        self._check(entry)
         value = self._value(entry)
         if value.startswith(ENCRYPTED_MARK):
             value = self._decrypter.decrypt(entry.key_bytes, value)
-        return labels_of(value)
+        try:
+            return labels_of(value)
+        except ValueDamaged as err:
+            raise unreadable(entry, str(err)) from err
+
+    def _check(self, entry: Entry) -> None:
+        if entry.unreadable:
+            raise unreadable(entry, entry.unreadable)
 
     def _value(self, entry: Entry) -> bytes:
         return self.snapshot.value_at(entry.value_start, entry.size_bytes)
@@ -95,6 +139,11 @@ class Source(ABC):
     @cached_property
     def _decrypter(self) -> AtRestDecrypter:
         return AtRestDecrypter(*self.configurations)
+
+
+def unreadable(entry: Entry, why: str) -> ValueDamaged:
+    """Return the error that names an object whose value cannot be read."""
+    return ValueDamaged(f"value of {entry.key!r} at revision {entry.revision} cannot be read: {why}")
 
 
 def kubernetes_minor(version: str | None) -> int:

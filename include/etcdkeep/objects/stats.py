@@ -29,12 +29,14 @@ class Stats:
     Shares, the largest first.
 
     :param namespaces: Objects without one under an empty name.
+    :param unreadable: What cannot be read, counted with its kind as its key tells it.
     """
 
     kinds: tuple[Share, ...]
     namespaces: tuple[Share, ...]
     largest: tuple[Entry, ...] = field(repr=False)
     total: Share
+    unreadable: tuple[Entry, ...] = field(repr=False)
 
 
 def count(found: Iterable[Entry], largest: int = LARGEST) -> Stats:
@@ -42,7 +44,10 @@ def count(found: Iterable[Entry], largest: int = LARGEST) -> Stats:
     kinds: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     namespaces: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     heap: list[tuple[int, str, Entry]] = []
+    unreadable: list[Entry] = []
     for entry in found:
+        if entry.other and entry.resource:
+            unreadable.append(entry)
         name = f"{entry.resource}.{entry.group}" if entry.group else entry.resource or "other"
         for share in (kinds[name], namespaces[entry.namespace]):
             share[0] += 1
@@ -54,7 +59,13 @@ def count(found: Iterable[Entry], largest: int = LARGEST) -> Stats:
             heappushpop(heap, candidate)
     shares = _shares(kinds)
     total = Share("total", sum(share.objects for share in shares), sum(share.size_bytes for share in shares))
-    return Stats(shares, _shares(namespaces), tuple(entry for _, _, entry in sorted(heap, reverse=True)), total)
+    return Stats(
+        shares,
+        _shares(namespaces),
+        tuple(entry for _, _, entry in sorted(heap, reverse=True)),
+        total,
+        tuple(unreadable),
+    )
 
 
 def _shares(sums: dict[str, list[int]]) -> tuple[Share, ...]:

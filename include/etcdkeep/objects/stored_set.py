@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from etcdkeep.errors import NotFound, ObjectDamaged, VerificationFailed
 from etcdkeep.objects.index import IndexReader, open_index
+from etcdkeep.objects.prefix import archived_prefix
 from etcdkeep.objects.source import Source, kubernetes_minor
 from etcdkeep.private_file import private_file
 from etcdkeep.seal import unseal
@@ -38,6 +39,7 @@ class StoredSet(Source):
     :param identities: Gives the age identities; asked when something sealed is read.
     :param configurations: EncryptionConfigurations besides those in the set.
     :param kubernetes: Version of the API server, where it is not to be the set's own.
+    :param prefix: The API server's ``--etcd-prefix``, where it is configured.
     :param progress: Shows that an artifact is being opened.
     :raises VerificationFailed: when its manifest is unreadable or not signed by a trusted key.
     """
@@ -51,6 +53,7 @@ class StoredSet(Source):
         *,
         configurations: tuple[EncryptionConfiguration, ...] = (),
         kubernetes: str | None = None,
+        prefix: str | None = None,
         progress: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         if found.manifest is None:
@@ -65,6 +68,7 @@ class StoredSet(Source):
         self._identities = identities
         self._given = configurations
         self._progress = progress
+        self.given_prefix = prefix
         self.kubernetes_minor = kubernetes_minor(kubernetes or self._manifest.versions.get("kubernetes"))
 
     @cached_property
@@ -89,8 +93,19 @@ class StoredSet(Source):
 
     @cached_property
     def configurations(self) -> tuple[EncryptionConfiguration, ...]:
-        from etcdkeep.archive import read_files
         from etcdkeep.encryption import EncryptionConfiguration, find_encryption_configurations
+
+        found = find_encryption_configurations(self._node_files).values()
+        return (*self._given, *(each for each in found if isinstance(each, EncryptionConfiguration)))
+
+    def _own_prefix(self) -> str | None:
+        opened = self.__dict__.get("index")
+        return archived_prefix(self._node_files) if opened is None else str(opened.prefix)
+
+    @cached_property
+    def _node_files(self) -> dict[str, bytes]:
+        """The files of the control-plane nodes by artifact and path."""
+        from etcdkeep.archive import read_files
         from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
 
         files: dict[str, bytes] = {}
@@ -98,8 +113,7 @@ class StoredSet(Source):
             if artifact.kind == "control-plane":
                 archived = read_files(self._plain(artifact), ARCHIVE_LIMIT_BYTES)
                 files |= {f"{artifact.name}/{file.path}": file.data for file in archived}
-        found = find_encryption_configurations(files).values()
-        return (*self._given, *(each for each in found if isinstance(each, EncryptionConfiguration)))
+        return files
 
     def _plain(self, artifact: Artifact) -> IO[bytes]:
         """

@@ -6,6 +6,7 @@ boolean to either of them is quoted, and numbers keep the text they were stored 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import yaml
@@ -18,11 +19,19 @@ _BLOCK = re.compile(r"\S.*\n.*(?<!\n\n)", re.DOTALL)
 _JSON_FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?$")
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What makes a terminal show text in another order than it is in; written as an escape."""
+_RECURSION_LIMIT = 200_000
+
+
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
+        if not text.isascii():
+            text = _SURROGATE.sub("\ufffd", text)  # kubectl refuses it, written in whatever way
         is_shown = text.replace("\n", "").isprintable()
         if is_shown and _BLOCK.fullmatch(text) and " \n" not in text:
             return self.represent_scalar(_TEXT, text, "|")
@@ -46,4 +55,13 @@ _Dumper.add_implicit_resolver(_FLOAT, _JSON_FLOAT, list("-0123456789"))
 
 def dumps(value: Any) -> str:
     """Write one YAML document, keys sorted as kubectl sorts them, without a leading ``---``."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=1 << 20, default_flow_style=False)
+    limit = sys.getrecursionlimit()
+    # PyYAML recurses a few times a level, in Python alone: that takes memory and no stack.
+    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    try:
+        text: str = yaml.dump(
+            value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=1 << 20, default_flow_style=False
+        )
+    finally:
+        sys.setrecursionlimit(limit)
+    return text if text.isascii() else _DIRECTION.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

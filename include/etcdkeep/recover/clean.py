@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdkeep.errors import ValueDamaged
+from etcdkeep.objects import schema
+from etcdkeep.objects.shape import check_shape
 from etcdkeep.recover import kinds
 from etcdkeep.recover.draft import group_of
 
@@ -66,6 +68,20 @@ def clean(draft: Draft, surroundings: Surroundings) -> None:
         _drop_owners(draft, surroundings)
     except (KeyError, TypeError, AttributeError) as err:
         raise ValueDamaged(f"{draft.label} is not shaped like a {draft.kind}: {type(err).__name__} {err}") from err
+
+
+def check_draft(draft: Draft) -> None:
+    """
+    Refuse an object of a built-in kind whose fields are of other types than the kind's.
+
+    :raises ValueDamaged: when it is one.
+    """
+    message = schema.kinds().get(f"{draft.api_version} {draft.kind}")
+    if message is not None:
+        try:
+            check_shape(draft.manifest, message)
+        except ValueDamaged as err:
+            raise ValueDamaged(f"{draft.label} is not shaped like a {draft.kind}: {err}") from err
 
 
 def _drop_owners(draft: Draft, surroundings: Surroundings) -> None:

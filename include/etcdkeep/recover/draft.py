@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from etcdkeep.objects import exact_json
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Draft:
 
     def copy(self) -> Draft:
         """Return one that can be changed by itself."""
-        return copy.deepcopy(self)
+        manifest = exact_json.loads(exact_json.dumps(self.manifest))  # an object may nest deeper than deepcopy goes
+        return replace(self, manifest=manifest, dropped=list(self.dropped), warnings=list(self.warnings))
 
     def drop(self, *path: str) -> Any:
         """Take a field out of the manifest where it is there, note that, and return what it was."""

@@ -48,7 +48,7 @@ def gather(source: Source, selection: Selection) -> Gathered:
     for entry in select(source.entries(with_values=True), selection):
         try:
             if not selection.labels or selection.takes_labels(source.labels(entry)):
-                found.drafts.append(_draft(source.decode(entry)))
+                found.drafts.append(_draft(source.decode(entry, any_shape=True), source.prefix))
         except (ValueDamaged, SecretUnavailable) as err:
             found.failures.append(err)
     if not found.drafts and not found.failures:
@@ -63,7 +63,7 @@ def _needed(source: Source, found: Gathered) -> Iterator[Draft]:
     """Yield what the backup has of it; what it does not have shows when the API is asked."""
     have = {(draft.plural, draft.name) for draft in found.drafts if not draft.namespace}
     for draft in list(found.drafts):
-        for plural, name, key in _wanted(draft):
+        for plural, name, key in _wanted(draft, source.prefix):
             if (plural, name) in have:
                 continue
             have.add((plural, name))
@@ -71,7 +71,8 @@ def _needed(source: Source, found: Gathered) -> Iterator[Draft]:
             if record is None:
                 continue
             try:
-                needed = _draft(source.decode(entry_of(record, source.snapshot.value(record))))
+                value = source.snapshot.value(record)
+                needed = _draft(source.decode(entry_of(record, value, source.prefix)), source.prefix)
             except (ValueDamaged, SecretUnavailable) as err:
                 found.failures.append(err)
                 continue
@@ -79,17 +80,17 @@ def _needed(source: Source, found: Gathered) -> Iterator[Draft]:
             yield needed
 
 
-def _wanted(draft: Draft) -> Iterator[tuple[str, str, bytes]]:
+def _wanted(draft: Draft, prefix: str) -> Iterator[tuple[str, str, bytes]]:
     """Yield plural, name and key of what an object cannot be without."""
     if draft.namespace:
-        yield "namespaces", draft.namespace, object_key("", "namespaces", "", draft.namespace)
+        yield "namespaces", draft.namespace, object_key("", "namespaces", "", draft.namespace, prefix)
     group = group_of(draft.api_version)
     if group not in BUILT_IN_GROUPS:
         name = f"{draft.plural}.{group}"
-        yield DEFINITIONS, name, object_key("apiextensions.k8s.io", DEFINITIONS, "", name)
+        yield DEFINITIONS, name, object_key("apiextensions.k8s.io", DEFINITIONS, "", name, prefix)
 
 
-def _draft(stored: KubernetesObject) -> Draft:
+def _draft(stored: KubernetesObject, prefix: str) -> Draft:
     if stored.raw is not None or not stored.name:
         name = stored.key.decode(errors="replace")
         raise ValueDamaged(
@@ -97,7 +98,7 @@ def _draft(stored: KubernetesObject) -> Draft:
         )
     _check_metadata(stored)
     return Draft(
-        plural=parse_key(stored.key).resource,
+        plural=parse_key(stored.key, prefix).resource,
         namespace=stored.namespace,
         name=stored.name,
         uid=str(stored.json["metadata"].get("uid", "")),

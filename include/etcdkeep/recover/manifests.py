@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.recover.clean import clean
+from etcdkeep.recover.clean import check_draft, clean
 from etcdkeep.recover.left_out import controller_of, why_left_out
 from etcdkeep.recover.order import in_order
 
@@ -21,16 +21,18 @@ class Manifests(NamedTuple):
     What can be applied, in order, and what is left out.
 
     :param left_out: Each object with the reason.
+    :param failures: Why some cannot be made into a manifest.
     """
 
     drafts: list[Draft]
     left_out: list[tuple[Draft, str]]
+    failures: list[ValueDamaged]
 
 
 def clean_manifests(gathered: Gathered, *, include_left_out: bool) -> Manifests:
     """Return clean manifests in order; every owner is dropped, since its new uid is not known before it is made."""
     uids = {draft.uid for draft in gathered.drafts if draft.uid}
-    found = Manifests([], [])
+    found = Manifests([], [], [])
     for draft in gathered.drafts:
         owner = controller_of(draft.manifest)
         why = f"{owner['kind']} {owner['name']} makes it" if owner and owner.get("uid") in uids else ""
@@ -42,10 +44,11 @@ def clean_manifests(gathered: Gathered, *, include_left_out: bool) -> Manifests:
     surroundings = _OnPaper({draft.name: draft.manifest for draft in found.drafts if draft.kind == "PersistentVolume"})
     for draft in in_order(found.drafts):
         try:
+            check_draft(draft)
             clean(draft, surroundings)
         except ValueDamaged as err:
             found.drafts.remove(draft)
-            found.left_out.append((draft, str(err)))
+            found.failures.append(err)
     found.drafts[:] = in_order(found.drafts)
     return found
 

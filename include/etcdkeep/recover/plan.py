@@ -126,13 +126,7 @@ def state_of(content: Any) -> dict[str, Any]:
 
 def state_digest(content: Any) -> str:
     """Return what tells one state of an object from another."""
-    return hashlib.sha256(exact_json.dumps(_sorted(state_of(content))).encode()).hexdigest()
+    return hashlib.sha256(exact_json.dumps(state_of(content), sort_keys=True).encode()).hexdigest()
 
 
 _BOOKKEEPING = ("managedFields", "resourceVersion", "generation")
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(each) for each in value] if isinstance(value, list) else value

@@ -17,9 +17,8 @@ from etcdkeep.errors import (
     ValueDamaged,
 )
 from etcdkeep.objects import exact_json
-from etcdkeep.objects.find import find_object
 from etcdkeep.objects.live_cluster import cluster_uid, served_kinds
-from etcdkeep.recover.clean import clean
+from etcdkeep.recover.clean import check_draft, clean
 from etcdkeep.recover.difference import only_in, shown_diff
 from etcdkeep.recover.draft import Draft, collection_path, group_of
 from etcdkeep.recover.gather import DEFINITIONS, Gathered
@@ -82,7 +81,7 @@ def check_same_cluster(api: KubeApi, source: Source) -> None:
     :raises RecoveryRefused: when it is of another one.
     """
     try:
-        uid = source.decode(find_object(source.snapshot, "namespace", "", "kube-system")).json["metadata"].get("uid")
+        uid = source.decode(source.find("namespace", "", "kube-system")).json["metadata"].get("uid")
     except NotFound:
         uid = None
     live = cluster_uid(api)
@@ -124,6 +123,7 @@ class _Planning:
         surroundings = _Surroundings(self._live, self._drafts)
         for draft in in_order(self._drafts):
             try:
+                check_draft(draft)
                 clean(draft, surroundings)
             except ValueDamaged as err:
                 self._drafts.remove(draft)

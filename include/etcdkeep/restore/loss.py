@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep.errors import AccessDenied, EtcdkeepError, NotFound
 from etcdkeep.objects.entries import entries
 from etcdkeep.objects.live_cluster import served_kinds
+from etcdkeep.objects.prefix import choose_prefix
 from etcdkeep.objects.resources import same_objects
 from etcdkeep.objects.stored_set import StoredSet
 from etcdkeep.ports import CommandRunner
@@ -94,7 +95,7 @@ def _count_on_nodes(stored: Callable[[], Iterable[Entry]], open_node: OpenNode, 
     for database in find_databases(nodes, open_node):
         try:
             with open_node(database.address) as runner, open_database(runner, database) as snapshot:
-                rows = compare_states(stored(), entries(snapshot))
+                rows = compare_states(stored(), entries(snapshot, prefix=choose_prefix(snapshot, database.path)))
         except EtcdkeepError as err:
             problems.append(f"{database.path} of node {database.node}: {err}")
             continue

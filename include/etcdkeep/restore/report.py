@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep import etcdctl
 from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import CommandFailed, EtcdkeepError
+from etcdkeep.objects.keys import DEFAULT_PREFIX, clean_prefix
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import parse_container_names, parse_etcd_status
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 ASK_S = 60.0
 KEYS_MAY_DIFFER = 0.05
 """Leases, events and node states come and go within seconds of a start."""
-REGISTRY = b"/registry/"
-MASTER_LEASES = b"/registry/masterleases/"
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class NodeState:
     """
     One member after the restore.
 
-    :param keys: Live keys below ``/registry/``.
-    :param leases: Addresses in ``/registry/masterleases/``: where API servers say they are.
+    :param keys: Live keys below the API server's ``--etcd-prefix``.
+    :param leases: Addresses in its folder ``masterleases``: where API servers say they are.
     :param pods: UID → ``namespace/name`` of the pods that really run on the node and came from the API.
     """
 
@@ -91,16 +90,18 @@ def ask_node(runner: CommandRunner, cluster: Cluster, facts: NodeFacts) -> NodeS
         )
         return answer
 
+    registry = f"{clean_prefix(apiserver.etcd_prefix)}/".encode()
+    lease_folder = registry + b"masterleases/"
     status = parse_etcd_status(ask(*commands.etcd_status_argv(etcd, apiserver)))
-    leases = (b64decode(each["key"]) for each in keys(MASTER_LEASES, count_only=False).get("kvs", ()))
+    leases = (b64decode(each["key"]) for each in keys(lease_folder, count_only=False).get("kvs", ()))
     containers = commands.containers_argv(layout, layout.static_pods, "--output", "json")
     return NodeState(
         node=facts.node,
         address=facts.address,
         cluster_id=status.cluster_id,
         revision=status.revision,
-        keys=int(keys(REGISTRY, count_only=True).get("count", 0)),
-        leases=tuple(lease.removeprefix(MASTER_LEASES).decode(errors="replace") for lease in leases),
+        keys=int(keys(registry, count_only=True).get("count", 0)),
+        leases=tuple(lease.removeprefix(lease_folder).decode(errors="replace") for lease in leases),
         running=parse_container_names(ask(*containers)),
         pods=parse_pods(ask(*SUDO, *layout.crictl, "pods", "--state", "Ready", "--output", "json")),
     )
@@ -170,7 +171,7 @@ def _lease_notes(states: Sequence[NodeState]) -> Iterator[str]:
     leases = {lease for state in states for lease in state.leases}
     stale = sorted(leases - addresses)
     if stale and leases & addresses:
-        yield f"/registry/masterleases names API servers that are not among the nodes: {', '.join(stale)}; they expire by themselves"
+        yield f"masterleases names API servers that are not among the nodes: {', '.join(stale)}; they expire by themselves"
 
 
 def _pod_notes(states: Sequence[NodeState], pods: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
@@ -263,7 +264,7 @@ def inspect_pods(world: World, cluster: Cluster, plan: Plan, members: Iterable[s
         count = etcdctl.etcdctl_argv(
             cluster.control_plane,
             "get",
-            REGISTRY.decode(),
+            f"{clean_prefix(cluster.etcd_prefix or DEFAULT_PREFIX)}/",
             "--prefix",
             "--count-only",
             "-w",

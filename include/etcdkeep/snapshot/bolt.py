@@ -8,9 +8,10 @@ pages u64, transaction u64, FNV-1a-64 of all that}. etcd writes the image, then 
 
 from __future__ import annotations
 
-import mmap
+import os
 from dataclasses import dataclass
 from struct import Struct
+from typing import Any
 
 from etcdkeep.errors import SnapshotDamaged, SnapshotUnreadable
 
@@ -23,10 +24,8 @@ _META = Struct("<IIIIQQQQQQ")
 _META_AT = PAGE_HEADER.size
 _MAGIC, _VERSION = 0xED0CDAED, 2
 _PAGE_SIZES = tuple(1024 << shift for shift in range(7))
-_WINDOW_BYTES = 8 << 20
-_FAULT_AROUND_BYTES = 64 << 10
-"""What Linux maps at once around the page that is touched."""
-_DROP = getattr(mmap, "MADV_DONTNEED", None)
+_UNIT_BYTES = 4096
+_READ_AHEAD_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -47,35 +46,75 @@ class Meta:
 
 class Image:
     """
-    The pages of one mapped snapshot file.
+    The pages of one open snapshot file.
 
-    :param data: The whole file; the trailer is there when ``size % 512 == 32``, as etcd itself decides it.
+    The file is read and not mapped: a mapped one that somebody cuts short would end the process with SIGBUS.
+
+    :param descriptor: Of the open file; its position does not matter.
+    :param length: Of the file; the trailer is there when ``length % 512 == 32``, as etcd itself decides it.
     :raises SnapshotUnreadable: when this is no bbolt file.
     :raises SnapshotDamaged: when it is one and neither meta page is valid.
     """
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
-        self.has_trailer = len(data) % 512 == TRAILER_BYTES
-        self.size_bytes = len(data) - TRAILER_BYTES if self.has_trailer else len(data)
-        self.meta, self.meta_problems = _read_metas(data)
+    def __init__(self, descriptor: int, length: int) -> None:
+        self._descriptor = descriptor
+        self.length = length
+        self.has_trailer = length % 512 == TRAILER_BYTES
+        self.size_bytes = length - TRAILER_BYTES if self.has_trailer else length
+        self._buffer, self._buffer_start, self._buffer_end = b"", 0, 0
+        self.meta, self.meta_problems = _read_metas(self.read(0, 2 * _PAGE_SIZES[-1]))
         self.page_size = self.meta.page_size
         self.page_count = min(self.meta.page_count, self.size_bytes // self.page_size)
         """Whole pages that are in the file: a hostile meta may claim more."""
-        self._read_bytes = 0
-
-    def drop_resident_pages(self) -> None:
-        """Give the mapped pages back, so that a walk over a large file does not grow the process."""
-        if _DROP is not None:
-            self.data.madvise(_DROP)
 
     def read(self, start: int, end: int) -> bytes:
-        """Copy some bytes of the file, fewer at its end."""
-        self._read_bytes += end - start + _FAULT_AROUND_BYTES
-        if self._read_bytes > _WINDOW_BYTES:
-            self._read_bytes = 0
-            self.drop_resident_pages()
-        return self.data[start:end]
+        """
+        Return some bytes of the file, fewer at its end. For one thread.
+
+        :raises SnapshotUnreadable: when the file has become shorter, or cannot be read.
+        """
+        buffer_start = self._buffer_start
+        if start < buffer_start or end > self._buffer_end:
+            if end - start > _READ_AHEAD_BYTES:
+                return self.read_directly(start, end)
+            self._fill(start, end)
+            buffer_start = self._buffer_start
+        return self._buffer[start - buffer_start : end - buffer_start]
+
+    def read_directly(self, start: int, end: int) -> bytes:
+        """Return some bytes of the file as :meth:`read` does, for any thread."""
+        end = min(end, self.length)
+        try:
+            data = os.pread(self._descriptor, end - start, start) if end > start else b""
+            while 0 < len(data) < end - start:
+                more = os.pread(self._descriptor, end - start - len(data), start + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as err:
+            raise SnapshotUnreadable(f"the file cannot be read at byte {start}: {err.strerror}") from err
+        if len(data) < end - start:
+            raise SnapshotUnreadable(
+                f"the file became shorter while it was read: it had {self.length} bytes, and ends before byte {end} now. "
+                "Copy it first, when nobody writes to it."
+            )
+        return data
+
+    def unpack(self, form: Struct, at: int) -> tuple[Any, ...]:
+        """Return the fields of a structure."""
+        return form.unpack(self.read(at, at + form.size))
+
+    def _fill(self, start: int, end: int) -> None:
+        """Read some bytes, with what lies ahead where reading goes on in one direction."""
+        first, last = start & -_UNIT_BYTES, -(-end // _UNIT_BYTES) * _UNIT_BYTES
+        if 0 <= first - self._buffer_end < _READ_AHEAD_BYTES:
+            last = max(last, first + _READ_AHEAD_BYTES)
+        elif 0 <= self._buffer_start - last < _READ_AHEAD_BYTES:
+            first = max(min(first, last - _READ_AHEAD_BYTES), 0)
+        last = min(last, self.length)
+        self._buffer = self.read_directly(first, last)
+        # Behind the file's end there is nothing to be had: to ask for more of it needs no other look.
+        self._buffer_start, self._buffer_end = first, max(last, end) if last == self.length else last
 
     @property
     def database_bytes(self) -> int:
@@ -83,7 +122,7 @@ class Image:
         return self.meta.page_count * self.page_size
 
 
-def _read_metas(data: mmap.mmap) -> tuple[Meta, tuple[str, ...]]:
+def _read_metas(data: bytes) -> tuple[Meta, tuple[str, ...]]:
     """Return the current meta page and what is wrong with the two."""
     first, first_problem = _read_meta(data, 0, 0)
     # Without a valid first meta page nothing says how long a page is.
@@ -99,7 +138,7 @@ def _read_metas(data: mmap.mmap) -> tuple[Meta, tuple[str, ...]]:
     return current, tuple(problem for problem in (first_problem, second_problem) if problem)
 
 
-def _read_meta(data: mmap.mmap, page: int, page_size: int) -> tuple[Meta | None, str]:
+def _read_meta(data: bytes, page: int, page_size: int) -> tuple[Meta | None, str]:
     """Return meta page `page`, or None and why."""
     start = page * page_size
     if start + _META_AT + _META.size > len(data):

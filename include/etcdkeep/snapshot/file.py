@@ -4,19 +4,19 @@ An open snapshot file: checking it, and reading the records in it.
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import RevisionUnavailable, SnapshotDamaged, SnapshotUnreadable
+from etcdkeep.errors import RevisionUnavailable, SnapshotDamaged, SnapshotUnreadable, ValueDamaged
 from etcdkeep.snapshot.bolt import Image
 from etcdkeep.snapshot.facts import KEY_BUCKET, Facts, read_facts
+from etcdkeep.snapshot.file_kind import HEAD_BYTES, name_kind
 from etcdkeep.snapshot.live import live_records
 from etcdkeep.snapshot.record import Record, decode_record
-from etcdkeep.snapshot.report import Progress, SnapshotReport, check_image
+from etcdkeep.snapshot.report import Progress, SnapshotReport, check_image, find_length_problems
 from etcdkeep.snapshot.search import Place, decode_leaf, find_records, leaves_backwards
 from etcdkeep.snapshot.tree import Bucket, Leaf, Problems, TreeWalk, read_entries
 
@@ -29,7 +29,7 @@ _MAX_REVISION = 2**63 - 1
 
 class Snapshot:
     """
-    A mapped snapshot file; usable as long as :func:`open_snapshot`'s block lasts.
+    An open snapshot file; usable as long as :func:`open_snapshot`'s block lasts.
 
     :meth:`check` and :meth:`status` report damage. The other methods read what they are asked for, with or without a
     check before, and raise :class:`~etcdkeep.errors.SnapshotDamaged` when they meet damage on their way.
@@ -60,6 +60,10 @@ class Snapshot:
     def size_bytes(self) -> int:
         """Size of the database, without the trailer."""
         return self._image.database_bytes
+
+    def length_problems(self) -> list[str]:
+        """Say what is wrong with the file's length, which :meth:`check` counts as damage."""
+        return find_length_problems(self._image)
 
     @property
     def compacted_revision(self) -> int:
@@ -166,20 +170,50 @@ def open_snapshot(source: Path | str | int) -> Iterator[Snapshot]:
     Open a snapshot for reading, with its SHA-256 trailer or without.
 
     :param source: A path, or an open file descriptor, which stays open and may be of an unlinked file.
-    :raises SnapshotUnreadable: when the file cannot be opened or is no bbolt file.
+    :raises SnapshotUnreadable: when the file cannot be opened or is no bbolt file; or when it has changed meanwhile.
     :raises SnapshotDamaged: when neither of its meta pages is valid.
     """
+    name = repr(str(source))
     try:
-        descriptor = os.dup(source) if isinstance(source, int) else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SnapshotUnreadable(f"snapshot {str(source)!r} cannot be opened: {error.strerror}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SnapshotUnreadable(f"snapshot {str(source)!r} is no regular file")
-        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        # A pipe that nobody writes to would be waited for without O_NONBLOCK.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.dup(source) if isinstance(source, int) else os.open(source, flags)
     except (OSError, ValueError) as error:
-        raise SnapshotUnreadable(f"snapshot {str(source)!r} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SnapshotUnreadable(f"snapshot {name} cannot be opened: {reason}") from error
+    try:
+        opened = os.fstat(descriptor)
+        _check_kind(descriptor, opened, str(source))
+        try:
+            yield Snapshot(Image(descriptor, opened.st_size))
+        except (SnapshotDamaged, ValueDamaged) as error:
+            _check_unchanged(descriptor, opened, name, error)
+            raise
+        _check_unchanged(descriptor, opened, name)
     finally:
         os.close(descriptor)
-    with mapped:
-        yield Snapshot(Image(mapped))
+
+
+def _check_kind(descriptor: int, opened: os.stat_result, name: str) -> None:
+    """:raises SnapshotUnreadable: when this is no plain file, or of a kind that is certainly no snapshot."""
+    problem = ""
+    if stat.S_ISDIR(opened.st_mode):
+        problem = "is a folder; the database of an etcd data directory is member/snap/db in it"
+    elif not stat.S_ISREG(opened.st_mode):
+        problem = "is no regular file"
+    elif not opened.st_size:
+        problem = "is empty"
+    elif kind := name_kind(os.pread(descriptor, HEAD_BYTES, 0), name):
+        problem = f"cannot be read: {kind}"
+    if problem:
+        raise SnapshotUnreadable(f"snapshot {name!r} {problem}")
+
+
+def _check_unchanged(descriptor: int, opened: os.stat_result, name: str, error: Exception | None = None) -> None:
+    """:raises SnapshotUnreadable: when somebody wrote to the file since it was opened: what was read means nothing."""
+    now = os.fstat(descriptor)
+    if (now.st_size, now.st_mtime_ns) != (opened.st_size, opened.st_mtime_ns):
+        raise SnapshotUnreadable(
+            f"snapshot {name} was written to while it was read: it had {opened.st_size} bytes and has {now.st_size}; "
+            "what was read of it may be wrong. Copy it first, when nobody writes to it."
+        ) from error

@@ -46,7 +46,7 @@ def _read(image: Image, reached: bytearray, problems: Problems) -> Iterator[int]
         problems.add(f"the freelist is on page {first}; the file has pages 2 to {image.page_count - 1}")
         return
     offset = first * image.page_size
-    page_id, flags, count, overflow = PAGE_HEADER.unpack_from(image.data, offset)
+    page_id, flags, count, overflow = image.unpack(PAGE_HEADER, offset)
     end_page = first + overflow + 1
     if page_id != first or flags != FREELIST_PAGE or end_page > image.page_count:
         problems.add(f"page {first} is no freelist: it is headed as page {page_id} of type {flags:#x} + {overflow}")
@@ -56,14 +56,13 @@ def _read(image: Image, reached: bytearray, problems: Problems) -> Iterator[int]
     reached[first:end_page] = b"\1" * (overflow + 1)
     start = offset + PAGE_HEADER.size
     if count == _COUNT_STANDS_FIRST:
-        (count,) = _PAGE_NUMBER.unpack_from(image.data, start)
+        (count,) = image.unpack(_PAGE_NUMBER, start)
         start += _PAGE_NUMBER.size
     if start + count * _PAGE_NUMBER.size > end_page * image.page_size:
         problems.add(f"the freelist on page {first} has {count} entries, more than fit")
         return
     previous = 1
-    for at in range(start, start + count * _PAGE_NUMBER.size, _PAGE_NUMBER.size):
-        (page,) = _PAGE_NUMBER.unpack_from(image.data, at)
+    for (page,) in _PAGE_NUMBER.iter_unpack(image.read(start, start + count * _PAGE_NUMBER.size)):
         if not previous < page < image.page_count:
             problems.add(f"the freelist names page {page} behind page {previous} of {image.page_count}")
             return

@@ -20,7 +20,7 @@ from etcdkeep.snapshot.scan import EncryptionUse, RecordScan
 from etcdkeep.snapshot.tree import Leaf, Problems, TreeWalk, read_entries, shown
 
 _PROBLEM_LIMIT = 100
-_HASH_WINDOW_BYTES = 8 << 20
+_HASH_WINDOW_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
 """Called now and then with bytes done and bytes in all."""
@@ -129,12 +129,9 @@ def find_trailer_problems(image: Image) -> list[str]:
     if not image.has_trailer:
         return []
     digest = hashlib.sha256()
-    with memoryview(image.data) as data:
-        for start in range(0, image.size_bytes, _HASH_WINDOW_BYTES):
-            with data[start : min(start + _HASH_WINDOW_BYTES, image.size_bytes)] as window:
-                digest.update(window)
-            image.drop_resident_pages()
-        recorded = bytes(data[image.size_bytes :])
+    for start in range(0, image.size_bytes, _HASH_WINDOW_BYTES):
+        digest.update(image.read_directly(start, min(start + _HASH_WINDOW_BYTES, image.size_bytes)))
+    recorded = image.read_directly(image.size_bytes, image.length)
     if digest.digest() == recorded:
         return []
     return [f"SHA-256 of the database is {digest.hexdigest()}, the trailer says {recorded.hex()}"]

@@ -46,7 +46,7 @@ def find_records(image: Image, root: int, key: bytes) -> list[Place] | None:
     misses = 0
     for start in _find_all(image, encode_key_field(key)):
         for size in (REVISION_BYTES, REVISION_BYTES + 1):
-            revision_key = image.data[max(start - size, 0) : start]
+            revision_key = image.read(max(start - size, 0), start)
             end = _find_value(image, root, revision_key, start)
             if end:
                 found.append(Place(revision_key, start, end))
@@ -68,15 +68,14 @@ def leaves_backwards(image: Image, root: int) -> Iterator[Leaf]:
     ahead = [root]
     while ahead:
         page = ahead.pop()
-        flags, count, elements, end = _open(image, page)
+        flags, count, elements, body = _open(image, page)
         if reached[page] or len(ahead) > image.page_count:
             raise SnapshotDamaged(f"page {page} is referred to more than once")
         reached[page] = 1
         if flags == BRANCH_PAGE:
-            children = image.data[elements : elements + count * ELEMENT_BYTES]
-            ahead += [child for _, _, child in BRANCH_ELEMENT.iter_unpack(children)]
+            ahead += [child for _, _, child in BRANCH_ELEMENT.iter_unpack(body[: count * ELEMENT_BYTES])]
         elif count:
-            yield page, elements, count, image.read(elements, end)
+            yield page, elements, count, body
 
 
 def decode_leaf(leaf: Leaf) -> list[Record]:
@@ -104,7 +103,7 @@ def decode_leaf(leaf: Leaf) -> list[Record]:
 
 def _find_all(image: Image, wanted: bytes) -> Iterator[int]:
     for window_start in range(0, image.size_bytes, _WINDOW_BYTES):
-        window = image.read(window_start, window_start + _WINDOW_BYTES + len(wanted) - 1)
+        window = image.read_directly(window_start, window_start + _WINDOW_BYTES + len(wanted) - 1)
         at = window.find(wanted)
         while at >= 0:
             yield window_start + at
@@ -119,41 +118,43 @@ def _find_value(image: Image, root: int, revision_key: bytes, start: int) -> int
         return 0
     page = root
     for _ in range(MAX_DEPTH):
-        flags, count, elements, end = _open(image, page)
+        flags, count, elements, body = _open(image, page)
         below, above = 0, count
         while below < above:
             middle = (below + above) // 2
-            if _key_at(image, flags, elements + middle * ELEMENT_BYTES) <= revision_key:
+            if _key_at(body, flags, middle * ELEMENT_BYTES) <= revision_key:
                 below = middle + 1
             else:
                 above = middle
-        element = elements + max(below - 1, 0) * ELEMENT_BYTES
+        element = max(below - 1, 0) * ELEMENT_BYTES
         if flags == BRANCH_PAGE:
-            _, _, page = BRANCH_ELEMENT.unpack_from(image.data, element)
+            _, _, page = BRANCH_ELEMENT.unpack_from(body, element)
             continue
-        _, pos, key_size, value_size = LEAF_ELEMENT.unpack_from(image.data, element)
-        value_start = element + pos + key_size
+        _, pos, key_size, value_size = LEAF_ELEMENT.unpack_from(body, element)
+        value_start = elements + element + pos + key_size
         is_there = count and value_start == start and key_size == len(revision_key)
-        return value_start + value_size if is_there and value_start + value_size <= end else 0
+        return value_start + value_size if is_there and value_start + value_size <= elements + len(body) else 0
     raise SnapshotDamaged(f"page {root}: more than {MAX_DEPTH} branch pages below it")
 
 
-def _key_at(image: Image, flags: int, element: int) -> bytes:
+def _key_at(body: bytes, flags: int, element: int) -> bytes:
     if flags == BRANCH_PAGE:
-        pos, size, _ = BRANCH_ELEMENT.unpack_from(image.data, element)
+        pos, size, _ = BRANCH_ELEMENT.unpack_from(body, element)
     else:
-        _, pos, size, _ = LEAF_ELEMENT.unpack_from(image.data, element)
-    return image.data[element + pos : element + pos + min(size, _COMPARED_BYTES)]
+        _, pos, size, _ = LEAF_ELEMENT.unpack_from(body, element)
+    return body[element + pos : element + pos + min(size, _COMPARED_BYTES)]
 
 
-def _open(image: Image, page: int) -> tuple[int, int, int, int]:
-    """Return the type of a page, its number of elements, where they start, and where the page ends."""
+def _open(image: Image, page: int) -> tuple[int, int, int, bytes]:
+    """Return the type of a page, its number of elements, where they start, and what the page holds from there."""
     if not 2 <= page < image.page_count:
         raise SnapshotDamaged(f"page {page} is referred to; the file has pages 2 to {image.page_count - 1}")
-    page_id, flags, count, overflow = PAGE_HEADER.unpack_from(image.data, page * image.page_size)
-    elements = page * image.page_size + PAGE_HEADER.size
+    start = page * image.page_size
+    whole = image.read(start, start + image.page_size)
+    page_id, flags, count, overflow = PAGE_HEADER.unpack_from(whole)
+    elements = start + PAGE_HEADER.size
     end = (page + overflow + 1) * image.page_size
     fits = elements + count * ELEMENT_BYTES <= end <= image.size_bytes
     if page_id != page or not fits or flags not in (BRANCH_PAGE, LEAF_PAGE) or (flags == BRANCH_PAGE and not count):
         raise SnapshotDamaged(f"page {page} is headed as page {page_id} of type {flags:#x} with {count} elements")
-    return flags, count, elements, end
+    return flags, count, elements, image.read(elements, end) if overflow else whole[PAGE_HEADER.size :]

@@ -123,7 +123,6 @@ class TreeWalk:
 
         Keys are checked against the branch keys above them. That they ascend is for the reader of the leaves to check.
         """
-        data = self._image.data
         path: list[Iterator[tuple[int, bytes]]] = [iter([(root, b"")])]
         previous: Leaf | None = None
         while path:
@@ -131,42 +130,43 @@ class TreeWalk:
                 opened = self._open(page)
                 if opened is None:
                     continue
-                flags, count, first_size, start, end = opened
-                keys_start = start + count * ELEMENT_BYTES
+                flags, count, first_size, start, body = opened
+                keys_start = count * ELEMENT_BYTES
                 if flags == BRANCH_PAGE:
                     if len(path) > MAX_DEPTH:
                         self._problems.add(f"page {page}: more than {MAX_DEPTH} branch pages above it")
                         continue
                     if previous and floor <= _last_key(previous):
                         self._problems.add(f"page {page}: the branch key {shown(floor)} above it is out of order")
-                    path.append(self._children(page, start, keys_start, end, floor))
+                    path.append(self._children(page, count, body, floor))
                     break
                 if not count:
                     continue
-                if first_size > _MAX_KEY_BYTES or end - start > _MAX_LEAF_BYTES:
-                    self._problems.add(f"page {page}: a first key of {first_size} bytes in {end - start}")
+                if first_size > _MAX_KEY_BYTES or len(body) > _MAX_LEAF_BYTES:
+                    self._problems.add(f"page {page}: a first key of {first_size} bytes in {len(body)}")
                     continue
                 # Where the two are equal, ascending keys are all that is needed.
-                first_key = data[keys_start : keys_start + first_size]
+                first_key = body[keys_start : keys_start + first_size]
                 if first_key != floor and (first_key < floor or (previous and floor <= _last_key(previous))):
                     self._problems.add(f"page {page}: the branch key {shown(floor)} above it is out of order")
-                self._walked += end - start
+                self._walked += len(body)
                 if self._walked > self._window_end:
                     self._end_window()
-                previous = page, start, count, data[start:end]
+                previous = page, start, count, body
                 yield previous
             else:
                 path.pop()
 
-    def _open(self, page: int) -> tuple[int, int, int, int, int] | None:
-        """Return a page's type, number of elements, size of the first leaf key, and where its body starts and ends."""
+    def _open(self, page: int) -> tuple[int, int, int, int, bytes] | None:
+        """Return a page's type, number of elements, size of the first leaf key, where its body starts, and the body."""
         image, reached = self._image, self.reached
         if not 2 <= page < image.page_count:
             self._problems.add(f"page {page} is referred to; the file has pages 2 to {image.page_count - 1}")
             return None
         page_size = image.page_size
         offset = page * page_size
-        page_id, flags, count, overflow, _, _, first_size, _ = _HEADER_AND_LEAF_ELEMENT.unpack_from(image.data, offset)
+        whole = image.read(offset, offset + page_size)
+        page_id, flags, count, overflow, _, _, first_size, _ = _HEADER_AND_LEAF_ELEMENT.unpack_from(whole)
         end_page = page + overflow + 1
         start, end = offset + _HEADER_BYTES, end_page * page_size
         problem = ""
@@ -189,22 +189,23 @@ class TreeWalk:
             reached[page:end_page] = b"\1" * (overflow + 1)
         else:
             reached[page] = 1
-        return flags, count, first_size, start, end
+        return flags, count, first_size, start, image.read(start, end) if overflow else whole[_HEADER_BYTES:]
 
-    def _children(self, page: int, start: int, key_start: int, end: int, floor: bytes) -> Iterator[tuple[int, bytes]]:
+    def _children(self, page: int, count: int, body: bytes, floor: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the children of a branch page and the least key that each may hold."""
-        data, read_element = self._image.data, BRANCH_ELEMENT.unpack_from
-        for element in range(start, key_start, ELEMENT_BYTES):
-            pos, key_size, child = read_element(data, element)
+        key_start = count * ELEMENT_BYTES
+        element = 0
+        for pos, key_size, child in BRANCH_ELEMENT.iter_unpack(body[:key_start]):
             key_end = key_start + key_size
-            if element + pos != key_start or key_end > end or key_size > _MAX_KEY_BYTES:
+            if element + pos != key_start or key_end > len(body) or key_size > _MAX_KEY_BYTES:
                 self._problems.add(f"page {page}: a branch element points to the wrong place")
                 return
-            key = data[key_start:key_end]
+            key = body[key_start:key_end]
             if key < floor:
                 self._problems.add(f"page {page}: the branch key {shown(key)} is out of order")
             yield child, key
             key_start = key_end
+            element += ELEMENT_BYTES
 
     def _inline_leaf(self, page: int, name: bytes, offset: int, bucket: bytes) -> Iterator[Leaf]:
         """Yield the one page of a bucket that is small enough to stand in its parent's value."""
@@ -222,7 +223,6 @@ class TreeWalk:
 
     def _end_window(self) -> None:
         self._window_end = self._walked + _WINDOW_BYTES
-        self._image.drop_resident_pages()
         if self._progress is not None:
             self._progress(self._walked)
 

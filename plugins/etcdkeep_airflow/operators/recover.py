@@ -110,7 +110,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
         site, form, record, identities = self.site, self.form(context), self.record(context), self.identities()
         found = site.repository.get(self.cluster, self.backup)
         with ExitStack() as stack:
-            source = StoredSet(stack, site.repository.store, found, lambda: identities)
+            source = StoredSet(stack, site.repository.store, found, lambda: identities, prefix=site.cluster.etcd_prefix)
             check_same_cluster(site.own_api, source)
             plan = plan_recovery(
                 site.own_api,
