@@ -16,7 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from etcdkeep.kubeconfig import KubeAccess, KubeconfigProblem, Material, parse_kubeconfig, read_access
+from etcdkeep.kubeconfig import KubeAccess, parse_kubeconfig, read_access
+from etcdkeep.kubeconfig_fields import KubeconfigProblem, Material
 from etcdkeep.pem import PemError, public_half, read_certificates, read_private_key
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.kubeconfig import KubeconfigProblem, read_token
+from etcdkeep.kubeconfig import read_token
+from etcdkeep.kubeconfig_fields import KubeconfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,21 +6,27 @@ What is not supported is refused by name, never ignored. No message quotes a val
 
 from __future__ import annotations
 
-import binascii
-import difflib
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import yaml
 
+from etcdkeep.kubeconfig_fields import (
+    KubeconfigProblem,
+    Material,
+    Section,
+    entry_names,
+    named_section,
+    resolve_path,
+    section_of,
+)
 from etcdkeep.proxy import Proxy, parse_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 SKIP_VERIFY = "insecure-skip-tls-verify"
 PLAIN_HTTP = "http"
@@ -65,23 +71,6 @@ EXEC_FIELDS = frozenset(
 INTERACTIVE_MODES = ("Never", "IfAvailable", "Always")
 _TOKEN_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F)))
 _HEADER_NAME_CHARACTERS = "!#$&'*+^`|"
-
-
-class KubeconfigProblem(Exception):
-    """What is wrong with a kubeconfig, as a sentence without the full stop."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """
-    A certificate or key: embedded, or in a file.
-
-    :param what: For messages: ``client-key of user 'admin'``.
-    """
-
-    what: str
-    data: bytes | None = field(default=None, repr=False)
-    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -190,79 +179,12 @@ def select_context(content: Mapping[str, Any], context: str | None) -> tuple[str
     """
     name = context or content.get("current-context")
     if not name:
-        known = ", ".join(_names(content, "contexts")) or "none"
+        known = ", ".join(entry_names(content, "contexts")) or "none"
         raise KubeconfigProblem(f"current-context is not set and no context is chosen; its contexts are: {known}")
-    chosen = _named(content, "contexts", name, "context", CONTEXT_FIELDS)
-    cluster = _named(content, "clusters", chosen.text("cluster"), "cluster", CLUSTER_FIELDS)
-    user = _named(content, "users", chosen.text("user"), "user", USER_FIELDS)
+    chosen = named_section(content, "contexts", name, "context", CONTEXT_FIELDS)
+    cluster = named_section(content, "clusters", chosen.text("cluster"), "cluster", CLUSTER_FIELDS)
+    user = named_section(content, "users", chosen.text("user"), "user", USER_FIELDS)
     return str(name), cluster, user
-
-
-@dataclass(frozen=True)
-class Section:
-    """
-    One entry of a kubeconfig, its fields read with their types checked.
-
-    :param where: For messages: ``user 'admin'``.
-    """
-
-    where: str
-    fields: Mapping[str, Any] = field(repr=False)
-
-    def text(self, name: str) -> str:
-        """Return a text, or nothing where it is not set."""
-        value = self.fields.get(name)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise KubeconfigProblem(f"{name} of {self.where} is of the wrong type; expected text (use quotes)")
-        return value
-
-    def flag(self, name: str) -> bool:
-        """Return a truth value."""
-        value = self.fields.get(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        raise KubeconfigProblem(f"{name} of {self.where} is of the wrong type; expected true or false")
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts."""
-        values = self.fields.get(name) or ()
-        if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
-            raise KubeconfigProblem(f"{name} of {self.where} is of the wrong type; expected a list of texts")
-        return tuple(values)
-
-    def material(self, name: str, folder: Path | None) -> Material | None:
-        """Return a certificate or key; what is embedded counts before a file."""
-        what = f"{name} of {self.where}"
-        if data := self.text(f"{name}-data"):
-            try:
-                return Material(what, b64decode("".join(data.split()), validate=True))
-            except (binascii.Error, ValueError):
-                raise KubeconfigProblem(f"{name}-data of {self.where} is not base64") from None
-        path = self.path(name, folder)
-        return None if path is None else Material(what, path=path)
-
-    def path(self, name: str, folder: Path | None) -> Path | None:
-        """Return a file's path, absolute."""
-        text = self.text(name)
-        return resolve_path(text, folder, f"{name} of {self.where}") if text else None
-
-
-def resolve_path(text: str, folder: Path | None, what: str) -> Path:
-    """
-    Return a path as kubectl does: relative to the folder of the kubeconfig.
-
-    :raises KubeconfigProblem: for a relative path in a kubeconfig that stands in no file.
-    """
-    path = Path(text)
-    if path.is_absolute():
-        return path
-    if folder is None:
-        raise KubeconfigProblem(
-            f"{what} is the relative path {text!r}, and this kubeconfig is not in a file. Embed it, or give the whole path"
-        )
-    return (folder / path).absolute()
 
 
 def read_token(text: str, what: str) -> str:
@@ -351,7 +273,7 @@ def _proxy(cluster: Section) -> Proxy | None:
 def _plugin(user: Section, folder: Path | None) -> ExecPlugin | None:
     if user.fields.get("exec") is None:
         return None
-    section = _section(user.fields["exec"], f"exec of {user.where}", EXEC_FIELDS)
+    section = section_of(user.fields["exec"], f"exec of {user.where}", EXEC_FIELDS)
     command, version = section.text("command"), section.text("apiVersion")
     if not command:
         raise KubeconfigProblem(f"{section.where} has no command")
@@ -384,7 +306,7 @@ def _check_interactive_mode(section: Section, version: str) -> None:
 
 def _variables(section: Section) -> Iterable[tuple[str, str]]:
     for entry in section.fields.get("env") or ():
-        variable = _section(entry, f"env of {section.where}", frozenset({"name", "value"}))
+        variable = section_of(entry, f"env of {section.where}", frozenset({"name", "value"}))
         name = variable.text("name")
         if not name or "=" in name or "\0" in name + variable.text("value"):
             raise KubeconfigProblem(f"{variable.where} has an entry without a usable name")
@@ -394,7 +316,7 @@ def _variables(section: Section) -> Iterable[tuple[str, str]]:
 def _impersonation(user: Section) -> tuple[tuple[str, str], ...]:
     """Return the headers that client-go sends for `as` and its companions."""
     name, uid, groups = user.text("as"), user.text("as-uid"), user.texts("as-groups")
-    extra = _section(user.fields.get("as-user-extra") or {}, f"as-user-extra of {user.where}", None)
+    extra = section_of(user.fields.get("as-user-extra") or {}, f"as-user-extra of {user.where}", None)
     headers = [("Impersonate-User", name), ("Impersonate-Uid", uid), *(("Impersonate-Group", each) for each in groups)]
     headers += [
         (f"Impersonate-Extra-{quote(key, safe=_HEADER_NAME_CHARACTERS)}", value)
@@ -414,42 +336,3 @@ def _extension(cluster: Section) -> Any:
         if isinstance(entry, Mapping) and entry.get("name") == EXEC_CONFIG:
             return entry.get("extension")
     return None
-
-
-def _named(content: Mapping[str, Any], section: str, name: object, key: str, known: frozenset[str]) -> Section:
-    entries = content.get(section) or ()
-    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise KubeconfigProblem(f"{section} is of the wrong type; expected a list of named entries")
-    found = [entry for entry in entries if entry.get("name") == name and name]
-    if not found:
-        raise KubeconfigProblem(
-            f"{section} has no entry {name!r}, only {', '.join(_names(content, section)) or 'nothing'}"
-        )
-    if len(found) > 1:
-        raise KubeconfigProblem(f"{section} has {len(found)} entries named {name!r}")
-    return _section(found[0].get(key) or {}, f"{key} {name!r}", known)
-
-
-def _names(content: Mapping[str, Any], section: str) -> list[str]:
-    entries = content.get(section)
-    return [repr(each.get("name")) for each in entries or () if isinstance(each, Mapping)] if entries else []
-
-
-def _section(value: Any, where: str, known: frozenset[str] | None) -> Section:
-    if not isinstance(value, Mapping):
-        raise KubeconfigProblem(f"{where} is of the wrong type; expected a mapping")
-    for name in value:
-        if not isinstance(name, str):
-            raise KubeconfigProblem(f"{where} has a field whose name is not text")
-        if known is None or name in known:
-            continue
-        if name == "auth-provider":
-            raise KubeconfigProblem(
-                f"auth-provider of {where} is not supported. Use an exec plugin (such as gke-gcloud-auth-plugin) or a token"
-            )
-        near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in known}, 1)
-        meant = next((each for each in known if near and each.lower() == near[0]), None)
-        raise KubeconfigProblem(
-            f"{where} has the unknown field {name!r}" + (f"; did you mean {meant!r}?" if meant else "")
-        )
-    return Section(where, value)

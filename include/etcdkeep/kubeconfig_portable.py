@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from etcdkeep.kubeconfig import KubeAccess, Material, read_access, read_token, select_context
+from etcdkeep.kubeconfig import KubeAccess, read_access, read_token, select_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from etcdkeep.kubeconfig_fields import Material
 
 
 def embed_files(

@@ -338,3 +338,12 @@ def test_a_file_without_a_certificate_has_no_fingerprint() -> None:
     with pytest.raises(ConfigError, match=r"pki/ca\.crt"):
         ca_fingerprint(b"none")
     assert check_with(**{"pki/ca.crt": b"none"}).ca_fingerprint is None
+
+
+def test_comments_in_pem_files_do_no_harm():
+    """openssl and corporate authorities write them, in any encoding."""
+    files = {
+        path: "# Autorité — Müller\n".encode() + data + "# für\n".encode("latin-1") if path.startswith("pki/") else data
+        for path, data in make_pki(NOW).items()
+    }
+    assert check_pki(files, required=(), now=NOW, warning_days=0).problems == ()

@@ -22,7 +22,7 @@ from etcdkeep.exec_credential import (
     plugin_environment,
     plugin_secrets,
 )
-from etcdkeep.kubeconfig import KubeconfigProblem
+from etcdkeep.kubeconfig_fields import KubeconfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

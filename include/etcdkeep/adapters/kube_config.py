@@ -19,16 +19,8 @@ from etcdkeep.adapters.exec_plugin import find_plugin, run_plugin
 from etcdkeep.adapters.kube_connection import KubeConnection, basic_authorization, now, tls_context
 from etcdkeep.errors import ConfigError, SecretUnavailable
 from etcdkeep.exec_credential import Credential, plugin_input
-from etcdkeep.kubeconfig import (
-    PLAIN_HTTP,
-    SKIP_VERIFY,
-    KubeAccess,
-    KubeconfigProblem,
-    Material,
-    parse_kubeconfig,
-    read_access,
-    read_token,
-)
+from etcdkeep.kubeconfig import PLAIN_HTTP, SKIP_VERIFY, KubeAccess, parse_kubeconfig, read_access, read_token
+from etcdkeep.kubeconfig_fields import KubeconfigProblem, Material
 from etcdkeep.kubeconfig_portable import embed_files
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
 from threading import Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import certifi
 import urllib3
-from cryptography import x509
 
 from etcdkeep.adapters.dial import cut_after, dial
 from etcdkeep.exec_credential import Credential, hide_secrets
-from etcdkeep.pem import BLOCK
+from etcdkeep.pem import BLOCK, read_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -205,6 +205,7 @@ class _Connection(urllib3.connection.HTTPConnection):
             raise urllib3.exceptions.NewConnectionError(self, str(err)) from err
 
     def getresponse(self) -> Any:
+        ends = monotonic() + CALL_S
         timer = cut_after(self.sock, CALL_S)
         try:
             answer = super().getresponse()
@@ -216,9 +217,8 @@ class _Connection(urllib3.connection.HTTPConnection):
             # their text quotes the answer, and urllib3 logs it; a server may repeat what it was sent
             raise ConnectionError(f"the answer breaks off or is no HTTP ({type(err).__name__})") from None
         finally:
-            is_late = timer.finished.is_set()
             timer.cancel()
-        if is_late:
+        if monotonic() >= ends:
             raise TimeoutError(f"the answer did not come whole within {CALL_S:g} s")
         return answer
 
@@ -275,9 +275,9 @@ def certificate_expiry(pem: bytes) -> datetime:
     """
     Return when the first certificate of a PEM file ends.
 
-    :raises ValueError: when there is none.
+    :raises PemError: when there is none.
     """
-    return x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    return read_certificates(pem)[0].not_valid_after_utc
 
 
 def basic_authorization(username: str, password: str) -> str:

@@ -22,6 +22,7 @@ from etcdkeep.errors import (
     ServerUntrusted,
     Unreachable,
 )
+from etcdkeep.pem import PemError
 
 if TYPE_CHECKING:
     from etcdkeep.adapters.kube_connection import KubeConnection
@@ -124,7 +125,7 @@ def client_certificate_ended(connection: KubeConnection) -> str | None:
     pem = connection.client_certificate
     try:
         expiry = certificate_expiry(pem) if pem else None
-    except ValueError:
+    except PemError:
         return None
     if expiry is None or expiry > datetime.now(tz=UTC):
         return None
