@@ -181,13 +181,26 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _call(api: KubeApi, call: Call) -> None:
     match call.verb:
         case "create":
-            api.create(call.path, call.body or {})
+            body = call.body or {}
+            if body.get("kind") == "Pod":
+                _clear_ended(api, f"{call.path}/{body['metadata']['name']}")
+            api.create(call.path, body)
         case "patch":
             api.patch(call.path, call.body or {})
         case "delete":
             api.delete(call.path)
         case _:
             assert_never(call.verb)
+
+
+def _clear_ended(api: KubeApi, path: str) -> None:
+    """Delete a pod that was evicted or has ended: one of its name cannot be created before."""
+    try:
+        found = api.get(path)
+    except NotFound:
+        return
+    if (found.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        api.delete(path)
 
 
 def _shows(api: KubeApi, check: ApiCheck) -> bool:
@@ -197,6 +210,8 @@ def _shows(api: KubeApi, check: ApiCheck) -> bool:
         return not check.value if not check.field else check.expects == "other"
     if not check.field:
         return bool(check.value)
+    if check.field == "status.phase" and found["metadata"].get("deletionTimestamp"):
+        return check.expects == "other"  # still "Running", and about to go: kubectl calls it Terminating
     for part in check.field.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return bool((found or 0) == (check.value or 0)) != (check.expects == "other")

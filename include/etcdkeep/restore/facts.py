@@ -24,6 +24,8 @@ FOLDER = ".etcdkeep"
 """Holds one folder per restore, beside what it replaces; kept until a person has it removed."""
 ACTIVE = "active"
 """Link in it to the restore that is under way."""
+LIST = "python -m etcdkeep restore-leftovers"
+"""Shows what restores left, releases places, and removes; the cluster's name follows."""
 FINISHED = "finished"
 ROLLED_BACK = "rolled-back"
 
@@ -94,6 +96,7 @@ class NodeFacts:
     :param etcd_healthy: Whether its member can commit; False also when it does not run.
     :param ready: Whether its API server says so.
     :param tool_problems: Why a container runtime that is there gave no tool.
+    :param etcd_runs_as: ``uid:gid``, where etcd's manifest says it.
     """
 
     node: str
@@ -119,6 +122,7 @@ class NodeFacts:
     earlier: tuple[EarlierRun, ...] = ()
     problems: tuple[str, ...] = ()
     tool_problems: tuple[str, ...] = ()
+    etcd_runs_as: str | None = None
 
 
 def run_base(path: str, mount_points: Sequence[str]) -> str:

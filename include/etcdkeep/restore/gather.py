@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from etcdkeep.ports import CommandRunner, StreamLimits
 from etcdkeep.restore import facts as read
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.facts import NodeFacts, PathFacts
+from etcdkeep.restore.owner import static_pod_runs_as
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
 from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod, apiserver_static_pod, etcd_static_pod
 
@@ -67,6 +69,8 @@ class _Gathering:
     def node(self, node: str, address: str) -> NodeFacts:
         layout = self._layout
         etcd = self._manifest("etcd", etcd_static_pod)
+        asked = partial(static_pod_runs_as, container=layout.container)
+        runs_as = self._manifest("etcd", asked) if etcd else None
         apiserver = self._manifest("kube-apiserver", apiserver_static_pod)
         data = self._path(etcd.data_dir if etcd else layout.data_dir)
         member = self._path(posixpath.join(data.path, "member"))
@@ -106,6 +110,7 @@ class _Gathering:
             earlier=self._earlier(sorted(bases)),
             problems=tuple(self._problems),
             tool_problems=tuple(self._tool_problems),
+            etcd_runs_as=runs_as,
         )
 
     def _text(self, argv: tuple[str, ...]) -> str | None:

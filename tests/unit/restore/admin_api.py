@@ -58,6 +58,7 @@ class AdminApi:
     claims: dict[str, Claim] = field(default_factory=dict)
     fault: Fault | None = None
     count: int = 0
+    going: dict[str, int] = field(default_factory=dict)
     watch: Callable[[AdminApi], None] = lambda api: None
 
     def __post_init__(self) -> None:
@@ -118,6 +119,18 @@ class AdminApi:
     def exec(self, pod: PodRef) -> CommandRunner:
         return _PodRunner(self, pod)
 
+    def lose_utility_pods(self, how: str) -> None:
+        """Take them away at once, leave them as evicted ones, or have them go while the next calls come."""
+        for path in [path for path in self.objects if "etcd-utility" in path]:
+            pod = self.objects[path]
+            if how == "evicted":
+                self.objects[path] = {**pod, "status": {"phase": "Failed", "reason": "Evicted"}}
+            elif how == "terminating":
+                self.going[path] = 5
+                self.objects[path] = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "now"}}
+            else:
+                del self.objects[path]
+
     # --- the world's own life ------------------------------------------------------------------------------------
 
     def _workload(self, name: str, replicas: int, template: dict[str, Any]) -> dict[str, Any]:
@@ -141,8 +154,12 @@ class AdminApi:
                     claim.put("/var/lib/etcd/data/member/snap/db", "an empty etcd's")
             else:
                 self.objects.pop(f"{PODS}/{name}", None)
+        for path in [path for path in self.going if self.going[path] == 0]:
+            del self.going[path]
+            self.objects.pop(path, None)
+        self.going = {path: left - 1 for path, left in self.going.items()}
         for path in list(self.objects):
-            if path.startswith(f"{PODS}/"):
+            if path.startswith(f"{PODS}/") and (self.objects[path].get("status") or {}).get("phase") != "Failed":
                 state = {"waiting": {"reason": "CrashLoopBackOff"}} if self.crashing else {"running": {}}
                 status = {"phase": "Running", "containerStatuses": [{"name": "kube-etcd", "state": state}]}
                 self.objects[path] = {**self.objects[path], "status": status}
@@ -173,9 +190,10 @@ class _Struck:
         if fault.kind == "timeout":
             raise StreamStalled("the deadline passed")
         self._api.fault = None
-        if fault.kind == "drain":
-            for path in [path for path in self._api.objects if "etcd-utility" in path]:
-                del self._api.objects[path]
+        if fault.kind in ("drain", "lost", "evicted", "terminating"):
+            self._api.lose_utility_pods(fault.kind)
+        if fault.kind != "drain" and fault.kind != "cut" and fault.kind != "kill":
+            raise CommandFailed("command terminated with exit code 137", exit_code=137)
         if fault.kind == "kill":
             raise Killed
         raise Unreachable("the connection was cut")
@@ -195,6 +213,8 @@ class _PodRunner:
             found = self.api.objects.get(f"{PODS}/{self.pod.pod}")
             if found is None:
                 raise NotFound(f"{self.where} is not there")
+            if (found.get("status") or {}).get("phase") == "Failed":
+                raise CommandFailed("cannot exec into a container in a completed pod", exit_code=1)
             if self.api.crashing and self.pod.container == "kube-etcd":
                 raise Unreachable('unable to upgrade connection: container not found ("kube-etcd")')
             if argv[0] == "etcdctl":

@@ -48,7 +48,7 @@ def test_a_plan_survives_json_with_its_digest() -> None:
 
 def test_a_plan_that_changed_since_its_approval_is_refused() -> None:
     approved = make_plan().digest
-    changed = make_plan(member=PathFacts("/var/lib/etcd/member", "0:0", "700"))
+    changed = make_plan(member=PathFacts("/var/lib/etcd/member", "2001:2001", "750"))
     with pytest.raises(PlanChanged, match="was approved; nothing was done"):
         parse_plan(changed.to_json(), approved=approved)
 

@@ -187,7 +187,8 @@ def test_objections(changes: dict[str, Any], words: str) -> None:
         assert any("no restore is needed" in sentence for sentence in sentences)
 
 
-FAULTS = st.tuples(st.sampled_from(["kill", "cut", "drain"]), st.integers(1, 220), st.booleans())
+LOSSES = ("drain", "lost", "evicted", "terminating")
+FAULTS = st.tuples(st.sampled_from(["kill", "cut", *LOSSES]), st.integers(1, 220), st.booleans())
 
 
 @given(st.sampled_from([1, 3]), FAULTS)
