@@ -20,6 +20,8 @@ PIECE_BYTES = 16 * 2**20
 """Files travel in pieces, each a command of its own: constant memory, and no wait for an end of input that some exec protocols cannot signal."""
 WRITE_BLOCK_BYTES = 2**20
 NOTHING_THERE = 44
+KILLED = (137, 143)
+"""Exit codes of a command that was ended from outside: with its container, or for want of memory."""
 
 
 class World(Protocol):
@@ -46,6 +48,8 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
     try:
         output = world.runner(place).run(check.argv, StreamLimits(check.limit_s)).stdout.decode(errors="replace")
     except CommandFailed as err:
+        if err.exit_code in KILLED:
+            raise TransientError(f"not known, the question was killed: {err}") from err
         if check.expects == "nothing":
             raise TransientError(f"not known, and a node that has just booted may answer later: {err}") from err
         return check.expects in ("failure", "mismatch")

@@ -25,7 +25,7 @@ from etcdkeep.errors import (
     StepFailed,
     TransientError,
 )
-from etcdkeep.restore.actions import World, act, all_hold, holds
+from etcdkeep.restore.actions import KILLED, World, act, all_hold, holds
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,8 @@ POLL_S = 0.2
 REPEAT_S = 2.0
 """How often an action is repeated while its end state does not come."""
 RETRY_DELAY_S = 2.0
-UNREACHABLE_S = 600.0
+UNREACHABLE_S = 300.0
 """How long trouble that passes is waited out at one step: long enough for a node to reboot."""
-KILLED = (137, 143)
-"""Exit codes of a command that was ended from outside: with its container, or for want of memory."""
 
 T = TypeVar("T")
 State = Literal["began", "done", "already", "unneeded", "undoing", "undone", "failed", "remedied"]
@@ -226,14 +224,16 @@ class Engine:
         :param name: Of what is done, for messages.
         :raises NoAnswer: when the trouble did not pass.
         """
-        until: float | None = None
+        until, told = None, ""
         while True:
             try:
                 return do()
             except EtcdkeepError as err:
                 if not passes(err):
                     raise
-                log.warning("%s: %s", name, err)
+                if str(err) != told:
+                    told = str(err)
+                    log.warning("%s: retried until it passes: %s", name, told)
                 until = self._clock() + self._unreachable_s if until is None else until
                 if self._clock() >= until:
                     raise NoAnswer(

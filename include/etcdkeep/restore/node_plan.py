@@ -11,7 +11,15 @@ from etcdkeep.control_plane import SUDO
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.node_targets import TargetNode, usable_nodes
 from etcdkeep.restore.owner import proper_owner
-from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
+from etcdkeep.restore.planning import (
+    SEALED_SUFFIX,
+    Options,
+    check_options,
+    initial_cluster,
+    new_token,
+    not_put_back,
+    revision_bump,
+)
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, stage_keys, swap
 from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
@@ -96,6 +104,10 @@ class _Planner:
             + ", ".join(dict.fromkeys(f"{node.name}:{node.site.path('old')}" for node in nodes))
             + ", and taking the restore back is a rename.",
         ]
+        if left_out := not_put_back(self.cluster, self.options.what):
+            lines.append(
+                f"Not put back: {', '.join(left_out)}. Compare them with the set's (`unseal`, folder control-plane) and copy what differs."
+            )
         if self.bump:
             lines.append(
                 f"Revisions go on from {self.manifest.snapshot.revision + self.bump}, past all that clients have seen."

@@ -58,6 +58,7 @@ class AdminApi:
     claims: dict[str, Claim] = field(default_factory=dict)
     fault: Fault | None = None
     count: int = 0
+    nodes_down: bool = False
     going: dict[str, int] = field(default_factory=dict)
     watch: Callable[[AdminApi], None] = lambda api: None
 
@@ -161,15 +162,20 @@ class AdminApi:
         for path in list(self.objects):
             if path.startswith(f"{PODS}/") and (self.objects[path].get("status") or {}).get("phase") != "Failed":
                 state = {"waiting": {"reason": "CrashLoopBackOff"}} if self.crashing else {"running": {}}
-                status = {"phase": "Running", "containerStatuses": [{"name": "kube-etcd", "state": state}]}
+                pending = self.nodes_down and "utility" in path
+                status = {
+                    "phase": "Pending" if pending else "Running",
+                    "containerStatuses": [{"name": "kube-etcd", "state": state}],
+                }
                 self.objects[path] = {**self.objects[path], "status": status}
 
 
 class _Struck:
     """Counts a call and has its fault strike before or after it."""
 
-    def __init__(self, api: AdminApi) -> None:
+    def __init__(self, api: AdminApi, *, command: bool = False) -> None:
         self._api = api
+        self._command = command
 
     def __enter__(self) -> None:
         self._api.count += 1
@@ -192,8 +198,10 @@ class _Struck:
         self._api.fault = None
         if fault.kind in ("drain", "lost", "evicted", "terminating"):
             self._api.lose_utility_pods(fault.kind)
-        if fault.kind != "drain" and fault.kind != "cut" and fault.kind != "kill":
-            raise CommandFailed("command terminated with exit code 137", exit_code=137)
+            if fault.kind != "drain":
+                if self._command:
+                    raise CommandFailed("command terminated with exit code 137", exit_code=137)
+                return
         if fault.kind == "kill":
             raise Killed
         raise Unreachable("the connection was cut")
@@ -209,12 +217,14 @@ class _PodRunner:
         return f"pod {self.pod.pod}"
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
-        with _Struck(self.api):
+        with _Struck(self.api, command=True):
             found = self.api.objects.get(f"{PODS}/{self.pod.pod}")
             if found is None:
                 raise NotFound(f"{self.where} is not there")
+            if (found.get("status") or {}).get("phase") == "Pending":
+                raise Unreachable("the kubelet does not answer")
             if (found.get("status") or {}).get("phase") == "Failed":
-                raise CommandFailed("cannot exec into a container in a completed pod", exit_code=1)
+                raise Unreachable('HTTP 500: container not found ("utility")')
             if self.api.crashing and self.pod.container == "kube-etcd":
                 raise Unreachable('unable to upgrade connection: container not found ("kube-etcd")')
             if argv[0] == "etcdctl":

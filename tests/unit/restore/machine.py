@@ -145,6 +145,8 @@ class Machine:
             raise Killed
         if fault.kind == "reboot":
             self.reboot()
+        if fault.kind == "killed":
+            raise CommandFailed("killed with its container", exit_code=137)
         if fault.kind == "fail":
             raise CommandFailed("it does not work", exit_code=1)
         if fault.kind == "timeout":

@@ -177,6 +177,35 @@ def test_without_a_bump_the_plan_says_so(tool: Tool, options: Options) -> None:
     assert any("no bump" in line for line in plan.words)
 
 
+@pytest.mark.parametrize(
+    ("entry", "what", "expected"),
+    [
+        pytest.param({"profile": "kubeadm"}, ("etcd", "pki"), (), id="nothing-more-travels"),
+        pytest.param({}, ("etcd",), ("/opt/data/gke-k8s-kms-plugin/generatedkeys",), id="kms-keys"),
+        pytest.param(
+            {"profile": "kubeadm", "extra_paths": ["/etc/kubernetes/audit/", "/etc/kubernetes/pki/extra"]},
+            ("etcd", "pki"),
+            ("/etc/kubernetes/audit",),
+            id="below-the-pki-it-comes-back",
+        ),
+        pytest.param(
+            {"profile": "kubeadm", "extra_paths": ["/etc/kubernetes/pki/extra"]},
+            ("etcd",),
+            ("/etc/kubernetes/pki/extra",),
+            id="etcd-alone",
+        ),
+    ],
+)
+def test_what_travels_and_is_not_put_back_is_named(entry: dict[str, Any], what: Any, expected: tuple[str, ...]) -> None:
+    cluster = make_cluster(**entry)
+    plan = plan_restore(
+        cluster, make_manifest(profile=cluster.profile), [make_facts()], Options("r1", PLANNED_AT, what)
+    )
+    named = [line for line in plan.words if line.startswith("Not put back")]
+    assert len(named) == bool(expected)
+    assert all(f": {', '.join(expected)}." in line for line in named)
+
+
 def test_owner_mode_and_label_are_the_live_datas() -> None:
     labelled = PathFacts("/var/lib/etcd/member", "2001:2001", "750", "system_u:object_r:etcd_t:s0")
     text = [" ".join(argv) for argv in commands(make_plan(member=labelled))]
