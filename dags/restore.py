@@ -37,6 +37,7 @@ from etcdkeep_airflow.operators.restore import (
     RESTORE_RETRIES,
     ROLLBACK_RETRIES,
     SOON,
+    TRIES,
     DockerEtcdRestoreOperator,
     FetchKubeconfigOperator,
     PreflightOperator,
@@ -77,7 +78,7 @@ with DAG(
         "owner": "etcdkeep",
         "cluster": "{{ params.cluster }}",
         "queue": QUEUES.pop() if len(QUEUES) == 1 else None,  # a queue cannot depend on the form
-        "retries": 3,
+        "retries": TRIES,
         "retry_delay": SOON,
         "retry_policy": RESTORE_RETRIES,
     },
@@ -91,7 +92,9 @@ with DAG(
     swap = SwapOperator(task_id="swap")
     verify = VerifyRestoreOperator(task_id="verify")
     fetch_kubeconfig = FetchKubeconfigOperator(task_id="fetch_kubeconfig")
-    rollback = RollbackOperator(task_id="rollback", trigger_rule=TriggerRule.ONE_FAILED, retry_policy=ROLLBACK_RETRIES)
+    rollback = RollbackOperator(
+        task_id="rollback", trigger_rule=TriggerRule.ONE_FAILED, retries=3, retry_policy=ROLLBACK_RETRIES
+    )
 
     (
         resolve_backup

@@ -304,6 +304,12 @@ class Limits(Section):
         60, gt=0, description="Seconds for a small command, and the base for long work.", examples=[60]
     )
     stall_s: float = Field(30, gt=0, description="Seconds without a byte until a stream is given up.", examples=[30])
+    unreachable_s: float = Field(
+        300,
+        gt=0,
+        description="Seconds for which a restore waits for a node or API that does not answer, such as one that reboots, before its step fails.",
+        examples=[300],
+    )
     slowest_bytes_per_s: float = Field(
         2 * 2**20, gt=0, description="Slowest rate still waited for, bytes per second.", examples=[2097152]
     )

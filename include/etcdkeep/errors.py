@@ -135,6 +135,10 @@ class HostKeyChanged(PermanentError):
     """The host shows another key than the configured one: a reinstalled node, or somebody in between."""
 
 
+class NoAnswer(TransientError):
+    """A node, pod or API did not answer for as long as a restore waits (``limits.unreachable_s``)."""
+
+
 class NoSpace(PermanentError):
     """A file system in the pod, on the node or under the spool has too little room."""
 

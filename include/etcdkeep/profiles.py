@@ -181,7 +181,7 @@ class ControlPlane(Section):
     data_owner: str | None = Field(
         None,
         pattern=r"^[0-9]+:[0-9]+$",
-        description="uid:gid of the data folder, where it is known beforehand; otherwise as found.",
+        description="uid:gid of the data folder, where it is known beforehand; what etcd's pod says (runAsUser, runAsGroup, fsGroup) comes first. Where neither is known, the owner stays as found.",
         examples=["2001:2001"],
     )
     restore_image: str | None = Field(

@@ -105,10 +105,11 @@ def test_what_decides_is_no_template_of_any_task(dag):
 def test_errors_are_tried_again_soon_or_taken_back(dag):
     for task in dag.tasks:
         if task.task_id not in (*GATES, "rollback"):
-            assert (task.retries, task.retry_delay) == (3, timedelta(seconds=5))
+            assert (task.retries, task.retry_delay) == (20, timedelta(seconds=5))
             assert task.retry_policy.evaluate(StepFailed("x", step="s"), 1, 3).action.value == "fail"
             assert task.retry_policy.evaluate(Unreachable("x"), 1, 3).action.value == "retry"
     rollback = dag.get_task("rollback")
+    assert rollback.retries == 3
     assert rollback.trigger_rule == "one_failed"
     assert rollback.retry_policy.evaluate(RollbackIncomplete("x", remaining=()), 1, 3).action.value == "retry"
 

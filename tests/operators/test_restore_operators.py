@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from etcdkeep.errors import (
     CommandFailed,
+    NoAnswer,
     NotApproved,
     NotFound,
     RestoreRefused,
@@ -394,6 +395,7 @@ def test_every_template_field_is_there_and_nothing_is_opened_before_it_runs(oper
 def test_a_step_that_failed_is_taken_back_and_a_passing_trouble_is_tried_again_soon() -> None:
     assert RESTORE_RETRIES.evaluate(StepFailed("x", step="s"), 1, 3).action.value == "fail"
     again = RESTORE_RETRIES.evaluate(Unreachable("x"), 1, 3)
-    assert (again.action.value, again.retry_delay) == ("retry", timedelta(seconds=5))
+    assert (again.action.value, again.retry_delay) == ("retry", timedelta(seconds=15))
+    assert RESTORE_RETRIES.evaluate(NoAnswer("x"), 1, 20).action.value == "fail", "it was waited for already"
     for error in (RollbackIncomplete("x", remaining=()), CommandFailed("x", exit_code=1), Unreachable("x")):
         assert ROLLBACK_RETRIES.evaluate(error, 1, 3).action.value == "retry"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from etcdkeep import naming
+from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.approval import Rules
 from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
@@ -16,19 +18,29 @@ from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound, TransientError
 from etcdkeep.plain_text import one_line
 from etcdkeep.ports import PodRef
-from etcdkeep.repository import ANY
+from etcdkeep.repository import USABLE
 from etcdkeep.restore.authority import GATES
-from etcdkeep.restore.facts import run_base
+from etcdkeep.restore.engine import Engine
+from etcdkeep.restore.facts import LIST, run_base
 from etcdkeep.restore.form import WHAT
 from etcdkeep.restore.gather import gather_node, restore_nodes
-from etcdkeep.restore.leftovers import IN_PODS, ON_NODES, find_in_pod, removal_argv, remove_leftovers
+from etcdkeep.restore.leftovers import (
+    IN_PODS,
+    ON_NODES,
+    check_set_aside,
+    find_in_pod,
+    release_node,
+    removal_argv,
+    remove_leftovers,
+)
 from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.pod_facts import gather_pods
+from etcdkeep.restore.pod_release import plan_release
 from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.proposal import proposed_plan
 from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.restore.runbook import render_runbook
+from etcdkeep.restore.runbook import render_runbook, rollback_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,12 +123,22 @@ def _runbook_of(cluster: str, restore: str) -> str:
 @click.command("restore-leftovers")
 @click.argument("cluster")
 @click.option("--remove", "run", metavar="RUN", help="Remove what this restore set aside, at every place, for ever.")
-@click.option("--yes", is_flag=True, help="With --remove: do not ask.")
+@click.option("--release", metavar="RUN", help="Release the places that this unfinished restore holds.")
+@click.option("--yes", is_flag=True, help="With --remove and --release: do not ask.")
 @json_option
-def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -> None:
-    """List what restores of CLUSTER set aside. Nothing is removed unless asked for by name, and confirmed."""
-    site, found = find_set(cluster, ANY)
+def restore_leftovers(cluster: str, run: str | None, release: str | None, yes: bool, as_json: bool) -> None:
+    """
+    List what restores of CLUSTER set aside. Nothing is removed or released unless asked for by name, and confirmed.
+    """
+    site, found = find_set(cluster, USABLE)
     site.fall_back_to(found)
+    if release is not None:
+        if not yes:
+            click.confirm(f"Release {cluster} from restore {release}? It cannot go on then.", abort=True)
+        for place, folder in _released(site, found, release):
+            say(f"{place}: released {folder}")
+        RestoreRecord(site.repository.records, cluster, release).release()
+        return
     left = {place: leftovers for place, _, leftovers in _places(site, found)}
     if run is None:
         _show(left, as_json=as_json)
@@ -137,6 +159,28 @@ def restore_leftovers(cluster: str, run: str | None, yes: bool, as_json: bool) -
     for place, runner, leftovers in _places(site, found):
         for folder in remove_leftovers(runner, leftovers, run, command):
             say(f"{place}: removed {folder}")
+
+
+def _released(site: Site, found: BackupSet, run: str) -> Iterator[tuple[str, str]]:
+    """Release every place that an unfinished restore holds, and yield place and folder."""
+    manifest = manifest_of(found)
+    if not site.cluster.control_plane.has_nodes:
+        facts = gather_pods(site.api, site.cluster, manifest)
+        plan = plan_release(site.cluster, manifest, facts, Options(run, datetime.now(UTC), ("etcd",)))
+        with open_world(site, plan, found) as world:
+            by_hand = partial(rollback_script, ssh=site.cluster.ssh)
+            Engine(plan, world, by_hand=by_hand, unreachable_s=site.cluster.limits.unreachable_s).roll_back()
+        makers = {step.name for step in plan.steps}
+        yield from ((place.name, place.folder) for place in plan.places if place.made_by in makers)
+        return
+    for _, shell, left in _places(site, found):
+        check_set_aside(shell, left, run)
+    released = [
+        (place, folder) for place, shell, left in _places(site, found) for folder in release_node(shell, left, run)
+    ]
+    if not released:
+        raise NotFound(f"restore {run!r} holds no node of {site.cluster.name!r}: {LIST} {site.cluster.name}")
+    yield from released
 
 
 def _places(site: Site, found: BackupSet) -> Iterator[tuple[str, CommandRunner, tuple[EarlierRun, ...]]]:

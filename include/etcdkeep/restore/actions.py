@@ -21,6 +21,8 @@ PIECE_BYTES = 16 * 2**20
 """Files travel in pieces, each a command of its own: constant memory, and no wait for an end of input that some exec protocols cannot signal."""
 WRITE_BLOCK_BYTES = 2**20
 NOTHING_THERE = 44
+KILLED = (137, 143)
+"""Exit codes of a command that was ended from outside: with its container, or for want of memory."""
 
 
 class World(Protocol):
@@ -47,6 +49,8 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
     try:
         output = world.runner(place).run(check.argv, StreamLimits(check.limit_s)).stdout.decode(errors="replace")
     except CommandFailed as err:
+        if err.exit_code in KILLED:
+            raise TransientError(f"not known, the question was killed: {err}") from err
         if check.expects == "nothing":
             raise TransientError(f"not known, and a node that has just booted may answer later: {err}") from err
         return check.expects in ("failure", "mismatch")
@@ -190,13 +194,26 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _call(api: KubeApi, call: Call) -> None:
     match call.verb:
         case "create":
-            api.create(call.path, call.body or {})
+            body = call.body or {}
+            if body.get("kind") == "Pod":
+                _clear_ended(api, f"{call.path}/{body['metadata']['name']}")
+            api.create(call.path, body)
         case "patch":
             api.patch(call.path, call.body or {})
         case "delete":
             api.delete(call.path)
         case _:
             assert_never(call.verb)
+
+
+def _clear_ended(api: KubeApi, path: str) -> None:
+    """Delete a pod that was evicted or has ended: one of its name cannot be created before."""
+    try:
+        found = api.get(path)
+    except NotFound:
+        return
+    if (found.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        api.delete(path)
 
 
 def _shows(api: KubeApi, check: ApiCheck) -> bool:
@@ -206,6 +223,8 @@ def _shows(api: KubeApi, check: ApiCheck) -> bool:
         return not check.value if not check.field else check.expects == "other"
     if not check.field:
         return bool(check.value)
+    if check.field == "status.phase" and found["metadata"].get("deletionTimestamp"):
+        return check.expects == "other"  # still "Running", and about to go: kubectl calls it Terminating
     for part in check.field.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return bool((found or 0) == (check.value or 0)) != (check.expects == "other")

@@ -14,10 +14,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
+from typing import Literal, TypeVar
 
-from etcdkeep.errors import EtcdkeepError, NotFound, RollbackIncomplete, StepFailed, TransientError
-from etcdkeep.restore.actions import World, act, all_hold, holds
+from etcdkeep.errors import (
+    CommandFailed,
+    EtcdkeepError,
+    NoAnswer,
+    NotFound,
+    RollbackIncomplete,
+    StepFailed,
+    TransientError,
+)
+from etcdkeep.restore.actions import KILLED, World, act, all_hold, holds
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
 
 log = logging.getLogger(__name__)
@@ -25,9 +33,11 @@ log = logging.getLogger(__name__)
 POLL_S = 0.2
 REPEAT_S = 2.0
 """How often an action is repeated while its end state does not come."""
-TRIES = 3
 RETRY_DELAY_S = 2.0
+UNREACHABLE_S = 300.0
+"""How long trouble that passes is waited out at one step: long enough for a node to reboot."""
 
+T = TypeVar("T")
 State = Literal["began", "done", "already", "unneeded", "undoing", "undone", "failed", "remedied"]
 
 
@@ -79,6 +89,7 @@ class Engine:
     :param record: Told of each transition before the walk goes on, one at a time, from several threads.
     :param by_hand: Renders the ways back of some steps as a script for people
         (:func:`etcdkeep.restore.runbook.rollback_script`), line by line; their names alone where none is given.
+    :param unreachable_s: How long one step is retried while its place does not answer.
     """
 
     def __init__(
@@ -88,6 +99,7 @@ class Engine:
         record: Record = lambda event: None,
         *,
         by_hand: ByHand | None = None,
+        unreachable_s: float = UNREACHABLE_S,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -96,6 +108,7 @@ class Engine:
         self._world = world
         self._record = record
         self._by_hand = by_hand or _names
+        self._unreachable_s = unreachable_s
         self._sleep = sleep
         self._clock = clock
         self._now = now
@@ -108,7 +121,7 @@ class Engine:
         Bring the steps of these phases to their end state: phase by phase, in the plan's order at each place.
 
         :raises StepFailed: when one does not get there; what was done before stays done.
-        :raises TransientError: when a place did not answer; walking again goes on from there.
+        :raises NoAnswer: when a place did not answer for long; walking again goes on from there.
         """
         with self._lanes() as lanes:
             for phase in PHASES:
@@ -186,23 +199,65 @@ class Engine:
     # --- one step ------------------------------------------------------------------------------------------------
 
     def _guarded(self, step: Step, advance: Callable[[Step], None]) -> None:
-        """Advance a step, trying again after passing trouble: every try asks anew what is done."""
-        for tries_left in reversed(range(TRIES)):
+        """
+        Advance a step, trying again after passing trouble: every try asks anew what is done.
+
+        Time bounds that, not a number of tries: a node that refuses connections while it boots uses tries up in seconds.
+        """
+        try:
+            self.patiently(
+                f"step {step.name} ({step.words})", lambda: advance(step), lambda err: self._passes(step, err)
+            )
+        except EtcdkeepError as err:
+            self._tell(step, "failed", str(err.__cause__ if isinstance(err, NoAnswer) else err))
+            if isinstance(err, StepFailed | NoAnswer):
+                raise
+            raise StepFailed(f"step {step.name} ({step.words}): {err}", step=step.name) from err
+
+    def patiently(
+        self,
+        name: str,
+        do: Callable[[], T],
+        passes: Callable[[EtcdkeepError], bool] = lambda err: isinstance(err, TransientError),
+    ) -> T:
+        """
+        Do something, and again after trouble that may pass, for as long as the limits say.
+
+        :param name: Of what is done, for messages.
+        :raises NoAnswer: when the trouble did not pass.
+        """
+        until, told = None, ""
+        while True:
             try:
-                advance(step)
-            except TransientError as err:
-                log.warning("%s: %s", step.name, err)
-                if not tries_left:
-                    self._tell(step, "failed", str(err))
-                    raise
-                self._sleep(RETRY_DELAY_S)
+                return do()
             except EtcdkeepError as err:
-                self._tell(step, "failed", str(err))
-                if isinstance(err, StepFailed):
+                if not passes(err):
                     raise
-                raise StepFailed(f"step {step.name} ({step.words}): {err}", step=step.name) from err
-            else:
-                return
+                if str(err) != told:
+                    told = str(err)
+                    log.warning("%s: retried until it passes: %s", name, told)
+                until = self._clock() + self._unreachable_s if until is None else until
+                if self._clock() >= until:
+                    raise NoAnswer(
+                        f"{name}: it was retried for {self._unreachable_s:g} s (limits.unreachable_s). Last error: {err}"
+                    ) from err
+            self._sleep(RETRY_DELAY_S)
+
+    def _passes(self, step: Step, error: EtcdkeepError) -> bool:
+        """Say whether trouble may pass: with a place that answers again, or is made again."""
+        if isinstance(error, TransientError):
+            return True
+        if isinstance(error, StepFailed) or step.place not in self._makers:
+            return False
+        if isinstance(error, CommandFailed) and error.exit_code in KILLED:
+            return True
+        maker = self._makers[step.place]
+        try:
+            return maker.done is not None and not holds(self._world, maker.place, maker.done)
+        except TransientError:
+            return True
+        except EtcdkeepError:
+            return False
 
     def _forward(self, step: Step) -> None:
         if step.action is None and step.done is None:

@@ -24,6 +24,8 @@ FOLDER = ".etcdkeep"
 """Holds one folder per restore, beside what it replaces; kept until a person has it removed."""
 ACTIVE = "active"
 """Link in it to the restore that is under way."""
+LIST = "python -m etcdkeep restore-leftovers"
+"""Shows what restores left, releases places, and removes; the cluster's name follows."""
 FINISHED = "finished"
 ROLLED_BACK = "rolled-back"
 
@@ -98,6 +100,7 @@ class NodeFacts:
     :param absent: Static pod manifests that were looked for and do not exist.
     :param unknown: What could not be asked, and why; it is neither there nor absent.
     :param crictl_problem: Why `running` is None; `curl_problem` and `ca_problem` the same for `curl` and `ca_sha256`.
+    :param etcd_runs_as: ``uid:gid``, where etcd's manifest says it.
     """
 
     node: str
@@ -129,6 +132,7 @@ class NodeFacts:
     crictl_problem: str = ""
     curl_problem: str = ""
     ca_problem: str = ""
+    etcd_runs_as: str | None = None
 
 
 def run_base(path: str, mount_points: Sequence[str]) -> str:

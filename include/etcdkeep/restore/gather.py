@@ -22,6 +22,7 @@ from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.config_files import ConfigFile, key_names
 from etcdkeep.restore.facts import NodeFacts, PathFacts
 from etcdkeep.restore.members import address_of, doubtful
+from etcdkeep.restore.owner import static_pod_runs_as
 from etcdkeep.restore.tools import IMAGES_ARGV, Runtime, Tool, candidates, describe_tool, parse_images, tool_argv
 from etcdkeep.static_pod import (
     ApiserverStaticPod,
@@ -93,6 +94,8 @@ class _Gathering:
         if apiserver is not None and member_then is not None and not member_then.host_ips:
             known = known_member(self._cluster, node, address, member_then, apiserver.address)
         etcd = self._manifest("etcd", partial(self._etcd, known))
+        asked = partial(static_pod_runs_as, container=layout.container)
+        runs_as = self._manifest("etcd", asked) if etcd else None
         data = self._path(etcd.data_dir if etcd else layout.data_dir)
         member = self._path(posixpath.join(data.path, "member"))
         pki = self._path(layout.pki_dir)
@@ -141,6 +144,7 @@ class _Gathering:
             tool_problems=tuple(self._tool_problems),
             absent=tuple(self._absent),
             unknown=tuple(self._unknown),
+            etcd_runs_as=runs_as,
         )
 
     def _config(

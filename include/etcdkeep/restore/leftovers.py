@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import CommandFailed, RestoreRefused
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.facts import ACTIVE, FOLDER, EarlierRun, parse_earlier_runs
+from etcdkeep.restore.facts import ACTIVE, FOLDER, ROLLED_BACK, EarlierRun, parse_earlier_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from etcdkeep.ports import CommandRunner
 
 REMOVE_S = 600.0
+SET_ASIDE = 'for each in old manifests; do ls -A "$1/$each" 2>/dev/null || true; done'
+RELEASE = '[ "$(readlink "$1")" != "$2" ] || { mv -T "$1" "$2/$3" && echo "$2"; }'
 ON_NODES = (*SUDO, "rm", "-r", "--one-file-system", "--")
 IN_PODS = ("rm", "-r", "--")
 
@@ -45,6 +47,41 @@ def find_in_pod(runner: CommandRunner, base: str) -> tuple[EarlierRun, ...]:
     return parse_earlier_runs("\n".join(lines))
 
 
+def check_set_aside(runner: CommandRunner, leftovers: Sequence[EarlierRun], run: str) -> None:
+    """
+    :param leftovers: Of that node.
+    :raises RestoreRefused: when an unfinished restore has set the old state aside there: only a rollback brings that back.
+    """
+    for each in _held(leftovers, run):
+        look = (*SUDO, "sh", "-c", SET_ASIDE, "sh", each.folder)
+        aside = runner.run(look, StreamLimits(REMOVE_S)).stdout.decode(errors="replace").split()
+        if aside:
+            raise RestoreRefused(
+                f"{runner.where}: restore {run!r} was not released: it has set aside {', '.join(aside)} in {each.folder}. "
+                "Clear its task `rollback`, or roll it back by its runbook (--begun)."
+            )
+
+
+def release_node(runner: CommandRunner, leftovers: Sequence[EarlierRun], run: str) -> tuple[str, ...]:
+    """
+    Release a node which an unfinished restore holds; :func:`check_set_aside` says whether it may be.
+
+    :param leftovers: Of that node.
+    :return: The folders that were released; none where it holds none.
+    """
+    released = []
+    for each in _held(leftovers, run):
+        active = posixpath.join(posixpath.dirname(each.folder), ACTIVE)
+        argv = (*SUDO, "sh", "-c", RELEASE, "sh", active, each.folder, ROLLED_BACK)
+        if runner.run(argv, StreamLimits(REMOVE_S)).stdout.strip():
+            released.append(each.folder)
+    return tuple(released)
+
+
+def _held(leftovers: Sequence[EarlierRun], run: str) -> list[EarlierRun]:
+    return [each for each in leftovers if each.run == run and each.state == ACTIVE]
+
+
 def removal_argv(leftover: EarlierRun, command: tuple[str, ...] = ON_NODES) -> tuple[str, ...]:
     """
     Return the call that removes one restore's folder, with the old state that it kept.
@@ -53,7 +90,8 @@ def removal_argv(leftover: EarlierRun, command: tuple[str, ...] = ON_NODES) -> t
     """
     if leftover.state == ACTIVE:
         raise RestoreRefused(
-            f"{leftover.folder} was not removed: restore {leftover.run!r} is neither finished nor taken back. Do one of both first."
+            f"{leftover.folder} was not removed: restore {leftover.run!r} is neither finished nor taken back. Clear its task `rollback`, "
+            f"or release it first: the option --release {leftover.run}."
         )
     parent, name = posixpath.split(leftover.folder)
     if posixpath.basename(parent) != FOLDER or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):

@@ -11,7 +11,16 @@ from etcdkeep.control_plane import SUDO
 from etcdkeep.restore import node_commands as commands
 from etcdkeep.restore.config_steps import stage_config, swap_config
 from etcdkeep.restore.node_targets import TargetNode, usable_nodes
-from etcdkeep.restore.planning import SEALED_SUFFIX, Options, check_options, initial_cluster, new_token, revision_bump
+from etcdkeep.restore.owner import proper_owner
+from etcdkeep.restore.planning import (
+    SEALED_SUFFIX,
+    Options,
+    check_options,
+    initial_cluster,
+    new_token,
+    not_put_back,
+    revision_bump,
+)
 from etcdkeep.restore.staging import Site, Stopped, bring_archive, close_run, open_run, stage_data, stage_keys, swap
 from etcdkeep.restore.steps import Check, Move, Place, Plan, Remedy, Run, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
@@ -103,6 +112,10 @@ class _Planner:
             + ", ".join(dict.fromkeys(f"{node.name}:{node.site.path('old')}" for node in nodes))
             + ", and taking the restore back is a rename.",
         ]
+        if left_out := not_put_back(self.cluster, self.options.what):
+            lines.append(
+                f"Not put back: {', '.join(left_out)}. Compare them with the set's (`unseal`, folder control-plane) and copy what differs."
+            )
         if self.bump:
             lines.append(
                 f"Revisions go on from {self.manifest.snapshot.revision + self.bump}, past all that clients have seen."
@@ -145,7 +158,7 @@ class _Planner:
     def _stage(self, node: TargetNode) -> list[Step]:
         facts = node.facts
         record = f"etcdkeep restore {self.options.run}\ncluster {self.cluster.name}\nbackup {self.manifest.backup_id}\nnode {node.name}\n"
-        steps = open_run(node.site, record, until=node.site.named("close"))
+        steps = open_run(node.site, self.cluster.name, record, until=node.site.named("close"))
         if "etcd" in self.options.what:
             flags = MemberFlags(node.etcd.name, node.etcd.initial_advertise_peer_urls, self.initial_cluster, self.token)
             live = replace(
@@ -297,15 +310,15 @@ class _Planner:
     # --- parts ---------------------------------------------------------------------------------------------------
 
     def _served(self, node: TargetNode) -> list[Step]:
-        data, owner = node.facts.member.path, self._owner(node.facts)
+        data, folder, owner = node.facts.member.path, node.facts.data.path, self._owner(node.facts)
+        etcd_says = commands.etcd_log_argv(self.cluster.control_plane)
+        names = "|".join(
+            ["/member", *(path.replace(".", "[.]") for path in dict.fromkeys((node.etcd.data_dir, folder)))]
+        )
         denied = Remedy(
-            f"etcd's log says 'permission denied': the data's owner is set to {owner} again",
-            Check(
-                commands.etcd_log_argv(self.cluster.control_plane),
-                "match",
-                f"{posixpath.basename(data)}.*permission denied",
-            ),
-            Run((*SUDO, "chown", "-R", owner, data)),
+            f"etcd's log says 'permission denied': the data's owner is set to {owner}, which etcd runs as",
+            Check(etcd_says, "match", f"({names}).*permission denied"),
+            Run((*SUDO, "sh", "-c", 'chown "$1" "$2" && chown -R "$1" "$3"', "sh", owner, folder, data)),
         )
         return [
             Step(
@@ -407,4 +420,5 @@ class _Planner:
         return tuple(step.name for step in (*self._swap_pki(node), *self._swap_etcd(node)))
 
     def _owner(self, facts: NodeFacts) -> str:
-        return facts.member.owner or self.cluster.control_plane.data_owner or facts.data.owner or "0:0"
+        found = facts.member.owner or facts.data.owner
+        return proper_owner(facts.etcd_runs_as, self.cluster.control_plane.data_owner, found) or "0:0"

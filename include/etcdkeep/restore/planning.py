@@ -6,6 +6,7 @@ What each kind of control plane needs is in :mod:`node_plan` (static pods on nod
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,6 +66,14 @@ def check_options(options: Options, manifest: Manifest, cluster: Cluster) -> Non
         problems.append("a kubeception cluster has no PKI of its own to restore")
     if problems:
         raise RestoreRefused(f"cluster {cluster.name!r} cannot be restored from {manifest.backup_id}:", tuple(problems))
+
+
+def not_put_back(cluster: Cluster, what: Sequence[What]) -> tuple[str, ...]:
+    """Return the configured files and folders that travel in the set, and that a restore leaves as the node has them."""
+    layout = cluster.control_plane
+    paths = dict.fromkeys(posixpath.normpath(path) for path in (*cluster.extra_paths, *layout.optional_paths))
+    pki = posixpath.normpath(layout.pki_dir)
+    return tuple(path for path in paths if "pki" not in what or not (path == pki or path.startswith(f"{pki}/")))
 
 
 def revision_bump(manifest: Manifest, options: Options, live_revision: int | None) -> int:

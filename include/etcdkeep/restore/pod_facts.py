@@ -6,6 +6,7 @@ The StatefulSet says more than its pods do, and it is there also when no pod is.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from collections.abc import Mapping  # noqa: TC003 - proposals keep facts, and pydantic reads this
@@ -15,20 +16,28 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep import etcdctl
 from etcdkeep.errors import CommandFailed, CommandMissing, EtcdkeepError, NotFound, RestoreRefused, TransientError
 from etcdkeep.ports import PodRef, StreamLimits
-from etcdkeep.restore.facts import PathFacts, parse_stat
+from etcdkeep.restore.facts import ACTIVE, EarlierRun, PathFacts, parse_stat, run_base
+from etcdkeep.restore.leftovers import find_in_pod
 from etcdkeep.restore.tools import PROGRAMS, Tool, describe_tool, tool_argv
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etcdkeep.config import Cluster
     from etcdkeep.manifest import Manifest
     from etcdkeep.ports import CommandRunner, KubeApi
 
+log = logging.getLogger(__name__)
+
 PROBE_S = 60.0
+ADMISSION_LABEL = "pod-security.kubernetes.io/enforce"
 SHELL_PROGRAMS = ("sh", "mv", "head", "dd", "sha256sum", "stat", "readlink", "sleep")
 """What the utility pod's image must have beside the etcd tool."""
 RUN_ANNOTATION = "etcdkeep-restore"
 """On the StatefulSet while its members' data are being swapped; the value is the restore's name."""
 DONE_ANNOTATION = "etcdkeep-restored"
+HOLD_ANNOTATION = "etcdkeep-hold"
+"""``etcdkeep-hold-<ordinal>/<restore>`` on the StatefulSet while that restore holds the claim of that member."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,17 @@ class PodFacts:
     The whole control plane.
 
     :param replicas: Of the etcd StatefulSet, when it is up.
+    :param scaled_to: Its replicas now.
     :param mount: Where the claim is mounted; `data_dir` is below it or the same.
     :param template: The pod's template: what of it a utility pod needs is copied.
     :param clients: Path of each workload that is scaled down → its replicas.
     :param budget: The PodDisruptionBudget as it was, where there is one.
     :param image: For the utility pods.
     :param tool: Its etcd tool.
-    :param unfinished: Name of a restore that has begun and neither finished nor was taken back.
+    :param unfinished: Name of a restore that is swapping data, or broke off there.
+    :param earlier: Member's pod and what a restore left on its claim: of claims that could be asked.
+    :param holds: Restore and member's pod, as the annotations say who holds its claim.
+    :param restricted: Whether the namespace admits no pod that runs as root.
     """
 
     namespace: str
@@ -82,6 +95,25 @@ class PodFacts:
     namespace_uid: str = ""
     revision: int | None = None
     unfinished: str = ""
+    scaled_to: int = 1
+    earlier: tuple[tuple[str, EarlierRun], ...] = ()
+    holds: tuple[tuple[str, str], ...] = ()
+    restricted: bool = False
+
+    @property
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """Restore → the members' pods whose claims it holds, by the link on the claim or the annotation."""
+        linked = [(each.run, pod) for pod, each in self.earlier if each.state == ACTIVE]
+        held = sorted({*linked, *self.holds})
+        return {
+            run: tuple(pod for holder, pod in held if holder == run) for run in dict.fromkeys(run for run, _ in held)
+        }
+
+    @property
+    def stopped(self) -> tuple[str, ...]:
+        """What is scaled to zero now."""
+        sizes = {self.path: self.scaled_to, **self.clients}
+        return tuple(posixpath.basename(path) for path, replicas in sizes.items() if not replicas)
 
     @property
     def path(self) -> str:
@@ -113,6 +145,7 @@ def gather_pods(api: KubeApi, cluster: Cluster, manifest: Manifest) -> PodFacts:
         for index in range(replicas)
     )
     image, tool, live = _image(api, cluster, container, pods, members, data_dir)
+    namespaced = api.get(f"/api/v1/namespaces/{namespace}")["metadata"]
     budget_path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{layout.workloads.disruption_budget}"
     return PodFacts(
         namespace=namespace,
@@ -130,15 +163,47 @@ def gather_pods(api: KubeApi, cluster: Cluster, manifest: Manifest) -> PodFacts:
         budget=_optional(api, budget_path),
         budget_path=budget_path,
         kube_system_uid=api.get("/api/v1/namespaces/kube-system")["metadata"]["uid"],
-        namespace_uid=api.get(f"/api/v1/namespaces/{namespace}")["metadata"]["uid"],
+        namespace_uid=namespaced["uid"],
         revision=_revision(api, cluster, members),
         unfinished=_unfinished(annotations),
+        scaled_to=int(spec.get("replicas", 1)),
+        earlier=tuple(_earlier(api, cluster, pods, members, run_base(data_dir, (mount["mountPath"],)))),
+        holds=_holds(annotations, members),
+        restricted=(namespaced.get("labels") or {}).get(ADMISSION_LABEL) == "restricted",
     )
 
 
 def _unfinished(annotations: Mapping[str, str]) -> str:
     run = annotations.get(RUN_ANNOTATION, "")
     return "" if annotations.get(DONE_ANNOTATION) == run else run
+
+
+def hold_annotation(pod: str, run: str) -> str:
+    """Return the annotation of the StatefulSet that says: this restore holds the claim of this member."""
+    return f"{HOLD_ANNOTATION}-{pod.rpartition('-')[2]}/{run}"
+
+
+def _holds(annotations: Mapping[str, str], members: tuple[MemberPod, ...]) -> tuple[tuple[str, str], ...]:
+    """Return restore and pod of each annotation of :func:`hold_annotation`."""
+    pods = {hold_annotation(member.pod, ""): member.pod for member in members}
+    split = (name.rpartition("/") for name in annotations)
+    return tuple((run, pods[prefix + slash]) for prefix, slash, run in split if prefix + slash in pods)
+
+
+def _earlier(
+    api: KubeApi, cluster: Cluster, pods: Mapping[str, Any], members: tuple[MemberPod, ...], base: str
+) -> Iterator[tuple[str, EarlierRun]]:
+    """Yield what restores left on the claims whose etcd runs and has ls and readlink; the annotations tell of the others."""
+    for member in members:
+        pod = pods.get(member.pod)
+        if pod is None or not _runs(pod, cluster.control_plane.container):
+            continue
+        try:
+            found = find_in_pod(_runner(api, cluster, member.pod), base)
+        except (CommandMissing, NotFound, TransientError) as err:
+            log.info("pod %s: its claim cannot be asked for earlier restores: %s", member.pod, err)
+            continue
+        yield from ((member.pod, each) for each in found)
 
 
 def _container(spec: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:

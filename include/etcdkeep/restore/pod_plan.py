@@ -11,27 +11,27 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etcdkeep import etcdctl
 from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.planning import Options, check_options, initial_cluster, new_token, revision_bump
-from etcdkeep.restore.pod_facts import DONE_ANNOTATION, RUN_ANNOTATION, MemberPod, PodFacts
+from etcdkeep.restore.pod_facts import DONE_ANNOTATION, RUN_ANNOTATION, MemberPod, PodFacts, hold_annotation
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, swap
 from etcdkeep.restore.steps import API, ApiCheck, Call, Check, Phase, Place, Plan, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
+from etcdkeep.restore.utility_pod import CONTAINER, data_owner, utility_name, utility_pod
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from etcdkeep.config import Cluster
     from etcdkeep.manifest import Manifest
 
-CONTAINER = "utility"
 POD_S = 300.0
 GONE_S = 180.0
 SERVE_S = 300.0
 ANSWER_S = 10.0
+
+HELD = "held"
 
 BEGUN = "mark-begun"
 SWAPPED = "mark-swapped"
@@ -45,7 +45,7 @@ def plan_pods(cluster: Cluster, manifest: Manifest, facts: PodFacts, options: Op
     """
     check_options(options, manifest, cluster)
     bump = revision_bump(manifest, options, facts.revision) if options.bump_revision and facts.tool.bumps else 0
-    planner = _Planner(cluster, manifest, facts, options, new_token(cluster, options), bump)
+    planner = PodPlanner(cluster, manifest, facts, options, new_token(cluster, options), bump)
     return Plan(
         run=options.run,
         cluster=cluster.name,
@@ -66,7 +66,9 @@ def plan_pods(cluster: Cluster, manifest: Manifest, facts: PodFacts, options: Op
 
 
 @dataclass(frozen=True)
-class _Planner:
+class PodPlanner:
+    """Makes the parts of a plan for one kubeception control plane."""
+
     cluster: Cluster
     manifest: Manifest
     facts: PodFacts
@@ -78,7 +80,7 @@ class _Planner:
         namespace, container = self.facts.namespace, self.cluster.control_plane.container
         places = [Place(API, "api")]
         for member in self.facts.members:
-            utility = self._utility(member)
+            utility = utility_name(member)
             places.append(
                 Place(
                     utility,
@@ -126,6 +128,10 @@ class _Planner:
             return []
         return [self._serves(member, "after-rollback.") for member in self.facts.members]
 
+    def claiming(self, member: MemberPod) -> list[Step]:
+        """Return the steps that make a member's claim this restore's: what is to be undone when it is released."""
+        return [replace(step, undo_needed_until=()) for step in self._stage(member) if step.reversible]
+
     # --- phases --------------------------------------------------------------------------------------------------
 
     def _stage(self, member: MemberPod) -> list[Step]:
@@ -134,11 +140,17 @@ class _Planner:
         flags = MemberFlags(member.name, member.peer_urls, peers, self.token)
         record = f"etcdkeep restore {self.options.run}\ncluster {self.cluster.name}\nbackup {self.manifest.backup_id}\n"
         create = self._pod_step(f"utility.{member.pod}", "stage", member, created=True)
+        hold = self._hold(member, "stage", held=True)
+        live = replace(facts.live, owner=data_owner(self.cluster, facts))
         staged = [
-            *open_run(site, record, until=SWAPPED),
-            *stage_data(site, self.manifest, facts.tool, flags, self.bump, facts.live),
+            *open_run(site, self.cluster.name, record, until=SWAPPED),
+            *stage_data(site, self.manifest, facts.tool, flags, self.bump, live),
         ]
-        return [create, *(replace(step, needed_until=(SWAPPED,), undo_needed_until=(create.name,)) for step in staged)]
+        return [
+            create,
+            hold,
+            *(replace(step, needed_until=(SWAPPED,), undo_needed_until=(hold.name,)) for step in staged),
+        ]
 
     def _stop(self) -> list[Step]:
         facts, steps = self.facts, []
@@ -169,6 +181,7 @@ class _Planner:
         steps = [
             *swap(site, "swap_etcd", "data", live, "member", f"the old data of {member.pod}", Stopped(down, up_undone)),
             close_run(site, "swap_etcd"),
+            self._hold(member, "swap_etcd", held=False),
         ]
         return [replace(step, needed_until=(SWAPPED,), undo_needed_until=(BEGUN,)) for step in steps]
 
@@ -234,6 +247,30 @@ class _Planner:
             needed_until=(SWAPPED,) if name == BEGUN else (),
         )
 
+    def _hold(self, member: MemberPod, phase: Phase, *, held: bool) -> Step:
+        """
+        Note which claims this restore holds, where that can be asked without a pod that has the claim.
+
+        So a lost utility pod is made again to release its claim, and none is made for a claim that is released.
+        """
+        annotation = hold_annotation(member.pod, self.options.run)
+
+        def patch(value: str | None) -> Call:
+            return Call("patch", self.facts.path, {"metadata": {"annotations": {annotation: value}}})
+
+        field = f"metadata.annotations.{annotation}"
+        on = patch(HELD), ApiCheck(self.facts.path, field, HELD)
+        off = patch(None), ApiCheck(self.facts.path, field, HELD, "other")
+        return Step(
+            f"{'hold' if held else 'release'}.{member.pod}",
+            phase,
+            API,
+            f"note that this restore {'holds' if held else 'has released'} the claim of {member.pod}",
+            *(*on, *off) if held else (*off, *on),
+            needed_until=(SWAPPED,),
+            undo_needed_until=() if held else (BEGUN,),
+        )
+
     def _scale(self, name: str, phase: Phase, path: str, before: int, after: int) -> Step:
         def to(replicas: int) -> Call:
             return Call("patch", path, {"spec": {"replicas": replicas}})
@@ -283,9 +320,9 @@ class _Planner:
         )
 
     def _pod_step(self, name: str, phase: Phase, member: MemberPod, *, created: bool) -> Step:
-        pod = self._utility(member)
+        pod = utility_name(member)
         path = self._pod_path(pod)
-        create = Call("create", posixpath.dirname(path), self._pod_body(member))
+        create = Call("create", posixpath.dirname(path), utility_pod(self.cluster, self.facts, member))
         delete = Call("delete", path)
         runs, away = ApiCheck(path, "status.phase", "Running"), ApiCheck(path, value=False)
         forward = (create, runs, delete, away) if created else (delete, away, create, runs)
@@ -300,41 +337,9 @@ class _Planner:
             undo_needed_until=() if created else (BEGUN,),
         )
 
-    def _pod_body(self, member: MemberPod) -> dict[str, Any]:
-        facts, template = self.facts, self.facts.template
-        etcd: Mapping[str, Any] = next(
-            each for each in template["containers"] if each["name"] == self.cluster.control_plane.container
-        )
-        mount = {"name": "data", "mountPath": facts.mount} | ({"subPath": facts.sub_path} if facts.sub_path else {})
-        container = {
-            "name": CONTAINER,
-            "image": facts.image,
-            "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 5 & wait $!; done"],
-            "volumeMounts": [mount],
-        }
-        if "securityContext" in etcd:
-            container["securityContext"] = etcd["securityContext"]
-        spec: dict[str, Any] = {
-            "restartPolicy": "Always",
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 10,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [container],
-            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": member.claim}}],
-        }
-        spec |= {key: template[key] for key in ("securityContext", "imagePullSecrets") if template.get(key)}
-        if member.node:
-            spec["nodeName"] = member.node
-        labels = {"app": "etcdkeep-restore"}
-        metadata = {"name": self._utility(member), "namespace": facts.namespace, "labels": labels}
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
     def _site(self, member: MemberPod) -> Site:
         base = run_base(self.facts.data_dir, (self.facts.mount,))
-        return Site(self._utility(member), member.pod, base, self.options.run, ())
-
-    def _utility(self, member: MemberPod) -> str:
-        return f"etcd-utility-{member.pod.rpartition('-')[2]}"
+        return Site(utility_name(member), member.pod, base, self.options.run, ())
 
     def _pod_path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{self.facts.namespace}/pods/{pod}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etcdkeep.naming import CONTROL_PLANE
 from etcdkeep.restore.config_files import put_back
-from etcdkeep.restore.facts import ACTIVE
+from etcdkeep.restore.facts import ACTIVE, LIST
 from etcdkeep.restore.members import doubtful
 from etcdkeep.restore.node_targets import unsupported_layout
 from etcdkeep.restore.tools import best_tool, image_version
@@ -247,7 +247,8 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
     for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
         folders = ", ".join(earlier.folder for earlier in others if earlier.run == run)
         yield stop(
-            f"restore {run!r} is under way or was broken off here ({folders}); finish it or take it back first{_by_hand(manifest, run)}"
+            f"restore {run!r} is under way or was broken off here ({folders}); finish it or take it back first{_by_hand(manifest, run)}. "
+            f"{release_words(manifest.cluster, run)}"
         )
     if over := sorted({earlier.run for earlier in others if earlier.state != ACTIVE}):
         yield Objection(
@@ -314,6 +315,14 @@ def _by_hand(manifest: Manifest, run: str) -> str:
     return f" (Airflow gone: python -m etcdkeep runbook {manifest.cluster} --begun {run})"
 
 
+def release_words(cluster: str, run: str) -> str:
+    """Return the next step where a restore that ended without an end still holds a place."""
+    return (
+        f"Clear its task `rollback`; where Airflow no longer has it and nothing was stopped or swapped, release it: "
+        f"{LIST} {cluster} --release {run}"
+    )
+
+
 def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Objection]:
     identity, members = manifest.identity, manifest.members
     if facts.kube_system_uid != identity.kube_system_uid:
@@ -326,6 +335,10 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
         words = f"restore {facts.unfinished!r} is under way or was broken off in {facts.namespace}; finish it or take it back first"
         words += _by_hand(manifest, facts.unfinished)
         yield Objection("stop", words, overridable=False)
+    for run, pods in facts.holders.items():
+        if run not in (options.run, facts.unfinished):
+            words = f"restore {run!r} holds the claim of {', '.join(pods)}, and did not finish. {release_words(manifest.cluster, run)}"
+            yield Objection("stop", words, overridable=False)
     if len(facts.members) != len(members):
         yield Objection(
             "stop", f"the backup has {len(members)} member(s), {facts.statefulset} has {len(facts.members)} now"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from etcdkeep.restore import facts
+from etcdkeep.restore.facts import LIST
 from etcdkeep.restore.node_memory import NOTE
 from etcdkeep.restore.planning import SNAPSHOT_FILE
 from etcdkeep.restore.steps import Check, Move, Phase, Put, Run, Step, Write
@@ -35,6 +36,9 @@ _OWNER = 'live=$1; [ -e "$live" ] || live=${1%/*}; owner=$(stat -c %u:%g "$live"
 OWN_ALIKE = _OWNER + 'chown -R "$owner" "$2"'
 OWNED_ALIKE = _OWNER + '[ "$(stat -c %u:%g "$2/snap/db")" = "$owner" ]'
 """For a member that could not be asked beforehand: its own owner, or its folder's where it is gone."""
+
+CLAIM = 'ln -s -n "$1" "$2" && exit; echo "locked by $(readlink "$2"). $3" >&2; exit 1'
+"""Makes the link ``active``, once only; otherwise names the restore that holds the place, and the next step."""
 
 SLOWEST_BYTES_PER_S = 2 * 2**20
 TOOL_START_S = 120.0
@@ -84,7 +88,7 @@ class Site:
         return f"{name}.{self.suffix}"
 
 
-def open_run(site: Site, record: str, until: str) -> list[Step]:
+def open_run(site: Site, cluster: str, record: str, until: str) -> list[Step]:
     """
     Steps that make the run's folder and take the node for this restore.
 
@@ -110,7 +114,7 @@ def open_run(site: Site, record: str, until: str) -> list[Step]:
             "stage",
             site.place,
             "take this place for this restore; refused while another restore has it",
-            Run(site.argv("ln", "-s", "-n", site.folder, active)),
+            Run(site.argv("sh", "-c", CLAIM, "sh", site.folder, active, f"List its restores: {LIST} {cluster}")),
             mine,
             Move(active, site.path(facts.ROLLED_BACK), site.path("stray", facts.ROLLED_BACK), site.prefix),
             Check(mine.argv, "mismatch", mine.pattern),

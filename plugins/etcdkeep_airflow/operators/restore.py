@@ -18,6 +18,7 @@ from etcdkeep.approval import check_run
 from etcdkeep.control_plane import read_file_argv
 from etcdkeep.errors import (
     EtcdkeepError,
+    NoAnswer,
     NotApproved,
     NotFound,
     PermanentError,
@@ -59,14 +60,21 @@ if TYPE_CHECKING:
     from etcdkeep.restore.proposal import RestoreProposal
 
 SOON = timedelta(seconds=5)
+"""After a worker that died: the control plane may be down."""
+TRY_EVERY = timedelta(seconds=15)
+TRIES = 20
+"""Five minutes for a store that does not answer. Nodes are waited for by the engine, within ``limits.unreachable_s``."""
 RESTORE_RETRIES = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="same inputs, same failure: roll back"),
         RetryRule(
+            exception=NoAnswer, action=RetryAction.FAIL, reason="it was waited for as long as limits.unreachable_s says"
+        ),
+        RetryRule(
             exception=TransientError,
             action=RetryAction.RETRY,
-            retry_delay=SOON,
-            reason="a node or the network misbehaved, and the control plane may be down: soon again",
+            retry_delay=TRY_EVERY,
+            reason="the network or the store misbehaved, and the control plane may be down: soon again",
         ),
     ]
 )
@@ -244,7 +252,10 @@ class WalkOperator(RestoreOperator):
         with open_world(self.site, plan, found) as world:
             check_memory(world, plan, phases)
             with record.journal(self.task_id, datetime.now(UTC)) as tell:
-                yield Engine(plan, world, tell, by_hand=partial(rollback_script, ssh=self.site.cluster.ssh)), world
+                cluster = self.site.cluster
+                by_hand = partial(rollback_script, ssh=cluster.ssh)
+                limits = cluster.limits
+                yield Engine(plan, world, tell, by_hand=by_hand, unreachable_s=limits.unreachable_s), world
 
 
 class PlanOperator(WalkOperator):
@@ -318,7 +329,11 @@ class VerifyRestoreOperator(PlanOperator):
             engine.walk(self.phases)
             found = site.repository.get(self.cluster, plan.backup_id)
             counts = [each.live_keys for each in found.verifications if each.live_keys]
-            report = inspect(world, site.cluster, plan, api=lambda: site.api, live_keys=counts[-1] if counts else None)
+            live_keys = counts[-1] if counts else None
+            report = engine.patiently(
+                "comparison with the backup",
+                lambda: inspect(world, site.cluster, plan, api=lambda: site.api, live_keys=live_keys),
+            )
         if report.problems:
             raise VerificationFailed(
                 f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",

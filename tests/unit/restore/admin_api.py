@@ -58,6 +58,8 @@ class AdminApi:
     claims: dict[str, Claim] = field(default_factory=dict)
     fault: Fault | None = None
     count: int = 0
+    nodes_down: bool = False
+    going: dict[str, int] = field(default_factory=dict)
     watch: Callable[[AdminApi], None] = lambda api: None
 
     def __post_init__(self) -> None:
@@ -118,6 +120,18 @@ class AdminApi:
     def exec(self, pod: PodRef) -> CommandRunner:
         return _PodRunner(self, pod)
 
+    def lose_utility_pods(self, how: str) -> None:
+        """Take them away at once, leave them as evicted ones, or have them go while the next calls come."""
+        for path in [path for path in self.objects if "etcd-utility" in path]:
+            pod = self.objects[path]
+            if how == "evicted":
+                self.objects[path] = {**pod, "status": {"phase": "Failed", "reason": "Evicted"}}
+            elif how == "terminating":
+                self.going[path] = 5
+                self.objects[path] = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "now"}}
+            else:
+                del self.objects[path]
+
     # --- the world's own life ------------------------------------------------------------------------------------
 
     def _workload(self, name: str, replicas: int, template: dict[str, Any]) -> dict[str, Any]:
@@ -141,18 +155,27 @@ class AdminApi:
                     claim.put("/var/lib/etcd/data/member/snap/db", "an empty etcd's")
             else:
                 self.objects.pop(f"{PODS}/{name}", None)
+        for path in [path for path in self.going if self.going[path] == 0]:
+            del self.going[path]
+            self.objects.pop(path, None)
+        self.going = {path: left - 1 for path, left in self.going.items()}
         for path in list(self.objects):
-            if path.startswith(f"{PODS}/"):
+            if path.startswith(f"{PODS}/") and (self.objects[path].get("status") or {}).get("phase") != "Failed":
                 state = {"waiting": {"reason": "CrashLoopBackOff"}} if self.crashing else {"running": {}}
-                status = {"phase": "Running", "containerStatuses": [{"name": "kube-etcd", "state": state}]}
+                pending = self.nodes_down and "utility" in path
+                status = {
+                    "phase": "Pending" if pending else "Running",
+                    "containerStatuses": [{"name": "kube-etcd", "state": state}],
+                }
                 self.objects[path] = {**self.objects[path], "status": status}
 
 
 class _Struck:
     """Counts a call and has its fault strike before or after it."""
 
-    def __init__(self, api: AdminApi) -> None:
+    def __init__(self, api: AdminApi, *, command: bool = False) -> None:
         self._api = api
+        self._command = command
 
     def __enter__(self) -> None:
         self._api.count += 1
@@ -173,9 +196,12 @@ class _Struck:
         if fault.kind == "timeout":
             raise StreamStalled("the deadline passed")
         self._api.fault = None
-        if fault.kind == "drain":
-            for path in [path for path in self._api.objects if "etcd-utility" in path]:
-                del self._api.objects[path]
+        if fault.kind in ("drain", "lost", "evicted", "terminating"):
+            self._api.lose_utility_pods(fault.kind)
+            if fault.kind != "drain":
+                if self._command:
+                    raise CommandFailed("command terminated with exit code 137", exit_code=137)
+                return
         if fault.kind == "kill":
             raise Killed
         raise Unreachable("the connection was cut")
@@ -191,10 +217,14 @@ class _PodRunner:
         return f"pod {self.pod.pod}"
 
     def run(self, argv: Sequence[str], limits: StreamLimits, *, stdin: bytes = b"") -> CommandResult:
-        with _Struck(self.api):
+        with _Struck(self.api, command=True):
             found = self.api.objects.get(f"{PODS}/{self.pod.pod}")
             if found is None:
                 raise NotFound(f"{self.where} is not there")
+            if (found.get("status") or {}).get("phase") == "Pending":
+                raise Unreachable("the kubelet does not answer")
+            if (found.get("status") or {}).get("phase") == "Failed":
+                raise Unreachable('HTTP 500: container not found ("utility")')
             if self.api.crashing and self.pod.container == "kube-etcd":
                 raise Unreachable('unable to upgrade connection: container not found ("kube-etcd")')
             if argv[0] == "etcdctl":

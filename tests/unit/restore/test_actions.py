@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from etcdkeep.ports import CommandResult, StreamLimits
 
 SUDO = ("sudo", "-n")
+
+
+@pytest.mark.parametrize("expects", ["success", "failure", "nothing", "match", "mismatch"])
+def test_a_question_that_was_killed_is_neither_yes_nor_no(world: FakeWorld, expects: Any) -> None:
+    world.machines["cp-0"].fault = Fault(1, "killed", before=True)
+    with pytest.raises(TransientError, match="not known"):
+        holds(world, "cp-0", Check((*SUDO, "readlink", "/active"), expects, "r1"))
 
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 16))

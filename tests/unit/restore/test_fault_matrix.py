@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from etcdkeep.config import Ssh
-from etcdkeep.errors import EtcdkeepError, RollbackIncomplete, StepFailed, StreamStalled, TransientError
+from etcdkeep.errors import EtcdkeepError, NoAnswer, RollbackIncomplete, StepFailed, StreamStalled, TransientError
 from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.runbook import render_runbook
 from tests.unit.restore import test_engine as on_nodes
@@ -211,7 +211,8 @@ def expect_told(struck: Struck, fault: str) -> None:
                 assert isinstance(struck.error, StepFailed)
                 assert struck.error.step == struck.step
         case "timeout":
-            assert isinstance(struck.error, StreamStalled)
+            assert isinstance(struck.error, NoAnswer)
+            assert isinstance(struck.error.__cause__, StreamStalled)
             assert told == [struck.step]
         case "kill":
             assert isinstance(struck.error, Killed)

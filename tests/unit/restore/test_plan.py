@@ -48,7 +48,7 @@ def test_a_plan_survives_json_with_its_digest() -> None:
 
 def test_a_plan_that_changed_since_its_approval_is_refused() -> None:
     approved = make_plan().digest
-    changed = make_plan(member=PathFacts("/var/lib/etcd/member", "0:0", "700"))
+    changed = make_plan(member=PathFacts("/var/lib/etcd/member", "2001:2001", "750"))
     with pytest.raises(PlanChanged, match="was approved; nothing was done"):
         parse_plan(changed.to_json(), approved=approved)
 
@@ -175,6 +175,35 @@ def test_without_a_bump_the_plan_says_so(tool: Tool, options: Options) -> None:
     assert plan.expected_revision == 1000
     assert not any(word.startswith("--bump") for word in unpack_argv(plan))
     assert any("no bump" in line for line in plan.words)
+
+
+@pytest.mark.parametrize(
+    ("entry", "what", "expected"),
+    [
+        pytest.param({"profile": "kubeadm"}, ("etcd", "pki"), (), id="nothing-more-travels"),
+        pytest.param({}, ("etcd",), ("/opt/data/gke-k8s-kms-plugin/generatedkeys",), id="kms-keys"),
+        pytest.param(
+            {"profile": "kubeadm", "extra_paths": ["/etc/kubernetes/audit/", "/etc/kubernetes/pki/extra"]},
+            ("etcd", "pki"),
+            ("/etc/kubernetes/audit",),
+            id="below-the-pki-it-comes-back",
+        ),
+        pytest.param(
+            {"profile": "kubeadm", "extra_paths": ["/etc/kubernetes/pki/extra"]},
+            ("etcd",),
+            ("/etc/kubernetes/pki/extra",),
+            id="etcd-alone",
+        ),
+    ],
+)
+def test_what_travels_and_is_not_put_back_is_named(entry: dict[str, Any], what: Any, expected: tuple[str, ...]) -> None:
+    cluster = make_cluster(**entry)
+    plan = plan_restore(
+        cluster, make_manifest(profile=cluster.profile), [make_facts()], Options("r1", PLANNED_AT, what)
+    )
+    named = [line for line in plan.words if line.startswith("Not put back")]
+    assert len(named) == bool(expected)
+    assert all(f": {', '.join(expected)}." in line for line in named)
 
 
 def test_owner_mode_and_label_are_the_live_datas() -> None:

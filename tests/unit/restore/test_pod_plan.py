@@ -13,17 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etcdkeep.config import Ssh
-from etcdkeep.errors import EtcdkeepError, RestoreRefused
+from etcdkeep.errors import EtcdkeepError, RestoreRefused, RollbackIncomplete, StepFailed
 from etcdkeep.manifest import Identity, Manifest
 from etcdkeep.repository import BackupSet
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import gather_pods
+from etcdkeep.restore.pod_release import plan_release
 from etcdkeep.restore.preflight import Circumstances, preflight_pods
 from etcdkeep.restore.runbook import render_runbook
 from etcdkeep.restore.steps import Call, Check, Plan, Run
 from etcdkeep.restore.tools import Tool
+from etcdkeep.restore.utility_pod import AS_ROOT
 from tests.unit.restore.admin_api import APPS, BUDGET, ETCD, PODS, AdminApi, PodWorld
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_manifest
 from tests.unit.restore.machine import Fault, Killed
@@ -187,7 +189,176 @@ def test_objections(changes: dict[str, Any], words: str) -> None:
         assert any("no restore is needed" in sentence for sentence in sentences)
 
 
-FAULTS = st.tuples(st.sampled_from(["kill", "cut", "drain"]), st.integers(1, 220), st.booleans())
+LOSSES = ("drain", "lost", "evicted", "terminating")
+FAULTS = st.tuples(st.sampled_from(["kill", "cut", *LOSSES]), st.integers(1, 220), st.booleans())
+
+
+def links(api: AdminApi) -> list[str]:
+    """Return the claims that a restore holds."""
+    return [name for name, claim in api.claims.items() if "/var/lib/etcd/.etcdkeep/active" in claim.files]
+
+
+def holds(api: AdminApi) -> list[str]:
+    """Return the annotations that say so."""
+    return [name for name in api.objects[ETCD]["metadata"]["annotations"] if name.startswith("etcdkeep-hold")]
+
+
+@pytest.mark.parametrize("how", LOSSES)
+@pytest.mark.parametrize("before", [True, False], ids=["no-effect", "after-its-effect"])
+def test_a_utility_pod_lost_at_any_call_is_made_again_by_the_same_walk(how: str, before: bool) -> None:
+    whole = AdminApi()
+    plan = make_plan(whole)
+    begun = whole.count
+    make_engine(plan, whole).walk(["stage", "restore_etcd"])
+    for at in range(1, whole.count - begun + 1):
+        api = AdminApi()
+        plan = make_plan(api)
+        api.fault = Fault(api.count + at, how, before)
+        make_engine(plan, api).walk()
+        expect_restored(api, plan)
+        assert (links(api), holds(api)) == ([], []), f"call {at}"
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("until", ["stage", "restore_etcd"])
+def test_a_rollback_releases_the_claim_also_where_the_utility_pod_is_gone(members: int, until: Any) -> None:
+    api = AdminApi(members)
+    start, plan = state(api), make_plan(api)
+    make_engine(plan, api).walk(["stage", "restore_etcd"][: 1 + (until == "restore_etcd")])
+    assert len(links(api)) == members
+    api.lose_utility_pods("lost")
+    make_engine(plan, api).roll_back()
+    assert (links(api), holds(api), state(api)) == ([], [], start)
+    assert make_engine(plan, api).remaining() == ()
+
+
+def test_a_claim_that_was_released_needs_no_pod_again() -> None:
+    api = AdminApi(3)
+    plan = make_plan(api)
+    make_engine(plan, api).walk(["stage"])
+    make_engine(plan, api).roll_back()
+    api.nodes_down = True
+    make_engine(plan, api).roll_back()
+    assert not [path for path in api.objects if "utility" in path]
+
+
+def test_a_rollback_that_cannot_release_the_claim_says_so_and_releases_it_later() -> None:
+    api = AdminApi()
+    start, plan = state(api), make_plan(api)
+    make_engine(plan, api).walk(["stage", "restore_etcd"])
+    api.lose_utility_pods("lost")
+    api.nodes_down = True
+    with pytest.raises(RollbackIncomplete) as caught:
+        make_engine(plan, api).roll_back()
+    assert "claim.kube-etcd-0" in caught.value.remaining
+    assert gather_pods(api, CLUSTER, manifest(1)).holders == {"r1": ("kube-etcd-0",)}
+    api.nodes_down = False
+    make_engine(plan, api).roll_back()
+    assert (links(api), holds(api), state(api)) == ([], [], start)
+
+
+@pytest.mark.parametrize("by", ["link", "annotation"])
+def test_preflight_names_who_holds_a_claim_and_the_command_that_releases_it(by: str) -> None:
+    api = AdminApi(3)
+    make_engine(make_plan(api), api).walk(["stage"])
+    api.lose_utility_pods("lost")
+    if by == "link":
+        api.patch(ETCD, {"metadata": {"annotations": dict.fromkeys(holds(api))}})
+    else:
+        for claim in api.claims.values():
+            del claim.files["/var/lib/etcd/.etcdkeep/active"]
+    facts = gather_pods(api, CLUSTER, manifest(3))
+    found = BackupSet("user-1", "x", manifest(3), b"", b"", ())
+    [stop] = [
+        each
+        for each in preflight_pods(found, facts, Options("r2", PLANNED_AT), Circumstances(PLANNED_AT))
+        if "'r1'" in each.sentence
+    ]
+    assert "kube-etcd-0, kube-etcd-1, kube-etcd-2" in stop.sentence
+    assert "python -m etcdkeep restore-leftovers user-1 --release r1" in stop.sentence
+    assert (stop.severity, stop.overridable) == ("stop", False)
+    own = preflight_pods(found, facts, Options("r1", PLANNED_AT), Circumstances(PLANNED_AT))
+    assert not [each for each in own if "'r1'" in each.sentence]
+
+    release = plan_release(CLUSTER, manifest(3), facts, Options("r1", PLANNED_AT, what=("etcd",)))
+    make_engine(release, api).roll_back()
+    assert (links(api), holds(api)) == ([], [])
+    assert not [path for path in api.objects if "utility" in path]
+    with pytest.raises(RestoreRefused, match="it holds no claim"):
+        plan_release(CLUSTER, manifest(3), gather_pods(api, CLUSTER, manifest(3)), Options("r1", PLANNED_AT))
+    again = plan_restore(
+        CLUSTER, manifest(3), gather_pods(api, CLUSTER, manifest(3)), Options("r2", PLANNED_AT, ("etcd",))
+    )
+    make_engine(again, api).walk()
+    expect_restored(api, again)
+
+
+def test_what_has_stopped_or_swapped_something_is_rolled_back_and_not_released() -> None:
+    api = AdminApi()
+    make_engine(make_plan(api), api).walk(["stage"])
+    facts = gather_pods(api, CLUSTER, manifest(1))
+    clients = dict.fromkeys(facts.clients, 0)
+    for changes, words in (
+        ({"unfinished": "r1"}, "begun to swap data"),
+        ({"scaled_to": 0}, "kube-etcd is scaled to zero"),
+        ({"clients": clients}, "kube-apiserver, gke-master-etcd-maintenance is scaled to zero"),
+    ):
+        with pytest.raises(RestoreRefused, match=words):
+            plan_release(CLUSTER, manifest(1), replace(facts, **changes), Options("r1", PLANNED_AT))
+
+
+def test_a_second_restore_neither_takes_nor_loses_anothers_claim() -> None:
+    api = AdminApi()
+    first = make_plan(api)
+    make_engine(first, api).walk(["stage"])
+    second = plan_restore(
+        CLUSTER, manifest(1), gather_pods(api, CLUSTER, manifest(1)), Options("r2", PLANNED_AT, ("etcd",))
+    )
+    with pytest.raises(StepFailed, match=r"locked by .*/r1.*restore-leftovers user-1"):
+        make_engine(second, api).walk()
+    make_engine(second, api).roll_back()
+    assert links(api) == ["data-kube-etcd-0"]
+    make_engine(first, api).roll_back()
+    assert (links(api), holds(api)) == ([], [])
+
+
+def contexts(api: AdminApi, **security: Any) -> None:
+    """Have etcd's pod run as somebody."""
+    template = copy.deepcopy(api.objects[ETCD]["spec"]["template"])
+    template["spec"]["securityContext"] = security
+    api.objects[ETCD] = {**api.objects[ETCD], "spec": {**api.objects[ETCD]["spec"], "template": template}}
+
+
+def utility_context(plan: Plan) -> Any:
+    body = next(
+        step.action.body for step in plan.steps if isinstance(step.action, Call) and step.name.startswith("utility.")
+    )
+    assert body is not None
+    return body["spec"]["containers"][0].get("securityContext")
+
+
+@pytest.mark.parametrize(
+    ("user", "restricted", "expected"),
+    [
+        pytest.param(2001, False, None, id="its-own-data"),
+        pytest.param(3000, False, AS_ROOT, id="anothers-data"),
+        pytest.param(3000, True, None, id="root-is-not-admitted"),
+        pytest.param(0, False, None, id="root-anyway"),
+    ],
+)
+def test_a_utility_pod_is_root_only_where_etcds_user_could_not_rename_the_data(
+    user: int, restricted: bool, expected: Any
+) -> None:
+    api = AdminApi()
+    contexts(api, runAsUser=user, fsGroup=2001)
+    if restricted:
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        api.patch("/api/v1/namespaces/user-1", {"metadata": {"labels": labels}})
+    plan = make_plan(api)
+    assert utility_context(plan) == expected
+    owner = next(step.action for step in plan.steps if step.name == "owner.kube-etcd-0")
+    assert isinstance(owner, Run)
+    assert f"{user}:2001" in owner.argv
 
 
 @given(st.sampled_from([1, 3]), FAULTS)
