@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import etcdkeep.adapters.kube_config  # noqa: F401 - urllib3 looks for IPv6 when it is imported, which no unit test may
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.config import KubeconfigRef, SecretRef, SshKeyRef
 from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable, Unreachable
