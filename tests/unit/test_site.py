@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import etcdkeep.adapters.kube_config  # noqa: F401 - urllib3 looks for IPv6 when it is imported, which no unit test may
 from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
 from etcdkeep.config import KubeconfigRef, SecretRef, SshKeyRef
 from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable, Unreachable

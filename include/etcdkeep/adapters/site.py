@@ -212,12 +212,12 @@ class Site:
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
         files = {
-            SSH_KEY: _for_openssh(self.ssh_key),
+            SSH_KEY: self.ssh_key,
             "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode(),
         }
         jump = self.cluster.ssh.jump
         if jump is not None and jump.key is not None:
-            files[JUMP_SSH_KEY] = _for_openssh(self._ssh_key(jump.key, JUMP_SSH_KEY))
+            files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
@@ -281,11 +281,6 @@ class Site:
             raise NotFound(f"backup {found.name} holds no SSH key; set ssh.key of cluster {self.cluster.name!r}.")
         with open_artifact(self.repository.store, found.name, artifact, self.identities()) as plain:
             return read_archive(plain, ARCHIVE_LIMIT_BYTES)[file]
-
-
-def _for_openssh(key: bytes) -> bytes:
-    """Return an SSH key as it is archived."""
-    return key
 
 
 def read_secret_file(path: str) -> bytes:
