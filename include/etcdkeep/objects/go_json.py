@@ -142,9 +142,9 @@ def _base64(value: bytes, _: _Room) -> str:
     return base64.b64encode(value).decode()
 
 
-def _named_list(message: Any, room: _Room) -> list[str] | None:
-    """Print a Go type such as ``type ExtraValue []string``, a message on the wire."""
-    return [_text(value, room) for value in message.f1] or None
+def _named_list(message: Any, room: _Room) -> list[str]:
+    """Print a Go type such as ``type ExtraValue []string``, a message on the wire: one that is there is never null."""
+    return [_text(value, room) for value in message.f1]
 
 
 def _time(message: Any, _: _Room) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from etcdkeep.errors import ValueDamaged
 from etcdkeep.objects import free_form, schema
 from etcdkeep.objects.decode import MAX_VALUE_BYTES
+from etcdkeep.objects.served import NAME_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ _REQUIREMENT = re.compile(
     rf"|\s+(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?)\s*(?:,|$)"
 )
 _PROTOBUF_MARK = b"k8s\x00"
-_NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _protobuf_labels(value: bytes) -> Mapping[str, str]:
     except (DecodeError, UnicodeDecodeError) as err:
         raise ValueDamaged(f"its bytes are no object: {err}") from err
     if (envelope.f1.f1, envelope.f1.f2) == ("v1", "Namespace"):
-        labels.setdefault(_NAMESPACE_NAME, any_kind.f1.f1)
+        labels[NAME_LABEL] = any_kind.f1.f1
     return labels
 
 

@@ -189,3 +189,91 @@ def test_conversion(old: dict[str, Any], new: dict[str, Any]) -> None:
 def test_broken_crd(spec: dict[str, Any]) -> None:
     with pytest.raises(ValueDamaged, match="no CustomResourceDefinition"):
         served(**spec)
+
+
+def of(api_version: str, kind: str, minor: int = 36, **content: Any) -> dict[str, Any]:
+    """An object that an old API server stored, as one of this version gives it."""
+    return as_served({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, **content}, minor)
+
+
+def test_claims_and_volumes_have_a_phase() -> None:
+    for kind in ("PersistentVolumeClaim", "PersistentVolume"):
+        assert of("v1", kind, spec={})["status"]["phase"] == "Pending"
+        assert of("v1", kind, spec={}, status={"phase": "Bound"})["status"]["phase"] == "Bound"
+    claims = of("apps/v1", "StatefulSet", spec={"volumeClaimTemplates": [{"spec": {}}]})["spec"]["volumeClaimTemplates"]
+    assert claims[0]["status"] == {"phase": "Pending"}
+
+
+def test_the_name_label_of_a_namespace_is_its_name_whatever_was_stored() -> None:
+    for labels in ({"kubernetes.io/metadata.name": "other", "x": "y"}, {"x": "y"}):
+        metadata = {"name": "a", "labels": labels}
+        assert of("v1", "Namespace", metadata=metadata)["metadata"]["labels"] == {
+            "kubernetes.io/metadata.name": "a",
+            "x": "y",
+        }
+
+
+def test_csi_driver_that_an_old_server_stored() -> None:
+    assert of("storage.k8s.io/v1", "CSIDriver", spec={"attachRequired": False})["spec"] == {
+        "attachRequired": False,
+        "podInfoOnMount": False,
+        "storageCapacity": False,
+        "fsGroupPolicy": "ReadWriteOnceWithFSType",
+        "requiresRepublish": False,
+        "volumeLifecycleModes": ["Persistent"],
+        "seLinuxMount": False,
+    }
+
+
+def test_behavior_of_an_autoscaler_is_completed() -> None:
+    metrics = [{"type": "Resource"}]
+    spec = {"maxReplicas": 3, "metrics": metrics, "behavior": {"scaleDown": {"selectPolicy": "Min"}}}
+    behavior = of("autoscaling/v2", "HorizontalPodAutoscaler", spec=spec)["spec"]["behavior"]
+    percent = {"type": "Percent", "value": 100, "periodSeconds": 15}
+    assert behavior == {
+        "scaleUp": {
+            "stabilizationWindowSeconds": 0,
+            "selectPolicy": "Max",
+            "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, percent],
+        },
+        "scaleDown": {"selectPolicy": "Min", "policies": [percent]},
+    }
+    spec = {"maxReplicas": 3, "metrics": metrics}
+    assert "behavior" not in of("autoscaling/v2", "HorizontalPodAutoscaler", spec=spec)["spec"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "types"),
+    [
+        pytest.param({}, ["Ingress"], id="nothing"),
+        pytest.param({"egress": [{}]}, ["Ingress", "Egress"], id="egress"),
+        pytest.param({"policyTypes": ["Egress"]}, ["Egress"], id="stored"),
+    ],
+)
+def test_policy_types_of_an_old_network_policy(spec: dict[str, Any], types: list[str]) -> None:
+    assert of("networking.k8s.io/v1", "NetworkPolicy", spec=spec)["spec"]["policyTypes"] == types
+
+
+def test_an_empty_extra_of_a_signing_request_is_a_list() -> None:
+    request = message("certificates.k8s.io/v1", "CertificateSigningRequest")
+    request.f2.f6["scopes"].SetInParent()
+    found = decoded(stored("certificates.k8s.io/v1", "CertificateSigningRequest", request))
+    assert found.json["spec"]["extra"] == {"scopes": []}
+
+
+@pytest.mark.parametrize(("minor", "shown"), [(33, False), (34, False), (35, True), (36, True)])
+def test_a_taint_rule_has_a_status_since_a_version(minor: int, shown: bool) -> None:
+    found = decoded(stored("resource.k8s.io/v1alpha3", "DeviceTaintRule"), minor)
+    assert ("status" in found.json) is shown
+
+
+@pytest.mark.parametrize(("minor", "policy"), [(28, None), (29, "TerminatingOrFailed")])
+def test_a_job_that_ended_long_ago(minor: int, policy: str | None) -> None:
+    spec = of("batch/v1", "Job", minor, spec={})["spec"]
+    assert (spec["completionMode"], spec["suspend"], spec.get("podReplacementPolicy")) == ("NonIndexed", False, policy)
+
+
+@pytest.mark.parametrize(("address", "family"), [("10.0.0.1", "IPv4"), ("fd00::1", "IPv6")])
+def test_a_service_older_than_its_families(address: str, family: str) -> None:
+    spec = of("v1", "Service", spec={"type": "ClusterIP", "clusterIP": address})["spec"]
+    assert (spec["clusterIPs"], spec["ipFamilies"], spec["ipFamilyPolicy"]) == ([address], [family], "SingleStack")
