@@ -3,13 +3,15 @@ Back up one cluster's control plane, and prove the backup good.
 
 **Changes nothing** in the cluster: one snapshot file lies in the etcd pod while the run lasts, and `cleanup` removes
 it, however the run ends. The set appears in the repository when `upload` has written its manifest, and counts as good
-when `verify` has read it back and found nothing wrong.
+when `verify` has read it back and found nothing wrong. `rehearse` then asks everything that a restore's preflight would ask,
+of this set, on the live site, and records the answer: could it be restored tonight?
 
 **When it fails:** the failed task's log names the object, what was found and the next step. Each task may be cleared
 by itself; a cleared run never makes a second set. A set that `verify` rejects stays, marked bad, and is never offered
-for a restore. The newest good set of a cluster: `python -m etcdkeep list CLUSTER`.
+for a restore. When `rehearse` fails, the set is good and stays: correct what its log names, so that a restore can work.
+The sets of a cluster: `python -m etcdkeep list CLUSTER`.
 
-**By hand:** trigger it with a reason; `pin` keeps the set out of retention.
+**By hand:** trigger it with a reason.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from etcdkeep_airflow.operators.backup import (
     UploadOperator,
 )
 from etcdkeep_airflow.operators.base import RETRIES
+from etcdkeep_airflow.operators.rehearse import RehearseOperator
 from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
 PARAMS = {
@@ -36,7 +39,10 @@ PARAMS = {
         "", type=["string", "null"], title="Reason", description="Why this backup is taken; stands in its manifest."
     ),
     "pin": Param(
-        False, type="boolean", title="Pin", description="Keep the set until it is unpinned, whatever retention says."
+        False,
+        type="boolean",
+        title="Pin",
+        description="Mark the set as pinned in its manifest. Nothing removes sets yet, pinned or not.",
     ),
 }
 
@@ -76,6 +82,8 @@ def backup_dag(cluster: Cluster) -> DAG:
             queue=cluster.verify_queue or cluster.queue,
             outlets=[backup_asset(cluster.name)],
         )
+        if cluster.rehearse:
+            verify >> RehearseOperator(task_id="rehearse", queue=cluster.verify_queue or cluster.queue)
         cleanup = CleanupOperator(task_id="cleanup", discovery=discover.output).as_teardown(on_failure_fail_dagrun=True)
 
         discover >> snapshot >> copy_out >> upload >> [verify, cleanup]

@@ -434,6 +434,11 @@ class Cluster(Section):
         description="kube-apiserver's `--etcd-prefix`; default: as its archived manifest says, else as the snapshot shows.",
         examples=["/registry"],
     )
+    rehearse: bool = Field(
+        True,
+        description="Whether each backup ends with a rehearsal: all that a restore's preflight asks, of the set just made; changes nothing.",
+        examples=[True],
+    )
     drill: Drill | None = Field(
         None,
         description="Makes the DAG `drill__<cluster>`; null for none.",

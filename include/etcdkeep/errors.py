@@ -219,6 +219,18 @@ class VerificationFailed(PermanentError):
         self.problems = problems
 
 
+class NotRestorable(PermanentError):
+    """
+    A good backup could not be restored on the site as it is.
+
+    :param problems: Why not, one sentence each.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
+        self.problems = problems
+
+
 class DrillImpossible(PermanentError):
     """A drill could not be carried out on this machine; that says nothing of the backup set."""
 

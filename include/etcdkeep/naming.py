@@ -93,6 +93,11 @@ def verification_name(cluster: str, identifier: str, at: datetime, level: str) -
     return f"{set_prefix(cluster, identifier)}verification/{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{level}.json"
 
 
+def rehearsal_name(cluster: str, identifier: str, at: datetime) -> str:
+    """Return the object of one rehearsal."""
+    return f"{set_prefix(cluster, identifier)}rehearsal/{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+
+
 def control_plane_artifact(node: str, picked_node: str) -> str:
     """Return the artifact of one node's files; the node whose member gave the snapshot has the plain name."""
     suffix = "" if node == picked_node else f"-{node}"

@@ -91,8 +91,30 @@ class Verification(Record):
         return not self.problems
 
 
+Restorable = Literal["yes", "no", "unknown"]
+
+
+class Rehearsal(Record):
+    """
+    What a restore's preflight said of a set on the night it was made, against the live site.
+
+    :param restorable: ``unknown`` where something could not be asked from there.
+    :param reasons: Why it is not ``yes``, one sentence each.
+    :param seconds: How long it took.
+    :param manifest_sha256: Of the manifest that it speaks of; set when it is stored.
+    """
+
+    at: datetime
+    restorable: Restorable
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    manifest_sha256: str = ""
+
+
 VERIFICATION = Kind("verification", "verify", Verification)
 """Of a verification or a drill."""
+REHEARSAL = Kind("rehearsal", "verify", Rehearsal)
 
 
 class Doubt(NamedTuple):
@@ -110,6 +132,7 @@ class BackupSet:
     :param manifest: None where it is not believed: `doubt` says why.
     :param records: The signed verifications and drills, oldest first by the store's time.
     :param refused: Records that count as nothing.
+    :param rehearsal: The last one.
     :param missing: What of it is not in the store, or is of another size; one sentence each.
     """
 
@@ -122,6 +145,7 @@ class BackupSet:
     doubt: Doubt | None = None
     refused: tuple[Refused, ...] = ()
     missing: tuple[str, ...] = ()
+    rehearsal: Signed[Rehearsal] | None = None
 
     @property
     def name(self) -> str:
@@ -167,6 +191,16 @@ class BackupSet:
             if record.complete:
                 return "good"
         return "unverified"
+
+    @property
+    def restorable(self) -> Restorable | None:
+        """What the last rehearsal said; None where there was none."""
+        return self.rehearsal.body.restorable if self.rehearsal else None
+
+    @property
+    def standing(self) -> str:
+        """The state in words: a good set that could not be restored is not just good."""
+        return f"{self.state}, not restorable" if self.state == "good" and self.restorable == "no" else self.state
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -259,6 +293,12 @@ class Repository:
         self.records.write(VERIFICATION, name, found.cluster, found.backup_id, body, record.at)
         return name
 
+    def record_rehearsal(self, found: BackupSet, rehearsal: Rehearsal) -> None:
+        """Sign a rehearsal and store it with its set."""
+        name = naming.rehearsal_name(found.cluster, found.backup_id, rehearsal.at)
+        body = rehearsal.model_copy(update={"manifest_sha256": found.manifest_sha256})
+        self.records.write(REHEARSAL, name, found.cluster, found.backup_id, body, rehearsal.at)
+
     def _load(self, cluster: str, identifier: str, items: Sequence[StoredObject]) -> BackupSet:
         prefix = naming.set_prefix(cluster, identifier)
         by_name = {item.name: item for item in items}
@@ -273,6 +313,9 @@ class Repository:
         verifications = [item for item in items if item.name.startswith(f"{prefix}verification/")]
         records, refused = self.records.read_all(VERIFICATION, verifications, cluster, identifier)
         digest = hashlib.sha256(data).hexdigest()
+        rehearsals = [item for item in items if item.name.startswith(f"{prefix}rehearsal/")]
+        last = sorted(rehearsals, key=lambda item: item.updated_at)[-1:]  # one more object to open, and no more
+        rehearsed, not_rehearsed = self.records.read_all(REHEARSAL, last, cluster, identifier)
         return BackupSet(
             cluster,
             identifier,
@@ -282,9 +325,11 @@ class Repository:
             records=tuple(record for record in records if record.body.manifest_sha256 == digest),
             refused=(
                 *refused,
+                *not_rehearsed,
                 *(_of_another_manifest(record) for record in records if record.body.manifest_sha256 != digest),
             ),
             missing=tuple(_missing(prefix, manifest, by_name)),
+            rehearsal=next((each for each in rehearsed if each.body.manifest_sha256 == digest), None),
         )
 
     def _judge(

@@ -20,7 +20,7 @@ from tests.damaged_snapshots import DAMAGES, sample
 from tests.fakes import snapshot_status
 
 PREFIX = naming.set_prefix("harbor", BACKUP_ID)
-LIST_KEYS = ["cluster", "backup_id", "taken_at", "revision", "total_keys", "live_keys", "size_bytes", "levels", "state", "age_s"]  # fmt: skip
+LIST_KEYS = ["cluster", "backup_id", "taken_at", "revision", "total_keys", "live_keys", "size_bytes", "levels", "state", "age_s", "restorable"]  # fmt: skip
 STATUS_KEYS = ["hash", "revision", "total_keys", "live_keys", "size_bytes", "page_size", "ok", "problems"]
 
 
@@ -88,6 +88,7 @@ def test_list_gives_programs_exactly_the_fixed_keys(laptop, run):
         "levels": [],
         "state": "unverified",
         "age_s": 0,
+        "restorable": None,
     }
     assert isinstance(row["age_s"], int)
     assert run("verify", f"harbor/{BACKUP_ID}").code == 0

@@ -78,7 +78,8 @@ def show(name: str, as_json: bool) -> None:
         return
     facts = {
         "backup": found.name,
-        "state": found.state,
+        "state": found.standing,
+        "restorable": found.restorable or "-",
         "taken": f"{manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.run.dag_id} {manifest.run.run_id}",
         "reason": manifest.run.reason or "-",
         "pinned": "yes" if manifest.run.pinned else "no",
@@ -100,6 +101,9 @@ def show(name: str, as_json: bool) -> None:
     ]
     print_table(("artifact", "plain", "stored", "SHA-256 of the plaintext"), artifacts)
     say()
+    if found.rehearsal:
+        for sentence in found.rehearsal.body.reasons:
+            say(f"{'not restorable' if found.restorable == 'no' else 'not known'}: {one_line(sentence)}")
     for sentence in found.missing:
         say(f"bad: {one_line(sentence)}")
     for refused in found.refused:
@@ -173,6 +177,7 @@ def _row(found: BackupSet, now: datetime) -> dict[str, Any]:
         "levels": list(found.levels),
         "state": found.state,
         "age_s": round((now - taken_at).total_seconds()),
+        "restorable": found.restorable,
     }
 
 
@@ -187,5 +192,5 @@ def _cells(found: BackupSet, now: datetime) -> tuple[str, ...]:
         size(row["size_bytes"]),
         size(found.manifest.stored_bytes if found.manifest else None),
         ", ".join(row["levels"]) or "-",
-        row["state"],
+        found.standing,
     )

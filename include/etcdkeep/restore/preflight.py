@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from etcdkeep.restore.pod_facts import PodFacts
 
 SPACE_FACTOR = 2
+WAL_BYTES = 64 * 2**20
+"""What etcd preallocates for the write-ahead log of a new member."""
 MEMORY_RESERVE_BYTES = 256 * 2**20
 OLD = timedelta(days=7)
 EXPIRES_SOON = timedelta(days=30)
@@ -51,11 +53,14 @@ class Objection:
 
     :param severity: ``stop`` ends the run, ``warning`` and ``note`` are shown to the approvers.
     :param overridable: Whether an approver may have a ``stop`` passed over.
+    :param topic: ``healthy``: no restore is needed; ``unasked``: something could not be asked from here, so that the
+        answer is not known.
     """
 
     severity: Literal["stop", "warning", "note"]
     sentence: str
     overridable: bool = True
+    topic: Literal["", "healthy", "unasked"] = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,9 @@ def check_set(found: BackupSet, options: Options, known: Circumstances) -> Itera
     yield Objection("warning" if age > OLD else "note", words)
     yield from _certificates(options, known)
     if known.sealed:
-        yield Objection("stop", f"backup {found.name} cannot be opened here: {known.sealed}", overridable=False)
+        yield Objection(
+            "stop", f"backup {found.name} cannot be opened here: {known.sealed}", overridable=False, topic="unasked"
+        )
     if known.locked_by:
         words = f"cluster {manifest.cluster} is locked by restore {known.locked_by!r}, which did not finish"
         yield Objection("stop", f"{words}; clear its task `rollback`, or override this when it was ended by hand")
@@ -196,7 +203,10 @@ def _identity(
 def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstances) -> Iterator[Objection]:
     for name, reason in (known.unreachable or {}).items():
         yield Objection(
-            "stop", f"node {name} cannot be reached, and all members are restored together: {reason}", overridable=False
+            "stop",
+            f"node {name} cannot be reached, and all members are restored together: {reason}",
+            overridable=False,
+            topic="unasked",
         )
     for name, reason in (known.unasked or {}).items():
         yield Objection(
@@ -225,7 +235,7 @@ def _members(manifest: Manifest, nodes: Sequence[NodeFacts], known: Circumstance
     healthy = [node.node for node in nodes if node.etcd_healthy]
     if len(healthy) > count // 2:
         words = f"{len(healthy)} of {count} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
-        yield Objection("stop", f"{words}; it would only take the cluster back in time")
+        yield Objection("stop", f"{words}; it would only take the cluster back in time", topic="healthy")
 
 
 def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Objection]:
@@ -348,7 +358,7 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
         words = (
             f"{len(healthy)} of {len(facts.members)} member(s) are healthy ({', '.join(healthy)}): no restore is needed"
         )
-        yield Objection("stop", f"{words}; it would only take the cluster back in time")
+        yield Objection("stop", f"{words}; it would only take the cluster back in time", topic="healthy")
     if options.bump_revision and not facts.tool.bumps:
         yield Objection(
             "warning",
@@ -360,7 +370,7 @@ def _room(manifest: Manifest, node: NodeFacts) -> Iterator[Objection]:
     where = f"node {node.node}: "
     artifact = manifest.artifact("etcd")
     size = artifact.plaintext.size_bytes if artifact else 0
-    needed = SPACE_FACTOR * size + size
+    needed = SPACE_FACTOR * size + size + WAL_BYTES
     if node.free_bytes is None:
         yield Objection(
             "warning", f"{where}its free space is not known; {needed} bytes are needed beside {node.data.path}"
@@ -368,7 +378,7 @@ def _room(manifest: Manifest, node: NodeFacts) -> Iterator[Objection]:
     elif node.free_bytes < needed:
         yield Objection(
             "stop",
-            f"{where}{node.free_bytes} bytes are free beside {node.data.path}, {needed} are needed (the snapshot and twice its data)",
+            f"{where}{node.free_bytes} bytes are free beside {node.data.path}, {needed} are needed (the snapshot, twice its data, and 64 MiB of write-ahead log)",
             overridable=False,
         )
     if node.memory_bytes is not None and node.memory_bytes < size + MEMORY_RESERVE_BYTES:

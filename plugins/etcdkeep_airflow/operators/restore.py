@@ -37,6 +37,7 @@ from etcdkeep.restore.node_memory import check_memory
 from etcdkeep.restore.prepare import look_round, prepare
 from etcdkeep.restore.proposal import check_same_set, make_proposal, plan_anew
 from etcdkeep.restore.record import RestoreRecord
+from etcdkeep.restore.rehearse import needs_attention
 from etcdkeep.restore.report import inspect
 from etcdkeep.restore.request import render_request
 from etcdkeep.restore.runbook import rollback_script
@@ -161,6 +162,11 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         page = render_request(ready, losses, form, requested_by)
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
+        if form.dry_run and (problems := needs_attention(ready.objections, override=form.override)):
+            raise RestoreRefused(
+                f"dry run: a restore of cluster {self.cluster!r} would be refused. Nothing was touched. Blocking problems:",
+                tuple(each.sentence for each in problems),
+            )
         if form.dry_run:
             self.log.info("dry run: it ends here, nothing was touched")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
