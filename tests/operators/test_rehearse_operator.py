@@ -72,7 +72,7 @@ def test_a_node_that_does_not_answer_leaves_it_unknown(site: RestoreSite, monkey
         raise Unreachable("node ubuntu@10.0.0.1 could not be reached: timed out.")
 
     monkeypatch.setattr(site, "open_node", unreachable)
-    with pytest.raises(AirflowSkipException, match="is not known: .*cannot be reached"):
+    with pytest.raises(AirflowSkipException, match=r"is not known: .*cannot be reached"):
         rehearse(site)
     assert (found(site).standing, found(site).restorable) == ("good", "unknown")
 

@@ -71,7 +71,7 @@ def diff(
     prefix: str | None,
     **chosen: Any,
 ) -> None:
-    """Show what was added, removed, changed or recreated from one SET to another, or since SET (--live)."""
+    """Show what was added, removed, changed or recreated from one SET to another, or since SET (--live); exit code 1: something differs."""
     if live == bool(after):
         raise click.UsageError("give a second SET to compare with, or --live.")
     if cluster and not live:
@@ -79,12 +79,14 @@ def diff(
     selection, failures = parse_selection(**chosen), Failures()
     with open_source(before, encryption_file, kubernetes, prefix) as source:
         if after is None:
-            _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
+            differs = _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
         else:
             with open_source(after, encryption_file, kubernetes, prefix) as other:
                 found = _between(source, other, selection, failures, with_values=output == "diff")
-                _show(found, output, (source.name, other.name), failures)
+                differs = _show(found, output, (source.name, other.name), failures)
     failures.report()
+    if differs:
+        click.get_current_context().exit(1)
 
 
 def _between(
@@ -170,9 +172,11 @@ def _same(contents: Contents) -> Contents:
     return contents
 
 
-def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], failures: Failures) -> None:
+def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], failures: Failures) -> bool:
+    """Print what differs, and return whether something does."""
+    every = list(found)
     if output == "diff":
-        for each in found:
+        for each in every:
             try:
                 text = unified(*each.contents(), _title(each), labels)
             except (ValueDamaged, SecretUnavailable) as err:
@@ -180,15 +184,14 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
                 continue
             print_lines(text.splitlines())
     elif output == "name":
-        print_lines(_title(each) for each in found)
+        print_lines(_title(each) for each in every)
     elif output == "json":
-        print_object([_json(each) for each in found], "json")
+        print_object([_json(each) for each in every], "json")
+    elif every:
+        print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _columns)
     else:
-        every = list(found)
-        if every:
-            print_columns(("", "change", "namespace", "kind", "name", "before", "after"), every, _columns)
-        else:
-            say("nothing differs", err=True)
+        say("nothing differs", err=True)
+    return bool(every)
 
 
 def _title(shown: Shown) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from etcdkeep.cli.say import printable
-from etcdkeep.objects import exact_json
+from etcdkeep.objects import exact_json, jsonpath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,8 +67,24 @@ def print_list(objects: Iterable[dict[str, Any]], output: str) -> None:
         _print_yaml_list(objects)
 
 
+def print_contents(objects: Iterable[dict[str, Any]], output: str | None) -> None:
+    """
+    Print objects as a list, or what a template makes of that list.
+
+    :param output: ``json``, ``yaml`` or ``jsonpath=TEMPLATE``.
+    """
+    if output in ("json", "yaml"):
+        print_list(objects, output)
+    else:
+        print_object({"apiVersion": "v1", "kind": "List", "items": list(objects), "metadata": {}}, output or "")
+
+
 def print_object(content: Any, output: str) -> None:
-    """Print one object; `output` is ``json`` or ``yaml``."""
+    """Print one object; `output` is ``json``, ``yaml`` or ``jsonpath=TEMPLATE``."""
+    if output.startswith("jsonpath="):
+        text = jsonpath.render(jsonpath.parse_template(output.removeprefix("jsonpath=")), content)
+        click.echo("\n".join(map(printable, text.split("\n"))), nl=False)
+        return
     if output == "json":
         click.echo(exact_json.dumps(content, indent=_JSON_INDENT))
     else:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep.cli.object_diff import diff
-from etcdkeep.cli.object_options import parse_selection, prefix_option, selection_options, source_options
-from etcdkeep.cli.object_output import (
-    Columns,
-    entry_name,
-    print_columns,
-    print_list,
-    print_names,
-    print_object,
+from etcdkeep.cli.object_get import get, labels_column, parse_names, sort_entries, tell_nothing_found
+from etcdkeep.cli.object_options import (
+    OutputForm,
+    parse_selection,
+    prefix_option,
+    selection_options,
+    show_labels_option,
+    sort_option,
+    source_options,
 )
+from etcdkeep.cli.object_output import Columns, print_columns, print_contents, print_names, print_object
 from etcdkeep.cli.object_recover import recover
 from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
 from etcdkeep.cli.say import say
@@ -27,12 +29,10 @@ from etcdkeep.objects.selection import select
 from etcdkeep.objects.stats import Share, Stats, count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from etcdkeep.objects.entries import Entry
-    from etcdkeep.objects.selection import Selection
-    from etcdkeep.objects.source import Source
     from etcdkeep.snapshot import Record
 
 COLUMNS = ("namespace", "kind", "name", "size", "revision")
@@ -51,6 +51,7 @@ def objects() -> None:
 
 
 objects.add_command(diff)
+objects.add_command(get)
 objects.add_command(recover)
 
 
@@ -58,12 +59,16 @@ objects.add_command(recover)
 @click.argument("name", metavar="SET")
 @selection_options
 @click.option("--other", is_flag=True, help="Also the keys that hold no Kubernetes object.")
-@click.option("-o", "--output", type=click.Choice(["wide", "name", "json", "yaml"]), help="Instead of a short table.")
+@click.option("-o", "--output", type=OutputForm("wide", "name", "json", "yaml"), help="Instead of a short table.")
+@sort_option
+@show_labels_option
 @click.option("--revision", type=click.IntRange(min=1), help="As it was at this revision, back to the last compaction.")
 @source_options
 def list_objects(
     name: str,
     output: str | None,
+    sort_by: str,
+    show_labels: bool,
     revision: int | None,
     other: bool,
     encryption_file: Path | None,
@@ -73,57 +78,30 @@ def list_objects(
 ) -> None:
     """List the objects of SET. `-o json` gives what the API server gave, in the stored version."""
     selection, failures = parse_selection(other=other, **chosen), Failures()
+    is_table = output in (None, "wide", "name")
+    with_values = not is_table or bool(selection.labels or sort_by or show_labels)
     with open_source(name, encryption_file, kubernetes, prefix) as source:
-        if output not in ("json", "yaml") and not selection.labels:
-            found = _select(source, revision, selection, with_values=False)
-            failures.add_unreadable(found)
-            _print_entries(found, output)
-        else:
-            meant = _select(source, revision, selection, with_values=True)
-            found = list(failures.labelled(source, meant, selection))
-            if output in ("json", "yaml"):
-                print_list(failures.decoded(source, found), output)
-            else:
-                failures.add_unreadable(found)
-                _print_entries(found, output)
+        every = list(source.entries(revision, with_values=with_values))
+        tell_other_prefixes(source, every, must_have_some=not other)
+        found = select(every, selection)
+        if with_values:
+            found = list(failures.labelled(source, found, selection))
+        if sort_by:
+            found = sort_entries(source, found, sort_by, failures)
+        failures.add_unreadable(found)
+        if not is_table:
+            print_contents(failures.decoded(source, found), output)
+        elif found or output == "name":
+            _print_entries(found, output, labels_column(source, found, failures) if show_labels else None)
+        if not found and is_table:
+            tell_nothing_found(selection.namespaces, every)
     failures.report()
 
 
 @objects.command()
 @click.argument("name", metavar="SET")
-@click.argument("kind")
-@click.argument("object_name", metavar="NAME")
-@click.option("-n", "--namespace", default="", metavar="NS", help="The namespace; default: default.")
-@click.option("-o", "--output", type=click.Choice(["yaml", "json", "name"]), default="yaml", show_default=True)
-@click.option("--revision", type=click.IntRange(min=1), help="As it was at this revision, back to the last compaction.")
-@source_options
-def get(
-    name: str,
-    kind: str,
-    object_name: str,
-    namespace: str,
-    output: str,
-    revision: int | None,
-    encryption_file: Path | None,
-    kubernetes: str | None,
-    prefix: str | None,
-) -> None:
-    """Print one object of SET as the API server gave it, in the stored version."""
-    with open_source(name, encryption_file, kubernetes, prefix) as source:
-        entry = source.find(kind, namespace, object_name, revision)
-        if output == "name":
-            say(entry_name(entry))
-            return
-        found = source.decode(entry)
-    print_object(found.json, output)
-    for notice in found.notices:
-        say(f"note: {notice}", err=True)
-
-
-@objects.command()
-@click.argument("name", metavar="SET")
-@click.argument("kind")
-@click.argument("object_name", metavar="NAME")
+@click.argument("kind", metavar="KIND[/NAME]")
+@click.argument("object_name", metavar="[NAME]", default="")
 @click.option("-n", "--namespace", default="", metavar="NS", help="The namespace; default: default.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Every version whole, instead of a table.")
 @source_options
@@ -138,6 +116,10 @@ def history(
     prefix: str | None,
 ) -> None:
     """Show what happened to one object, as far back as SET reaches; its earlier incarnations included."""
+    kind, names = parse_names((kind, object_name) if object_name else (kind,))[0]
+    if len(names) != 1:
+        raise click.UsageError("name the object: KIND NAME, or KIND/NAME.")
+    object_name = names[0]
     failures = Failures()
     with open_source(name, encryption_file, kubernetes, prefix) as source:
         records = find_history(source.snapshot, kind, namespace, object_name, prefix=source.prefix)
@@ -193,21 +175,23 @@ def _print_stats(found: Stats) -> None:
     print_columns(("namespace", "kind", "largest", "size", "revision"), found.largest, _columns)
 
 
-def _select(source: Source, revision: int | None, selection: Selection, *, with_values: bool) -> list[Entry]:
-    """Return what is meant, and tell of objects that stand where nobody looks for them."""
-    every = list(source.entries(revision, with_values=with_values))
-    tell_other_prefixes(source, every, must_have_some=not selection.other)
-    return select(every, selection)
-
-
-def _print_entries(entries: Sequence[Entry], output: str | None) -> None:
+def _print_entries(entries: Sequence[Entry], output: str | None, labels: Sequence[str] | None) -> None:
     if output == "name":
         print_names(entries)
         return
+    titles: tuple[str, ...] = COLUMNS
+    cells: Callable[[Sequence[Entry]], Columns] = _columns
     if output == "wide":
-        print_columns((*COLUMNS, "created", "api version", "key"), entries, _wide_columns)
+        titles, cells = (*COLUMNS, "created", "api version", "key"), _wide_columns
+    if labels is None:
+        print_columns(titles, entries, cells)
     else:
-        print_columns(COLUMNS, entries, _columns)
+        rows = list(zip(entries, labels, strict=True))
+        print_columns((*titles, "labels"), rows, lambda block: _with_labels(cells, block))
+
+
+def _with_labels(cells: Callable[[Sequence[Entry]], Columns], rows: Sequence[tuple[Entry, str]]) -> Columns:
+    return [*cells([entry for entry, _ in rows]), [labels for _, labels in rows]]
 
 
 def _columns(entries: Sequence[Entry]) -> Columns:

@@ -6,6 +6,7 @@ Custom kinds name themselves, by their keys and values.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -87,6 +88,8 @@ volumeattachments.storage.k8s.io VolumeAttachment -
 volumeattributesclasses.storage.k8s.io VolumeAttributesClass - vac
 storageversionmigrations.storagemigration.k8s.io StorageVersionMigration -
 """
+_VERSION = re.compile(r"(?<=[a-z0-9])\.v\d+(?:(?:alpha|beta)\d+)?(?=\.|$)")
+"""kubectl takes a version behind the name: ``deployments.v1.apps``, ``pods.v1.``"""
 _ALSO_IN = {"events": ("events.k8s.io",)}
 """Groups that show the same stored objects."""
 
@@ -148,6 +151,9 @@ def resolve(term: str, known: Iterable[Resource]) -> tuple[Resource, ...]:
     every = {*known, *(each.resource for each in built_in().values())}
     wanted = term.lower()
     matches = {resource for resource in every if wanted in _names(resource)}
+    if not matches:
+        wanted = _VERSION.sub("", wanted, count=1).rstrip(".")
+        matches = {resource for resource in every if wanted in _names(resource)}
     own = {resource for resource in matches if resource.plural in built_in() and _is_built_in(resource)}
     if own and "." not in wanted:
         matches = own

@@ -28,6 +28,7 @@ class Selection:
     :param kinds: As :func:`~etcdkeep.objects.resources.resolve` takes them.
     :param name: A glob.
     :param labels: For the caller to apply: an entry does not know its object's labels.
+    :param fields: ``name`` or ``namespace``, whether it is to be equal, and to what.
     :param other: Whether keys that hold no object are meant too.
     """
 
@@ -36,9 +37,14 @@ class Selection:
     name: str = ""
     labels: tuple[Requirement, ...] = field(default=())
     other: bool = False
+    fields: tuple[tuple[str, bool, str], ...] = ()
 
     def takes_place(self, namespace: str, name: str) -> bool:
         """Whether an object of some kind at this place is meant."""
+        if self.fields:
+            place = {"name": name, "namespace": namespace}
+            if not all((place[field] == value) is equal for field, equal, value in self.fields):
+                return False
         return (not self.namespaces or namespace in self.namespaces) and (not self.name or fnmatchcase(name, self.name))
 
     def takes(self, entry: Entry) -> bool:

@@ -19,6 +19,7 @@ from etcdkeep.objects.prefix import choose_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from etcdkeep.encryption import EncryptionConfiguration
     from etcdkeep.objects.index import IndexReader
@@ -34,6 +35,8 @@ class Source(ABC):
 
     name: str
     kubernetes_minor: int
+    taken_at: datetime | None = None
+    """When the snapshot was taken, where that is known."""
     given_prefix: str | None = None
     """The API server's ``--etcd-prefix`` where somebody said it."""
 

@@ -65,6 +65,7 @@ class StoredSet(Source):
         self._store = store
         self._found = found
         self._manifest = found.manifest
+        self.taken_at = found.manifest.taken_at
         self._identities = identities
         self._given = configurations
         self._progress = progress

@@ -42,7 +42,7 @@ def gather(source: Source, selection: Selection) -> Gathered:
     :raises RecoveryRefused: when everything is meant: that is a restore; or when nothing is found.
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
-    if not (selection.namespaces or selection.kinds or selection.name or selection.labels):
+    if not (selection.namespaces or selection.kinds or selection.name or selection.labels or selection.fields):
         raise RecoveryRefused("nothing says which objects are meant: give a namespace, kinds, labels or a name.")
     found = Gathered()
     for entry in select(source.entries(with_values=True), selection):
