@@ -19,7 +19,7 @@ GATES = ("approve", "approve_second")
 APPROVE, REJECT = "Approve", "Reject"
 ASKED_S = 180.0
 ENDED_S = 420.0
-READING_S = 1.0
+READING_S = 4.0
 """Airflow 3.3 takes an answer given before its scheduler has seen the task parked for a crash: then the gate asks again."""
 
 
