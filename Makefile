@@ -16,7 +16,7 @@ down: .venv/ready  ## stop both; what they keep stays in .lab and .airflow
 	$(BIN)/python -m demo down
 
 test: .venv/ready lint  ## the whole suite
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/python tools/run_tests.py $(PYTEST_ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

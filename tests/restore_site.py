@@ -42,7 +42,10 @@ class RestoreSite:
 
     def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.cluster = make_cluster(
-            age_recipients=[age_pair()[1]], signing={"public_keys": [signing_pair()[1]]}, repository=f"file://{folder}"
+            age_recipients=[age_pair()[1]],
+            signing={"public_keys": [signing_pair()[1]]},
+            repository=f"file://{folder}",
+            limits={"unreachable_s": 1},
         )
         self.repository = make_repository(DirectoryStore(folder))
         self.manifest = make_manifest(nodes, signing_key=signing_pair()[1])

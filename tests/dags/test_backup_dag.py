@@ -20,7 +20,8 @@ NODE_GRAPH = {
     "copy_out": {"upload"},
     "fetch_pki": {"upload", "cleanup"},
     "upload": {"verify", "cleanup"},
-    "verify": set(),
+    "verify": {"rehearse"},
+    "rehearse": set(),
     "cleanup": set(),
 }
 NODELESS_GRAPH = {
@@ -28,7 +29,8 @@ NODELESS_GRAPH = {
     "snapshot": {"copy_out"},
     "copy_out": {"upload"},
     "upload": {"verify", "cleanup"},
-    "verify": set(),
+    "verify": {"rehearse"},
+    "rehearse": set(),
     "cleanup": set(),
 }
 
@@ -69,7 +71,7 @@ def test_schedule_tags_and_queues_come_from_the_cluster(read_dags, clusters):
     assert dags["backup__skiff"].schedule == "@daily"
     assert set(dags["backup__skiff"].tags) == {"backup", "gke-user-kubeception", "prod"}
     queues = {task.task_id: task.queue for task in dags["backup__fleet"].tasks}
-    assert queues == {**dict.fromkeys(NODE_GRAPH, "backup"), "verify": "restore"}
+    assert queues == {**dict.fromkeys(NODE_GRAPH, "backup"), "verify": "restore", "rehearse": "restore"}
 
 
 def test_no_schedule_is_no_schedule(read_dags):

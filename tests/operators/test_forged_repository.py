@@ -81,6 +81,8 @@ def allowed(sites: Callable[[], Watched]) -> set[tuple[tuple[str, ...], bytes]]:
         for task in (*FORWARD, "rollback") if point != "rollback" else ():
             ran.walk(task)
             if task == "verify":
+                with suppress(EtcdkeepError):
+                    ran.walk("fetch_kubeconfig")
                 break
         commands |= set(site.commands)
         site = sites()
@@ -115,7 +117,7 @@ def forge(root: Path, seed: int) -> set[str]:
     return {path.relative_to(root).as_posix() for path in changed}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(point=st.sampled_from(POINTS), seed=st.integers(0, 2**32))
 def test_a_forged_repository_leads_to_nothing_else(
     sites: Callable[[], Watched], allowed: set[tuple[tuple[str, ...], bytes]], point: str, seed: int

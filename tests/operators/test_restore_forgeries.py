@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from etcdkeep.errors import EtcdkeepError, NotApproved, RestoreRefused
 from etcdkeep.restore.proposal import proposed_plan
@@ -71,7 +71,7 @@ def test_a_proposal_of_another_cluster_s_restore_is_not_shown_nor_walked(
 
 def test_an_approval_of_a_dry_run_does_not_exist(site: RestoreSite) -> None:
     run = Ran(site, dry_run=True)
-    with pytest.raises(Exception, match=""):  # noqa: PT011 - Airflow's own way to skip what follows
+    with pytest.raises(DownstreamTasksSkipped):
         run.preflight()
     assert list(site.repository.store.list("prod/restores/")) == []
     run.params["dry_run"] = False  # conf edited afterwards
