@@ -62,11 +62,11 @@ def manifest_of(found: BackupSet) -> Manifest:
     """
     Return the set's manifest.
 
-    :raises VerificationFailed: when it is unreadable or not signed by a trusted key.
+    :raises VerificationFailed: when it is not believed: unsigned, foreign, moved, from the future or unreadable.
     """
     if found.manifest is None:
         raise VerificationFailed(
-            f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
+            f"backup {found.name} is {found.state} and cannot be used. Choose another set.", found.problems
         )
     return found.manifest
 

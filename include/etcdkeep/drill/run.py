@@ -113,7 +113,9 @@ def drill_set(
     :raises NoSpace: when it has too little room.
     """
     if found.manifest is None:
-        raise VerificationFailed(f"backup {found.name} cannot be drilled; choose another set.", found.problems)
+        raise VerificationFailed(
+            f"backup {found.name} is {found.state} and cannot be drilled. Choose another set.", found.problems
+        )
     if identities is None:
         raise SecretUnavailable(
             f"backup {found.name} cannot be drilled: there is no age identity here (age_identity of the configuration). "

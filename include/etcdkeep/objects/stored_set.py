@@ -58,7 +58,7 @@ class StoredSet(Source):
     ) -> None:
         if found.manifest is None:
             raise VerificationFailed(
-                f"backup {found.name} cannot be used; choose another set.", (found.problem or "no manifest",)
+                f"backup {found.name} is {found.state} and cannot be used. Choose another set.", found.problems
             )
         self.name = found.name
         self._stack = stack
