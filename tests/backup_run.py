@@ -28,11 +28,14 @@ from etcdkeep.config_file import config_path, load_config
 from etcdkeep.errors import TransientError
 from etcdkeep.naming import backup_id
 from etcdkeep.repository import BackupSet, Repository
+from etcdkeep_airflow.hooks import open_site
+from etcdkeep_airflow.operators.base import SIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from etcdkeep.config import Cluster
+    from etcdkeep.records import Kind
     from lab import Site
 
 DAG_FILE = Path(__file__).parents[1] / "dags/backup.py"
@@ -143,6 +146,12 @@ class BackupRun:
         """Begin the next try of a task."""
         self.tries[task] += 1
         return Moment(self.run_id, self.tries[task], self.assets)
+
+    def hand_over(self, task: str, kind: Kind[Any], document: Any) -> None:
+        """Put what a task is to have handed on, signed as the task signs it."""
+        records = open_site(self.name).repository.records
+        text = records.write_text(kind, self.name, self.identifier, document, LOGICAL_DATE)
+        self.outputs[task] = {**document.model_dump(mode="json"), SIGNED: text}
 
     def task(self, task: str) -> Any:
         """Execute one task in this process."""

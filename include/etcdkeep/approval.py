@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 APPROVE = "Approve"
+UNKNOWN = "unknown"
+"""Stands for a requester whom Airflow does not name."""
 
 
 class AirflowRun(Record):
@@ -164,7 +166,7 @@ def check_person(answer: Answer, proposal: Signed[AnyProposal], rules: Rules) ->
             f"gate {answer.gate!r}: {answer.user_name} is not among `approvers` of cluster {proposal.cluster!r} "
             f"({', '.join(rules.approvers)}). Nothing was done. Clear this gate and let one of them answer."
         )
-    if not rules.requester_may_approve and proposal.body.requested_by in names:
+    if not rules.requester_may_approve and proposal.body.requested_by in {*names, UNKNOWN}:
         raise NotApproved(
             f"gate {answer.gate!r}: {answer.user_name} started this run and may not approve it (requester_may_approve: false). "
             "Nothing was done. Clear this gate and let somebody else answer."
@@ -188,6 +190,12 @@ def check_approved(
     :param ever: Whether it is enough that it was approved once, whatever the gates asked since: for what has begun.
     :raises NotApproved: with the first thing that is missing.
     """
+    rejected = [each.body for each in answers if each.body.proposal == proposal.digest and not each.body.approved]
+    if rejected and not ever:
+        raise NotApproved(
+            f"gate {rejected[0].gate!r}: {rejected[0].user_name} rejected this plan, and no other answer takes that away. Nothing was done. "
+            "Start a new run."
+        )
     if ever:
         answered = {each.body.asked for each in answers if each.body.approved}
         asked = [each for each in asked if each.body.proposal == proposal.digest and each.digest in answered]

@@ -56,10 +56,10 @@ def backup_time(backup_id: str) -> datetime:
     return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def is_backup_id(text: str) -> bool:
-    """Say whether `text` is a backup id, with a time that exists."""
+def is_backup_id(text: object) -> bool:
+    """Say whether `text` is a backup id, with a time that exists; whatever others handed over."""
     try:
-        return bool(BACKUP_ID.fullmatch(text) and backup_time(text))
+        return isinstance(text, str) and bool(BACKUP_ID.fullmatch(text) and backup_time(text))
     except ValueError:
         return False
 

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, ConfigDict, ValidationError
 
-from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists, RecordRefused, SignatureInvalid
+from etcdkeep.errors import (
+    AccessDenied,
+    NotFound,
+    ObjectDamaged,
+    ObjectExists,
+    RecordRefused,
+    SignatureInvalid,
+    UnsafeName,
+)
 from etcdkeep.manifest import Record
 from etcdkeep.signature import check_signature, public_key_text
 from etcdkeep.stored_documents import read, write
@@ -245,6 +253,8 @@ class Records:
                 refused.append(Refused(item.name, err.word, str(err)))
             except NotFound:
                 continue  # deleted since it was listed
+            except (UnsafeName, AccessDenied) as err:
+                refused.append(Refused(item.name, "unreadable", f"{err} It counts as nothing. Remove this object."))
         return sorted(found, key=lambda record: record.order), refused
 
     def in_folder(
@@ -261,11 +271,13 @@ class Records:
         claimed = (statement.kind, statement.name, statement.cluster, statement.subject)
         if claimed != (kind.name, name, cluster, subject):
             raise RecordRefused(
-                f"{what} is a record of something else: a {statement.kind} record of {statement.cluster}/{statement.subject}, made as "
-                f"{statement.name or 'text'}. It counts as nothing.",
+                f"{what} was copied here: it is a record of something else, a {statement.kind} record of {statement.cluster}/{statement.subject} from "
+                f"{statement.name or 'a task'}. It counts as nothing.",
                 word="moved",
             )
-        if statement.at > min(self.now(), stored_at or self.now()) + CLOCK_SKEW:
+        if (
+            statement.at > self.now() + CLOCK_SKEW
+        ):  # not by the store's time: a file's can be set, and would hide a record
             raise RecordRefused(
                 f"{what} is from the future: it was signed at {statement.at:%Y-%m-%d %H:%M:%S} UTC. It counts as nothing. Check the "
                 "clocks of the workers and of the store.",

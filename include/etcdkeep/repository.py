@@ -266,8 +266,10 @@ class Repository:
         """
         Return one set.
 
-        :raises NotFound: when it was never published.
+        :raises NotFound: when it was never published, or `identifier` is no backup id.
         """
+        if not naming.is_backup_id(identifier):
+            raise NotFound(f"{identifier!r} is no backup id; see `python -m etcdkeep list {cluster}`.")
         items = list(self.store.list(naming.set_prefix(cluster, identifier)))
         if not _has_manifest(cluster, identifier, items):
             raise NotFound(
@@ -314,8 +316,7 @@ class Repository:
         records, refused = self.records.read_all(VERIFICATION, verifications, cluster, identifier)
         digest = hashlib.sha256(data).hexdigest()
         rehearsals = [item for item in items if item.name.startswith(f"{prefix}rehearsal/")]
-        last = sorted(rehearsals, key=lambda item: item.updated_at)[-1:]  # one more object to open, and no more
-        rehearsed, not_rehearsed = self.records.read_all(REHEARSAL, last, cluster, identifier)
+        rehearsal, not_rehearsed = self._last_rehearsal(rehearsals, cluster, identifier, digest)
         return BackupSet(
             cluster,
             identifier,
@@ -329,8 +330,20 @@ class Repository:
                 *(_of_another_manifest(record) for record in records if record.body.manifest_sha256 != digest),
             ),
             missing=tuple(_missing(prefix, manifest, by_name)),
-            rehearsal=next((each for each in rehearsed if each.body.manifest_sha256 == digest), None),
+            rehearsal=rehearsal,
         )
+
+    def _last_rehearsal(
+        self, items: Sequence[StoredObject], cluster: str, identifier: str, digest: str
+    ) -> tuple[Signed[Rehearsal] | None, list[Refused]]:
+        """Return the newest rehearsal that is believed; older ones are not opened."""
+        refused: list[Refused] = []
+        for item in sorted(items, key=lambda item: item.updated_at, reverse=True):
+            found, not_believed = self.records.read_all(REHEARSAL, [item], cluster, identifier)
+            refused += not_believed
+            if found and found[0].body.manifest_sha256 == digest:
+                return found[0], refused
+        return None, refused
 
     def _judge(
         self, cluster: str, identifier: str, data: bytes, signature: bytes, stored: StoredObject
@@ -350,7 +363,7 @@ class Repository:
             return None, Doubt(
                 "moved", f"{stored.name} is the manifest of {origin}: the set was moved here. Look for it as {origin}."
             )
-        if manifest.taken_at > min(stored.updated_at, datetime.now(UTC)) + CLOCK_SKEW:
+        if manifest.taken_at > datetime.now(UTC) + CLOCK_SKEW:
             when = f"{manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             return None, Doubt(
                 "future",

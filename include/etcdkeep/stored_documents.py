@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import ObjectDamaged, ObjectExists
+from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists
 
 if TYPE_CHECKING:
     from etcdkeep.ports import ObjectStore
@@ -35,6 +35,10 @@ def write(store: ObjectStore, name: str, data: bytes) -> None:
     try:
         with store.create(name, content_type="application/json") as stream:
             stream.write(data)
-    except ObjectExists:
-        if read(store, name) != data:
+    except ObjectExists as err:
+        try:
+            same = read(store, name) == data
+        except NotFound:
+            raise ObjectExists(f"{name} in {store.url} is a folder or a link, no object. Remove it.") from err
+        if not same:
             raise

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from etcdkeep.backup.discover import Discovery
+from etcdkeep.backup.handover import DISCOVERY
 from lab import Lab
 from tests.backup_run import BackupRun, copy_sets, write_config
 
@@ -79,7 +81,7 @@ def start_run(site: Site, older_run: OlderRuns, tmp_path: Path, monkeypatch: pyt
         copy_sets(older_run.url, repository, cluster)
         run = BackupRun(site, cluster)
         if discovered:
-            run.outputs["discover"] = older.outputs["discover"]
+            run.hand_over("discover", DISCOVERY, Discovery.model_validate(older.outputs["discover"]))
         return run
 
     return start

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from etcdkeep.backup.handover import SAVED
+from etcdkeep.backup.snapshot import SavedSnapshot
 from etcdkeep.errors import VerificationFailed
 from tests.backup_run import BackupRun, assert_one_good_set
 from tests.damaged_snapshots import DAMAGES, sample
@@ -49,7 +51,13 @@ def reported(path: Path) -> dict[str, int]:
 def saved_as(run: BackupRun, snapshot: bytes, **facts: int) -> None:
     """Let the pod's file be another one, and the member have reported these facts of it."""
     file_in_pod(run).write_bytes(snapshot)
-    run.outputs["snapshot"]["snapshot"].update({"size_bytes": len(snapshot) - TRAILER_BYTES, **facts})
+    report_other_facts(run, {"size_bytes": len(snapshot) - TRAILER_BYTES, **facts})
+
+
+def report_other_facts(run: BackupRun, facts: dict[str, int]) -> None:
+    """Let the member have reported these facts of its file, signed as the task signs them."""
+    saved = SavedSnapshot.model_validate(run.outputs["snapshot"])
+    run.hand_over("snapshot", SAVED, saved.model_copy(update={"snapshot": saved.snapshot.model_copy(update=facts)}))
 
 
 SEALED = (
@@ -120,7 +128,7 @@ def test_a_database_of_more_than_two_gib_is_backed_up_in_flat_memory(start_run, 
     run.until("snapshot")
     path = file_in_pod(run)
     grow(path, 2 * GIB + 64 * 2**20)
-    run.outputs["snapshot"]["snapshot"].update(reported(path))
+    report_other_facts(run, reported(path))
     before = resident_bytes()
     run.task("copy_out")
     made = run.whole()

@@ -153,6 +153,19 @@ def test_a_gate_that_was_cleared_and_then_marked_as_done_does_not_count(asked: A
     refused(asked, site, "gate 'approve_second' has asked and nobody has answered")
 
 
+def test_a_rejection_is_not_taken_away_by_another_answer(asked: Asked, site: RestoreSite) -> None:
+    asked.pass_gate("approve", "alice")
+    gate = asked.gate("approve_second")
+    gate.ask()
+    with pytest.raises(DownstreamTasksSkipped):
+        gate.answer("bob", "Reject")
+    again = asked.gate("approve_second", try_number=2)
+    again.ask()
+    with pytest.raises(NotApproved, match="bob rejected this plan"):
+        again.answer("carol")
+    refused(asked, site, "bob rejected this plan")
+
+
 def test_a_plan_made_after_the_approvals_needs_its_own(asked: Asked, site: RestoreSite) -> None:
     asked.pass_gate("approve", "alice")
     asked.pass_gate("approve_second", "bob")

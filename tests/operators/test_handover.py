@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from etcdkeep.errors import RecordRefused
-from etcdkeep_airflow.operators.backup import CleanupOperator, CopyOutOperator, DiscoverOperator, SnapshotOperator
+from etcdkeep.errors import EtcdkeepError, RecordRefused
+from etcdkeep_airflow.operators.backup import (
+    CleanupOperator,
+    CopyOutOperator,
+    DiscoverOperator,
+    SnapshotOperator,
+    UploadOperator,
+)
 
 
 def execute(kind: Any, context: Any, **arguments: Any) -> Any:
@@ -48,7 +54,7 @@ def test_what_is_shown_beside_it_decides_nothing(opened: Any, make_context: Any)
 
 def test_another_run_s_hand_over_is_refused(opened: Any, make_context: Any) -> None:
     found = execute(DiscoverOperator, make_context(run_id="manual__another"))
-    with pytest.raises(RecordRefused, match="is a record of something else"):
+    with pytest.raises(RecordRefused, match="was copied here"):
         execute(SnapshotOperator, make_context(), discovery=found)
 
 
@@ -56,3 +62,12 @@ def test_cleanup_clears_what_it_can_and_says_so(opened: Any, make_context: Any) 
     with pytest.raises(RecordRefused):
         execute(CleanupOperator, make_context(), discovery={"signed": "{}"})
     assert opened.leftovers() == []
+
+
+def test_a_set_without_its_node_files_is_not_published(opened: Any, make_context: Any) -> None:
+    """`fetch_pki` was marked as done, or its XCom emptied."""
+    found = execute(DiscoverOperator, make_context())
+    saved = execute(SnapshotOperator, make_context(), discovery=found)
+    copied = execute(CopyOutOperator, make_context(), discovery=found, snapshot=saved)
+    with pytest.raises(EtcdkeepError, match=r"the node files of run .* is missing"):
+        execute(UploadOperator, make_context(), discovery=found, copied=copied, node_files=None)

@@ -155,14 +155,34 @@ def test_a_second_try_plans_the_same_and_asks_anew(site: Site) -> None:
     assert second["proposal"] != first["proposal"]
 
 
-def test_an_approval_is_spent_when_everything_was_applied(site: Site) -> None:
+def test_an_approval_is_spent_when_the_plan_was_applied(site: Site) -> None:
     run = Ran(site)
     run.plan()
     run.approve()
-    run.apply()
+    first, before = run.apply(), len(site.live.applied)
+    assert run.apply() == first, "a worker may have died right after it"
+    assert len(site.live.applied) == before
+    assert len([name for name in site.stored() if name.startswith("report-")]) == 1
+
+
+def test_an_approval_is_spent_though_some_objects_were_refused(site: Site) -> None:
+    run = Ran(site)
+    run.plan()
+    run.approve()
+    site.live.put(named("Namespace", "shop", metadata={"labels": {"kubernetes.io/metadata.name": "shop"}}))
+    site.live.put(config_map("settings", color="red"))
+    with pytest.raises(RecoveryIncomplete):
+        run.apply()
+    before = len(site.live.applied)
     with pytest.raises(NotApproved, match="its approval is spent"):
         run.apply()
-    assert len([name for name in site.stored() if name.startswith("report-")]) == 1
+    assert len(site.live.applied) == before
+
+
+def test_a_bad_set_that_was_put_into_xcom_is_not_planned_from(site: Site) -> None:
+    site.verified("etcd.db.zst.age: SHA-256 differs")
+    with pytest.raises(RecoveryRefused, match="is bad"):
+        Ran(site).task(PlanRecoveryOperator, backup=BACKUP_ID)
 
 
 def test_the_gate_shows_the_page_of_the_signed_plan_whatever_xcom_says(site: Site) -> None:

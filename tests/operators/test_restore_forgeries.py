@@ -10,6 +10,8 @@ from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from etcdkeep.errors import EtcdkeepError, NotApproved, RestoreRefused
 from etcdkeep.restore.proposal import proposed_plan
+from etcdkeep_airflow.operators.restore import RestoreApproval
+from tests.gate import Gate
 from tests.restore_ran import FORWARD, Ran
 from tests.restore_site import RestoreSite
 
@@ -126,3 +128,25 @@ def test_answers_of_another_run_copied_here_do_not_count(site: RestoreSite) -> N
     with pytest.raises(NotApproved, match="gate 'approve' has not asked anybody"):
         other.walk("stage")
     assert node(site).count == 0
+
+
+def test_the_lock_of_a_restore_that_is_over_holds_nobody_back(site: RestoreSite) -> None:
+    """A replay: the signed lock of an ended restore, put back in the outage of another one."""
+    over, other = Ran(site), Ran(site)
+    over.approve()
+    over.walk("stage")
+    old = (site.repository.store.root / "prod/restores/locked.json").read_bytes()
+    over.walk("rollback")
+    other.run_id = "manual__another"
+    other.approve()
+    other.walk("stage", "restore_etcd")
+    plant(site, "prod/restores/locked.json", old)
+    assert other.walk("rollback")["kind"] == "rolled-back"
+
+
+def test_a_gate_that_is_cleared_in_the_outage_does_not_stop_it(site: RestoreSite) -> None:
+    run = Ran(site)
+    run.approve()
+    run.walk(*FORWARD[:3])
+    Gate(RestoreApproval, "approve", "prod", run.context(), try_number=2).ask()
+    assert run.walk("verify")["kind"] == "restored"

@@ -38,6 +38,10 @@ LINK_IMPOSSIBLE = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM})
 """Another file system, too many links, a file of another user: then the bytes are copied."""
 
 
+LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""The last day that a date can be of."""
+
+
 class DirectoryStore:
     """
     An :class:`~etcdkeep.ports.ObjectStore` in one directory, made when it is not there: files 0600, folders 0700.
@@ -243,7 +247,8 @@ def _regular(leaf: str, directory: int) -> os.stat_result | None:
 
 
 def _stored(name: str, found: os.stat_result) -> StoredObject:
-    return StoredObject(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    mtime = min(max(found.st_mtime, 0.0), LAST_TIME)  # a file can be given any time
+    return StoredObject(name, found.st_size, datetime.fromtimestamp(mtime, UTC))
 
 
 def _sweep(leaf: str, directory: int) -> None:

@@ -135,9 +135,9 @@ def restore_leftovers(cluster: str, run: str | None, release: str | None, yes: b
     if release is not None:
         if not yes:
             click.confirm(f"Release {cluster} from restore {release}? It cannot go on then.", abort=True)
+        RestoreRecord(site.repository.records, cluster, release).release()
         for place, folder in _released(site, found, release):
             say(f"{place}: released {folder}")
-        RestoreRecord(site.repository.records, cluster, release).release()
         return
     left = {place: leftovers for place, _, leftovers in _places(site, found)}
     if run is None:

@@ -74,7 +74,14 @@ def show(name: str, as_json: bool) -> None:
     manifest = manifest_of(found)
     verifications = [record.model_dump(mode="json") for record in found.verifications]
     if as_json:
-        print_json({**manifest.model_dump(mode="json"), "state": found.state, "verifications": verifications})
+        more = {
+            "state": found.state,
+            "restorable": found.restorable,
+            "missing": list(found.missing),
+            "refused": [{"name": each.name, "word": each.word, "why": each.sentence} for each in found.refused],
+            "verifications": verifications,
+        }
+        print_json({**manifest.model_dump(mode="json"), **more})
         return
     facts = {
         "backup": found.name,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import NotFound
 from etcdkeep.naming import is_backup_id
+from etcdkeep.repository import USABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from etcdkeep.repository import BackupSet, Repository
 
@@ -27,10 +29,17 @@ def choose_set(repository: Repository, cluster: str, asked: str, announced: Sequ
         )
     if asked:
         return repository.get(cluster, asked)
-    verified = [repository.get(cluster, each) for each in announced if is_backup_id(each)]
+    verified = [each for each in _announced(repository, cluster, announced) if each.state in USABLE]
     found = max(verified, key=lambda each: each.taken_at) if verified else repository.newest(cluster)
     if found is None:
         raise NotFound(
             f"cluster {cluster!r} has no good backup that could be drilled; see `python -m etcdkeep list {cluster}`."
         )
     return found
+
+
+def _announced(repository: Repository, cluster: str, announced: Sequence[str]) -> Iterator[BackupSet]:
+    """Yield the announced sets that exist: anybody with rights on assets can announce one."""
+    for identifier in announced:
+        with suppress(NotFound):
+            yield repository.get(cluster, identifier)

@@ -137,10 +137,10 @@ class RecoveryRecord:
         self._records.write(REPORT, f"{self.folder}reports/{stamp(at)}.json", self._cluster, self._recovery, body, at)
         return name
 
-    def is_spent(self, proposal: Signed[RecoveryProposal]) -> bool:
-        """Whether a proposal was applied completely, which spent its approval."""
+    def applied(self, proposal: Signed[RecoveryProposal]) -> KeptReport | None:
+        """Return how a proposal was applied, which spent its approval; None while it was not."""
         found = self._records.in_folder(REPORT, f"{self.folder}reports/", self._cluster, self._recovery)[0]
-        return any(each.body.proposal == proposal.digest and each.body.complete for each in found)
+        return next((each.body for each in reversed(found) if each.body.proposal == proposal.digest), None)
 
     def page_name(self, digest: str) -> str:
         """Return the object that holds the plan to read, uncut."""

@@ -47,7 +47,7 @@ def authorise(record: RestoreRecord, run: AirflowRun, rules: Rules, act: Act, no
             "new restore."
         )
     in_time = act == "start" or (act == "go on" and outage_began(record.events()) is None)
-    record.gates.check(proposal, rules, now=now if in_time else None, ever=act in {"roll back", "after the end"})
+    record.gates.check(proposal, rules, now=now if in_time else None, ever=not in_time)
     return proposal
 
 

@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime
 
 from etcdkeep import naming
-from etcdkeep.errors import EtcdkeepError, NotFound, ObjectExists, RecordRefused, RestoreRefused
+from etcdkeep.errors import (
+    AccessDenied,
+    EtcdkeepError,
+    NotFound,
+    ObjectExists,
+    RecordRefused,
+    RestoreRefused,
+    UnsafeName,
+)
 from etcdkeep.gates import Gates, stamp
 from etcdkeep.manifest import Record
 from etcdkeep.records import Kind, Records, Signed
@@ -178,7 +186,15 @@ class RestoreRecord:
         except RecordRefused as err:
             log.warning("%s", err)
             return None
-        return found.body.restore if found else None
+        if found is None or found.body.restore == self.restore:
+            return found.body.restore if found else None
+        return None if self._is_void(found) else found.body.restore
+
+    def _is_void(self, lock: Signed[Lock]) -> bool:
+        """Whether a lock of another restore counts no more: that one is over, or this one began with the lock since."""
+        other = RestoreRecord(self._records, self._cluster, lock.body.restore)
+        begun = self._believed_begun()
+        return other.end() is not None or (begun is not None and lock.at < begun.at)
 
     def lock(self, *, override: bool = False) -> datetime:
         """
@@ -195,37 +211,38 @@ class RestoreRecord:
             )
         if override and self.locked_by():
             self._store.delete(self._lock)
-        self._remove_forged_lock()
+        self._remove_void_lock()
         try:
             self._records.write(LOCK, self._lock, self._cluster, self._cluster, Lock(restore=self.restore))
         except ObjectExists as err:
             raise RestoreRefused(
                 f"restore {self.restore!r} of cluster {self._cluster!r} refused: the cluster is locked by restore {self.locked_by()!r}. Nothing "
-                "was done. Wait for its end, or clear its task `rollback`."
+                f"was done. Wait for its end, or clear its task `rollback`. If it was ended by hand, delete {self._lock}."
             ) from err
         stored = self._store.stat(self._lock)
         return stored.updated_at if stored else self._records.now()
 
-    def _remove_forged_lock(self) -> None:
+    def _remove_void_lock(self) -> None:
         try:
-            self._records.find(LOCK, self._lock, self._cluster, self._cluster)
+            found = self._records.find(LOCK, self._lock, self._cluster, self._cluster)
         except RecordRefused as err:
             log.warning("%s It is removed.", err)
+            self._store.delete(self._lock)
+            return
+        if found is not None and found.body.restore != self.restore and self._is_void(found):
+            log.warning("%s is of restore %s, which is over. It is removed.", self._lock, found.body.restore)
             self._store.delete(self._lock)
 
     def _followed_by(self) -> str | None:
         """Return the newest restore that was begun after this one was; None before this one is begun."""
         items = [item for item in self._store.list(self._restores) if item.name.endswith(f"/{BEGUN_FILE}")]
-        ours = next((item for item in items if item.name == self.folder + BEGUN_FILE), None)
-        if ours is None:
-            return None
-        for item in sorted(items, key=lambda item: item.updated_at, reverse=True):
-            if item.updated_at <= ours.updated_at:
-                return None
-            with suppress(RecordRefused, NotFound):
-                self._records.read(BEGUN, item.name, self._cluster, _restore_of(item))
-                return _restore_of(item)
-        return None
+        begun = []
+        for item in items:
+            with suppress(RecordRefused, NotFound, UnsafeName, AccessDenied):
+                begun.append(self._records.read(BEGUN, item.name, self._cluster, _restore_of(item)))
+        ours = next((each for each in begun if each.subject == self.restore), None)
+        newest = max(begun, key=lambda each: each.at, default=None)  # by what is signed: a file's time can be set
+        return newest.subject if ours and newest and newest.at > ours.at else None
 
     def release(self) -> None:
         """Let other restores have the cluster."""
@@ -246,8 +263,8 @@ class RestoreRecord:
             )
         except ObjectExists as err:
             raise RestoreRefused(
-                f"restore {self.restore!r} has begun with another plan. Nothing more was done. Clear its task `rollback`, then start a "
-                "new restore."
+                f"restore {self.restore!r} has begun with another plan, or {self.folder}{BEGUN_FILE} was put there by somebody else ({err}). "
+                "Nothing more was done. Clear its task `rollback`, then start a new restore."
             ) from err
 
     def begun(self) -> Signed[Begun] | None:
@@ -256,11 +273,7 @@ class RestoreRecord:
 
         :raises RestoreRefused: when its record is missing or forged, although the journal tells of a walk.
         """
-        try:
-            found = self._records.find(BEGUN, self.folder + BEGUN_FILE, self._cluster, self.restore)
-        except RecordRefused as err:
-            log.warning("%s", err)
-            found = None
+        found = self._believed_begun()
         if found is None and self.events():
             raise RestoreRefused(
                 f"restore {self.restore!r} of cluster {self._cluster!r}: the journal tells of changes, but {self.folder}{BEGUN_FILE} is "
@@ -268,6 +281,13 @@ class RestoreRecord:
                 "docs/runbook.md."
             )
         return found
+
+    def _believed_begun(self) -> Signed[Begun] | None:
+        try:
+            return self._records.find(BEGUN, self.folder + BEGUN_FILE, self._cluster, self.restore)
+        except RecordRefused as err:
+            log.warning("%s", err)
+            return None
 
     @contextmanager
     def journal(self, task: str, now: datetime) -> Iterator[Tell]:
@@ -364,11 +384,10 @@ def restores_with_kubeconfig(records: Records, cluster: str) -> list[str]:
         if item.name.endswith(f"/{KUBECONFIG_FILE}")
     ]
     kept = []
-    for item in sorted(items, key=lambda item: item.updated_at):
-        with suppress(RecordRefused, NotFound):
-            records.read(KUBECONFIG, item.name, cluster, _restore_of(item), item.updated_at)
-            kept.append(_restore_of(item))
-    return kept
+    for item in items:
+        with suppress(RecordRefused, NotFound, UnsafeName, AccessDenied):
+            kept.append(records.read(KUBECONFIG, item.name, cluster, _restore_of(item)))
+    return [each.subject for each in sorted(kept, key=lambda each: each.at)]
 
 
 def outage_began(events: Iterable[Event]) -> float | None:

@@ -12,7 +12,7 @@ from etcdkeep.backup.handover import COPIED, DISCOVERY, NODE_FILES, SAVED
 from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
 from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
 from etcdkeep.backup.snapshot import save_snapshot
-from etcdkeep.errors import RecordRefused
+from etcdkeep.errors import EtcdkeepError, RecordRefused
 from etcdkeep.manifest import Run
 from etcdkeep.signature import public_key_text
 from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator, filled_in
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
+
+    from etcdkeep.backup.discover import Discovery
 
 
 class DiscoverOperator(BackupOperator):
@@ -147,7 +149,7 @@ class UploadOperator(BackupOperator):
             Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params.get("reason", ""), pinned=params["pin"]),
             self.receive(context, DISCOVERY, self.discovery),
             self.receive(context, COPIED, self.copied),
-            self.receive(context, NODE_FILES, self.node_files) if self.node_files else NodeFiles(),
+            self.receive(context, NODE_FILES, self.node_files) if site.cluster.control_plane.has_nodes else NodeFiles(),
             public_key_text(signer.public_key()),
         )
         published = publish(
@@ -181,7 +183,7 @@ class CleanupOperator(BackupOperator):
         site, identifier = self.site, self.backup_id(context)
         discovery, refused = None, None
         try:
-            discovery = self.receive(context, DISCOVERY, self.discovery) if self.discovery else None
+            discovery = self.receive(context, DISCOVERY, self.discovery) if self.discovery else self._look_again()
         except RecordRefused as err:
             refused = err
         removed = clean_up(
@@ -193,3 +195,11 @@ class CleanupOperator(BackupOperator):
             "cluster %s: nothing of run %s is left (%d stored object(s) removed)", self.cluster, identifier, removed
         )
         return {"removed_objects": removed}
+
+    def _look_again(self) -> Discovery | None:
+        """Find the pods when `discover` handed nothing over: it failed, or somebody emptied its XCom."""
+        try:
+            return discover(self.site.api, self.site.cluster)
+        except EtcdkeepError as err:
+            self.log.info("cluster %s: its pods are not known: %s", self.cluster, err)
+            return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
-from etcdkeep.approval import check_run, page_digest
+from etcdkeep.approval import UNKNOWN, check_run, page_digest
 from etcdkeep.errors import NotApproved, RecoveryIncomplete, SecretUnavailable
 from etcdkeep.objects.live_cluster import cluster_uid
 from etcdkeep.objects.stored_set import StoredSet
@@ -108,7 +108,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any]:
         site, form, record, identities = self.site, self.form(context), self.record(context), self.identities()
-        found = site.repository.get(self.cluster, self.backup)
+        found = choose_set(site.repository, form.model_copy(update={"backup": self.backup}))
         with ExitStack() as stack:
             source = StoredSet(stack, site.repository.store, found, lambda: identities, prefix=site.cluster.etcd_prefix)
             check_same_cluster(site.own_api, source)
@@ -136,7 +136,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
                 backup_id=self.backup,
                 plan_sha256=plan.digest,
                 page_sha256=page_digest(page),
-                requested_by=str(context["dag_run"].triggering_user_name or "unknown"),
+                requested_by=str(context["dag_run"].triggering_user_name or UNKNOWN),
             )
         )
         return {"plan": plan.digest, "proposal": signed.digest, "recovery": plan.recovery_id, **plan.counts}
@@ -164,9 +164,12 @@ class ApplyRecoveryOperator(RecoveryOperator):
         proposal = record.proposal()
         check_run(proposal, this_run(context))
         record.gates.check(proposal, rules_of(self.site.cluster, GATES), now=now)
-        if record.is_spent(proposal):
+        if (applied := record.applied(proposal)) is not None:
+            if applied.complete:  # a worker that died right after it
+                return {**applied.counts, "report": applied.file}
             raise NotApproved(
-                f"recovery {proposal.subject!r} was applied completely, and its approval is spent. Nothing was done. Start a new run."
+                f"recovery {proposal.subject!r} was applied as far as that was possible, and its approval is spent. Nothing was done. A new run "
+                "takes up the rest."
             )
         plan = record.plan(proposal.body.plan_sha256, identities)
         report = apply_plan(self.site.own_api, plan)

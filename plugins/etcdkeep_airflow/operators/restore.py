@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep import naming
 from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.approval import check_run
+from etcdkeep.approval import UNKNOWN, check_run
 from etcdkeep.control_plane import read_file_argv
 from etcdkeep.errors import (
     EtcdkeepError,
@@ -158,7 +158,7 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         form, record, now = self.form(context), self.record(context), datetime.now(UTC)
         found = self.site.repository.get(self.cluster, self.backup)
         ready, losses = self.look_over(context, found, form, record, now)
-        requested_by = str(context["dag_run"].triggering_user_name or "unknown")
+        requested_by = str(context["dag_run"].triggering_user_name or UNKNOWN)
         page = render_request(ready, losses, form, requested_by)
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
@@ -328,6 +328,7 @@ class VerifyRestoreOperator(PlanOperator):
         record, site = self.record(context), self.site
         if (end := record.end()) is not None and end.kind == "restored":
             self.log.info("it has ended before: %s", end.words)  # a worker that died right after it
+            record.release()
             return end.model_dump(mode="json")
         proposal = self.authorise(context, "go on")
         plan = plan_anew(proposal, site.cluster)

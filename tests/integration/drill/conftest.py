@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.tools import etcd_folder
-from tests.builders import age_pair, make_entry, make_file
+from tests.builders import age_pair, make_entry, make_file, signing_pair
 from tests.drill_sets import publish_snapshot
 from tests.integration.drill.helpers import save, usual
 
@@ -33,9 +33,12 @@ def command(tmp_path, found):
     (tmp_path / "work").mkdir()
     identity = tmp_path / "age.txt"
     identity.write_bytes(age_pair()[0])
+    signing_key = tmp_path / "signing.pem"
+    signing_key.write_bytes(signing_pair()[0])
     entry = make_entry(
         repository=f"file://{tmp_path}/repository",
         age_identity={"path": str(identity)},
+        signing={"key": {"path": str(signing_key)}, "public_keys": [signing_pair()[1]]},
         kubeconfig={"path": "/nowhere"},
         drill={"work_dir": str(tmp_path / "work"), "etcd_dir": str(etcd_folder())},
     )

@@ -108,11 +108,13 @@ def propose(record, made):
 
 def test_two_tries_with_one_report_leave_one_sealed_and_spend_the_approval(store, record, made):
     api, proposal = LiveApi(SHOP), propose(record, made)
-    assert not record.is_spent(proposal)
+    assert record.applied(proposal) is None
     names = {record.keep_report(proposal, apply_plan(api, made), OURS, complete=True) for _ in range(2)}
     assert len(names) == len([name for name in stored(store) if name.endswith(".age")]) == 1
-    assert record.is_spent(proposal)
-    assert not record.is_spent(propose(record, made)), "another proposal needs its own approval, and has it for itself"
+    assert record.applied(proposal) is not None
+    assert record.applied(propose(record, made)) is None, (
+        "another proposal needs its own approval, and has it for itself"
+    )
 
 
 def test_what_was_proposed_last_counts_and_a_forged_one_does_not(store, record, made):
