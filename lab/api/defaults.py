@@ -121,6 +121,9 @@ def _service(obj: dict[str, Any]) -> None:
         spec.setdefault("internalTrafficPolicy", "Cluster")
     spec.setdefault("clusterIP", f"10.96.{random.randrange(1, 255)}.{random.randrange(2, 255)}")
     spec.setdefault("clusterIPs", [spec["clusterIP"]])
+    if spec["type"] != "ExternalName" and spec["clusterIP"] != "None":
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
     for port in spec.get("ports", ()):
         port.setdefault("protocol", "TCP")
         port.setdefault("targetPort", port["port"])
