@@ -1,3 +1,3 @@
 """etcdkeep: backups of Kubernetes control planes that have been verified. The domain library; imports no Airflow."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

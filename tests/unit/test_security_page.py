@@ -19,8 +19,8 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}"[:50])
 def test_the_test_of_a_row_exists(row: list[str]) -> None:
     path, _, function = row[-1].partition("::")
-    if not path:
-        assert row[2].startswith("everything"), "who can do everything needs no test"
+    if not path.startswith("tests/"):
+        assert row[2].startswith(("everything", "undo")), "what cannot be held off is said, and has no test"
         return
     tree = ast.parse((PROJECT / path).read_text())
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
