@@ -114,7 +114,7 @@ class _Planner:
         ]
         if left_out := not_put_back(self.cluster, self.options.what):
             lines.append(
-                f"Not put back: {', '.join(left_out)}. Compare them with the set's (`unseal`, folder control-plane) and copy what differs."
+                f"Not put back: {', '.join(left_out)}. Compare them with the set's (python -m etcdkeep unseal, folder control-plane) and copy what differs."
             )
         if self.bump:
             lines.append(
