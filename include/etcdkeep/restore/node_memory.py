@@ -17,7 +17,7 @@ from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import CommandFailed, CommandMissing, NotFound, RestoreRefused
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.facts import FINISHED, ROLLED_BACK
-from etcdkeep.restore.steps import Write
+from etcdkeep.restore.steps import Write, without_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,9 +31,10 @@ ASK_S = 60.0
 
 
 def mark_line(plan: Plan) -> str:
-    """Return the line by which a note names its plan: a digest of everything but the notes themselves."""
+    """Return the line by which a note names its plan: a digest of all that it does, but for the notes themselves."""
     steps = tuple(replace(step, action=None, done=None) if _is_note(step.action) else step for step in plan.steps)
-    return f"plan {hashlib.sha256(replace(plan, steps=steps).to_json().encode()).hexdigest()}"
+    marked = without_words(replace(plan, steps=steps))
+    return f"plan {hashlib.sha256(marked.to_json().encode()).hexdigest()}"
 
 
 def _is_note(action: object) -> bool:

@@ -23,7 +23,7 @@ from etcdkeep.restore.form import Form  # noqa: TC001 - a field of the model
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import PodFacts
-from etcdkeep.restore.steps import Plan, parse_plan
+from etcdkeep.restore.steps import Plan, parse_plan, without_words
 
 if TYPE_CHECKING:
     from etcdkeep.config import Cluster
@@ -103,11 +103,11 @@ def plan_anew(proposal: Signed[RestoreProposal], cluster: Cluster) -> Plan:
     """
     Plan again from what the proposal was made from.
 
-    :raises PlanChanged: when another plan comes out than the one that people approved.
+    :raises PlanChanged: when a plan comes out that does something else than the one that people approved.
     """
     body = proposal.body
-    plan = _plan(body, cluster)
-    if plan is None or plan.digest != body.plan_sha256:
+    approved, plan = proposed_plan(proposal), _plan(body, cluster)
+    if plan is None or without_words(plan) != without_words(approved):
         raise PlanChanged(
             f"restore {proposal.subject!r} of cluster {proposal.cluster!r} refused: etcdkeep {__version__} with this configuration makes another plan "
             f"than the approved one, which etcdkeep {body.version} made. Nothing was done. Start a new restore. If this one has begun, "

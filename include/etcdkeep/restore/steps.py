@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -267,6 +267,21 @@ class Plan:
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def without_words(plan: Plan) -> Plan:
+    """Return what a plan does, without what it says to people: a new version may say the same better."""
+
+    def silent(step: Step) -> Step:
+        remedy = replace(step.remedy, words="") if step.remedy else None
+        return replace(step, words="", remedy=remedy)
+
+    return replace(
+        plan,
+        words=(),
+        steps=tuple(map(silent, plan.steps)),
+        after_rollback=tuple(map(silent, plan.after_rollback)),
+    )
 
 
 def parse_plan(text: str | bytes, *, approved: str | None = None) -> Plan:

@@ -72,7 +72,6 @@ def test_the_plan_is_made_anew_from_what_was_proposed(record: RestoreRecord) -> 
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"plan_sha256": "e" * 64}, id="another-plan"),
         pytest.param({"options": "{}"}, id="no-options"),
         pytest.param({"facts": "[]"}, id="no-nodes"),
     ],
@@ -80,6 +79,20 @@ def test_the_plan_is_made_anew_from_what_was_proposed(record: RestoreRecord) -> 
 def test_a_proposal_that_gives_another_plan_is_refused(record: RestoreRecord, change: dict[str, Any]) -> None:
     with pytest.raises(PlanChanged, match="makes another plan"):
         plan_anew(propose(record, **change), make_cluster())
+
+
+def test_a_plan_that_is_not_the_one_that_its_digest_names_is_refused(record: RestoreRecord) -> None:
+    with pytest.raises(PlanChanged):
+        plan_anew(propose(record, plan_sha256="e" * 64), make_cluster())
+
+
+def test_a_version_that_says_the_same_in_other_words_goes_on(
+    record: RestoreRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that is updated in an outage must not stop a way back."""
+    proposal = propose(record)
+    monkeypatch.setattr("etcdkeep.restore.node_plan._Planner.words", lambda self, nodes: ["in other words"])
+    assert plan_anew(proposal, make_cluster()).words == ("in other words",)
 
 
 def test_another_configuration_gives_another_plan(record: RestoreRecord) -> None:
