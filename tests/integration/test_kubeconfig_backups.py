@@ -178,7 +178,7 @@ WRONG = {
         {},
         "client-certificate and client-key cannot be used",
     ),
-    "plugin": ({"exec": PLUGIN}, {}, "ended with exit code 4.\nIts last words: I say ***"),
+    "plugin": ({"exec": PLUGIN}, {}, "ended with exit code 4.\n  Its last words: I say ***"),
     "proxy": (
         {},
         {"proxy-url": f"socks5://{CANARY}:{CANARY}@127.0.0.1:1"},
