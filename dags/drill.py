@@ -5,7 +5,7 @@ Prove that a backup restores: restore it into a throw-away etcd on the worker, r
 seconds of each phase, or what is wrong.
 
 **When it fails:** "does not restore, and is marked bad" is about the backup: take another one at once, keep this one for
-the inquest. Any other message is about the worker (no etcd program, too old a one, no room, no age identity), ends with
+analysis. Any other message is about the worker (no etcd program, too old a one, no room, no age identity), ends with
 the next step, and leaves the backup as it was.
 
 **By hand:** trigger it; `backup` takes a backup id, empty means the newest good one.
