@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from etcdkeep.approval import ANSWER, ASKED, Answer, Asked, Rules, check_approved, check_person, check_two_people
 from etcdkeep.errors import NotApproved
+from etcdkeep.records import stamp
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from etcdkeep.approval import AnyProposal
     from etcdkeep.records import Records, Signed
 
@@ -40,10 +42,8 @@ class Gates:
                     f"gate {gate!r} still shows an older plan, and the plan has changed since. Nothing was done. Clear this gate, so that it "
                     "shows the new one."
                 )
-        at = self._records.now()
         body = Asked(gate=gate, task_instance=task_instance, proposal=proposal.digest)
-        name = f"{self._folder}asked/{stamp(at)}-{gate}.json"
-        return self._records.write(ASKED, name, self._cluster, self._subject, body, at)
+        return self._records.append(ASKED, f"{self._folder}asked/", self._cluster, self._subject, body, f"-{gate}")
 
     def last_asked(self, gate: str, task_instance: str) -> Signed[Asked]:
         """
@@ -88,8 +88,3 @@ class Gates:
     def answers(self) -> list[Signed[Answer]]:
         """Return all that was answered, oldest first."""
         return self._records.in_folder(ANSWER, f"{self._folder}approvals/", self._cluster, self._subject)[0]
-
-
-def stamp(at: datetime) -> str:
-    """Return a moment as it stands in names of objects."""
-    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"

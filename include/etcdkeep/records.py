@@ -183,6 +183,13 @@ class Records:
             return found
         return made
 
+    def append(
+        self, kind: Kind[Body], folder: str, cluster: str, subject: str, body: Body, suffix: str = ""
+    ) -> Signed[Body]:
+        """Sign a record and store it in a folder, beside the earlier ones: its name is its own time and the suffix."""
+        at = self.now()
+        return self.write(kind, f"{folder}{stamp(at)}{suffix}.json", cluster, subject, body, at)
+
     def write_text(self, kind: Kind[Body], cluster: str, subject: str, body: Body, at: datetime) -> str:
         """Return a signed record as text, for a place that others can write, such as XCom; the same gives the same."""
         return self._sign(kind, "", cluster, subject, body, at)[0]
@@ -312,6 +319,11 @@ class Records:
                 f"{what} is signed, but is not a record of schema_version 1. It counts as nothing.", word="unreadable"
             ) from err
         return statement, envelope.payload
+
+
+def stamp(at: datetime) -> str:
+    """Return a moment as it stands in names of objects."""
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def _digest(payload: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.approval import Proposal
 from etcdkeep.errors import IdentityMismatch, NotFound, PlanChanged, RecoveryRefused, SealError
-from etcdkeep.gates import Gates, stamp
+from etcdkeep.gates import Gates
 from etcdkeep.manifest import Record
 from etcdkeep.records import Kind
 from etcdkeep.recover.plan import WRITING, parse_plan
@@ -93,9 +93,7 @@ class RecoveryRecord:
 
     def propose(self, proposal: RecoveryProposal) -> Signed[RecoveryProposal]:
         """Sign and store what people are asked to approve. It takes the place of what was proposed before."""
-        at = self._records.now()
-        name = f"{self.folder}proposals/{stamp(at)}.json"
-        return self._records.write(PROPOSAL, name, self._cluster, self._recovery, proposal, at)
+        return self._records.append(PROPOSAL, f"{self.folder}proposals/", self._cluster, self._recovery, proposal)
 
     def proposal(self) -> Signed[RecoveryProposal]:
         """
@@ -133,8 +131,7 @@ class RecoveryRecord:
         name = f"{self.folder}report-{digest[:DIGITS]}.json.zst.age"
         self._keep(name, data, identities)
         body = KeptReport(proposal=proposal.digest, file=name, sha256=digest, counts=report.counts, complete=complete)
-        at = self._records.now()
-        self._records.write(REPORT, f"{self.folder}reports/{stamp(at)}.json", self._cluster, self._recovery, body, at)
+        self._records.append(REPORT, f"{self.folder}reports/", self._cluster, self._recovery, body)
         return name
 
     def applied(self, proposal: Signed[RecoveryProposal]) -> KeptReport | None:

@@ -35,9 +35,9 @@ from etcdkeep.errors import (
     RestoreRefused,
     UnsafeName,
 )
-from etcdkeep.gates import Gates, stamp
+from etcdkeep.gates import Gates
 from etcdkeep.manifest import Record
-from etcdkeep.records import Kind, Records, Signed
+from etcdkeep.records import Kind, Records, Signed, stamp
 from etcdkeep.restore.engine import Event
 from etcdkeep.restore.proposal import PROPOSAL, RestoreProposal
 from etcdkeep.seal import seal
@@ -138,9 +138,7 @@ class RestoreRecord:
 
     def propose(self, proposal: RestoreProposal) -> Signed[RestoreProposal]:
         """Sign and store what people are asked to approve. It takes the place of what was proposed before."""
-        at = self._records.now()
-        name = f"{self.folder}proposals/{stamp(at)}.json"
-        return self._records.write(PROPOSAL, name, self._cluster, self.restore, proposal, at)
+        return self._records.append(PROPOSAL, f"{self.folder}proposals/", self._cluster, self.restore, proposal)
 
     def proposal(self) -> Signed[RestoreProposal]:
         """
