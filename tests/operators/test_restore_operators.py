@@ -20,6 +20,7 @@ from etcdkeep.errors import (
     RestoreRefused,
     RollbackIncomplete,
     StepFailed,
+    TransientError,
     Unreachable,
     VerificationFailed,
 )
@@ -123,7 +124,7 @@ def test_a_retry_of_any_task_goes_on_where_its_predecessor_was_killed(
         ran.walk(*before)
     struck = node(site)
     struck.fault = Fault(struck.count + 3, kind, before=False)
-    with suppress(Killed):
+    with suppress(Killed, TransientError):  # Airflow tries again after both
         ran.walk(task)
     struck.fault = None
     ran.walk(task)
@@ -309,6 +310,20 @@ def test_so_are_those_of_one_that_was_rolled_back(ran: Ran, site: RestoreSite, t
     with pytest.raises(NotApproved, match=r"was rolled back at .* and its approvals are spent"):
         ran.walk(task)
     assert node(site).count == done
+
+
+@pytest.mark.parametrize("task", [*FORWARD[:3], "rollback"])
+def test_the_node_remembers_a_good_end_that_was_deleted_from_the_repository(
+    ran: Ran, site: RestoreSite, task: str
+) -> None:
+    """A writer of the repository deletes the outcome; an op then clears a task, as if the restore had not ended."""
+    ran.walk(*FORWARD)
+    restored = data_of(site)
+    site.repository.store.purge(f"prod/restores/{ran.record.restore}/outcome")
+    with pytest.raises(RestoreRefused, match="has ended well: every node and claim says so"):
+        ran.walk(task)
+    assert data_of(site) == restored
+    assert ran.walk("verify")["kind"] == "restored"
 
 
 def test_the_node_remembers_an_end_that_was_deleted_from_the_repository(ran: Ran, site: RestoreSite) -> None:

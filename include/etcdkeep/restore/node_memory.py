@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from etcdkeep.control_plane import SUDO
 from etcdkeep.errors import CommandFailed, CommandMissing, NotFound, RestoreRefused
 from etcdkeep.ports import StreamLimits
+from etcdkeep.restore.actions import holds
 from etcdkeep.restore.facts import FINISHED, ROLLED_BACK
 from etcdkeep.restore.steps import Write, without_words
 
@@ -48,10 +49,21 @@ def check_memory(world: World, plan: Plan, phases: Collection[Phase]) -> None:
     :param phases: Those that are to be walked; none for the way back.
     :raises RestoreRefused: when a place holds the files of another plan, or says that this restore is over.
     """
+    if not set(phases) & {"verify", "close"} and _is_closed(world, plan):
+        raise RestoreRefused(
+            f"restore {plan.run} of cluster {plan.cluster!r} has ended well: every node and claim says so, whatever the record holds. "
+            "Nothing was done. To go back, start a new restore."
+        )
     expected = mark_line(plan)
     for place in plan.places:
         if place.folder and place.kind in {"node", "pod"}:
             _check_place(world, place, expected, phases)
+
+
+def _is_closed(world: World, plan: Plan) -> bool:
+    """Whether the restore was closed everywhere; records can be deleted by whoever writes the repository, this cannot."""
+    checks = [(step.place, step.done) for step in plan.phase("close") if step.done is not None]
+    return bool(checks) and all(holds(world, place, check) for place, check in checks)
 
 
 def _check_place(world: World, place: Place, expected: str, phases: Collection[Phase]) -> None:
@@ -68,7 +80,7 @@ def _check_place(world: World, place: Place, expected: str, phases: Collection[P
             f"Find out who changed {NOTE} in it."
         )
     over = [ROLLED_BACK] if phases else []
-    if place.kind == "node" and set(phases) - {"verify"}:  # a claim is released while the pods are still down
+    if place.kind == "node" and set(phases) - {"verify", "close"}:  # a claim is released while the pods are still down
         over.append(FINISHED)
     found = next((name for name in over if name in names), None)
     if found:

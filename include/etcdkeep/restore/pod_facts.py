@@ -36,6 +36,8 @@ SHELL_PROGRAMS = ("sh", "mv", "head", "dd", "sha256sum", "stat", "readlink", "sl
 RUN_ANNOTATION = "etcdkeep-restore"
 """On the StatefulSet while its members' data are being swapped; the value is the restore's name."""
 DONE_ANNOTATION = "etcdkeep-restored"
+CLOSED_ANNOTATION = "etcdkeep-closed"
+"""On the StatefulSet when the restored cluster was found good; the value is the restore's name."""
 HOLD_ANNOTATION = "etcdkeep-hold"
 """``etcdkeep-hold-<ordinal>/<restore>`` on the StatefulSet while that restore holds the claim of that member."""
 

@@ -2,8 +2,8 @@
 The plan for a kubeception control plane: etcd members in pods of an admin cluster, their data on claims.
 
 A utility pod beside each member prepares the data while etcd runs; then everything that uses etcd is scaled to zero, the
-data are swapped, and everything is scaled back. Two annotations on the StatefulSet say how far it is: from the first on,
-data may be swapped; from the second on, the utility pods are no longer needed.
+data are swapped, and everything is scaled back. Three annotations on the StatefulSet say how far it is: from the first on,
+data may be swapped; from the second on, the utility pods are no longer needed; from the third on, the restore is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from etcdkeep import etcdctl
 from etcdkeep.restore.facts import run_base
 from etcdkeep.restore.planning import Options, check_options, initial_cluster, new_token, revision_bump
-from etcdkeep.restore.pod_facts import DONE_ANNOTATION, RUN_ANNOTATION, MemberPod, PodFacts, hold_annotation
+from etcdkeep.restore.pod_facts import (
+    CLOSED_ANNOTATION,
+    DONE_ANNOTATION,
+    RUN_ANNOTATION,
+    MemberPod,
+    PodFacts,
+    hold_annotation,
+)
 from etcdkeep.restore.staging import Site, Stopped, close_run, open_run, stage_data, swap
 from etcdkeep.restore.steps import API, ApiCheck, Call, Check, Phase, Place, Plan, Step, in_order
 from etcdkeep.restore.tools import MemberFlags
@@ -120,7 +127,9 @@ class PodPlanner:
         steps += [step for member in members for step in self._swap(member)]
         steps.append(self._mark(SWAPPED, DONE_ANNOTATION, "note that all data are swapped"))
         steps += self._start()
-        return list(in_order([*steps, *self._verify()]))
+        steps += self._verify()
+        steps.append(self._mark("close", CLOSED_ANNOTATION, "note that the restore is over", phase="close"))
+        return list(in_order(steps))
 
     def after_rollback(self) -> list[Step]:
         """Only what worked before can be expected to work again."""
@@ -230,14 +239,14 @@ class PodPlanner:
         words = f"wait until {member.pod} can commit"
         return Step(f"{prefix}etcd-serves.{member.pod}", "start", member.pod, words, done=Check(health), wait_s=SERVE_S)
 
-    def _mark(self, name: str, annotation: str, words: str) -> Step:
+    def _mark(self, name: str, annotation: str, words: str, phase: Phase = "swap_etcd") -> Step:
         def patch(value: str | None) -> Call:
             return Call("patch", self.facts.path, {"metadata": {"annotations": {annotation: value}}})
 
         marked = f"metadata.annotations.{annotation}"
         return Step(
             name,
-            "swap_etcd",
+            phase,
             API,
             words,
             patch(self.options.run),

@@ -417,8 +417,7 @@ def down_time_s(events: Iterable[Event]) -> float | None:
 
 def _is_served(event: Event) -> bool:
     """Whether something answered that is waited for after a start."""
-    waited_for = event.step.startswith("etcd-serves") or event.phase == "verify"
-    return event.state == "done" and waited_for and not event.step.startswith("close")
+    return event.state == "done" and (event.step.startswith("etcd-serves") or event.phase == "verify")
 
 
 def _restore_of(item: StoredObject) -> str:

@@ -36,7 +36,8 @@ TITLES: dict[Phase, str] = {
     "swap_pki": "Swap certificates and keys",
     "swap_etcd": "Swap etcd's data",
     "start": "Start the control plane",
-    "verify": "Wait for it, and close",
+    "verify": "Wait for it",
+    "close": "Close: from here on this restore is not rolled back any more",
 }
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 

@@ -132,7 +132,7 @@ def open_run(site: Site, cluster: str, record: str, until: str) -> list[Step]:
     ]
 
 
-def close_run(site: Site, phase: Phase = "verify") -> Step:
+def close_run(site: Site, phase: Phase = "close") -> Step:
     """The last step at a place: give it free for another restore. What was set aside stays."""
     active = posixpath.join(site.base, facts.ACTIVE)
     return Step(

@@ -19,8 +19,8 @@ from etcdkeep.errors import ObjectDamaged, PlanChanged
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Phase = Literal["stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify"]
-PHASES: tuple[Phase, ...] = ("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify")
+Phase = Literal["stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify", "close"]
+PHASES: tuple[Phase, ...] = ("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify", "close")
 OUTAGE: tuple[Phase, ...] = ("stop", "swap_pki", "swap_etcd", "start")
 """While these are walked the control plane is down; the two before touch nothing live."""
 

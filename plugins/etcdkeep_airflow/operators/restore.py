@@ -322,7 +322,7 @@ class SwapOperator(PlanOperator):
 class VerifyRestoreOperator(PlanOperator):
     """Waits until the control plane serves, compares it with the backup, and releases the cluster."""
 
-    phases = ("verify",)
+    phases = ("verify", "close")
 
     def execute(self, context: Context) -> dict[str, Any]:
         record, site = self.record(context), self.site
@@ -333,7 +333,7 @@ class VerifyRestoreOperator(PlanOperator):
         proposal = self.authorise(context, "go on")
         plan = plan_anew(proposal, site.cluster)
         with self.walking(context, proposal, self.phases) as (engine, world):
-            engine.walk(self.phases)
+            engine.walk(("verify",))
             found = site.repository.get(self.cluster, plan.backup_id)
             counts = [each.live_keys for each in found.verifications if each.live_keys]
             live_keys = counts[-1] if counts else None
@@ -341,11 +341,12 @@ class VerifyRestoreOperator(PlanOperator):
                 "comparison with the backup",
                 lambda: inspect(world, site.cluster, plan, api=lambda: site.api, live_keys=live_keys),
             )
-        if report.problems:
-            raise VerificationFailed(
-                f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",
-                report.problems,
-            )
+            if report.problems:
+                raise VerificationFailed(
+                    f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",
+                    report.problems,
+                )
+            engine.walk(("close",))
         return restored(record, plan, report, datetime.now(UTC)).model_dump(mode="json")
 
 

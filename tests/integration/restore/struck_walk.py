@@ -44,7 +44,9 @@ PAUSE_S = 0.2
 PATIENCE_S = 120
 BEGINS = ("began", "undoing")
 
-TASKS = tuple(partial(Engine.walk, phases=phases) for phases in (("stage",), ("restore_etcd",), OUTAGE, ("verify",)))
+TASKS = tuple(
+    partial(Engine.walk, phases=phases) for phases in (("stage",), ("restore_etcd",), OUTAGE, ("verify", "close"))
+)
 """What Airflow's tasks walk, each in processes of their own."""
 
 IMPORTED = (kube, kube_config, node)

@@ -289,7 +289,7 @@ def test_two_restores_cannot_work_on_one_node() -> None:
 
 def test_phases_are_walked_by_tasks_of_their_own() -> None:
     plan, world = make_plan(3), make_world(3)
-    for phase in ("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify"):
+    for phase in ("stage", "restore_etcd", "stop", "swap_pki", "swap_etcd", "start", "verify", "close"):
         make_engine(plan, world).walk([phase])
     end_state(plan, world)
 

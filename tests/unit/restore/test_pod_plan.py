@@ -17,13 +17,14 @@ from etcdkeep.errors import EtcdkeepError, RestoreRefused, RollbackIncomplete, S
 from etcdkeep.manifest import Identity, Manifest
 from etcdkeep.repository import BackupSet
 from etcdkeep.restore.engine import Engine
+from etcdkeep.restore.node_memory import check_memory
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.pod_facts import gather_pods
 from etcdkeep.restore.pod_release import plan_release
 from etcdkeep.restore.preflight import Circumstances, preflight_pods
 from etcdkeep.restore.runbook import render_runbook
-from etcdkeep.restore.steps import Call, Check, Plan, Run
+from etcdkeep.restore.steps import OUTAGE, PHASES, Call, Check, Plan, Run
 from etcdkeep.restore.tools import Tool
 from etcdkeep.restore.utility_pod import AS_ROOT
 from tests.unit.restore.admin_api import APPS, BUDGET, ETCD, PODS, AdminApi, PodWorld
@@ -144,6 +145,19 @@ def test_it_ends_restored_and_can_be_taken_back(members: int) -> None:
     assert state(api) == before
     engine.walk()
     expect_restored(api, plan)
+
+
+def test_it_can_be_rolled_back_until_it_is_closed() -> None:
+    api = AdminApi(1)
+    plan = make_plan(api)
+    engine = make_engine(plan, api)
+    engine.walk(PHASES[:-1])
+    check_memory(PodWorld(api), plan, ())
+    engine.walk(("close",))
+    for phases in ((), ("stage",), OUTAGE):
+        with pytest.raises(RestoreRefused, match="has ended well"):
+            check_memory(PodWorld(api), plan, phases)
+    check_memory(PodWorld(api), plan, ("verify", "close"))
 
 
 def test_a_second_restore_right_after_works_too() -> None:

@@ -249,7 +249,7 @@ STOPPED = event("stop-kubelet", "stop", "began", 100)
             id="a-later-outage-has-its-own-stop",
         ),
         pytest.param(
-            [STOPPED, event("api-serves", "verify", "done", 107), event("close.cp-0", "verify", "done", 200)],
+            [STOPPED, event("api-serves", "verify", "done", 107), event("close.cp-0", "close", "done", 200)],
             7,
             id="closed-later",
         ),
