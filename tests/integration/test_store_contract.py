@@ -312,6 +312,16 @@ def test_the_longest_name_fits(store: ObjectStore) -> None:
     assert names(store) == ["x" * 200]
 
 
+def test_folders_without_end_are_not_followed(tmp_path: Path) -> None:
+    """Made by whoever may write there: each level costs an open file and a call."""
+    store = DirectoryStore(tmp_path / "store")
+    put(store, "a/object")
+    deep = tmp_path / "store" / "/".join("a" * 40)
+    deep.mkdir(parents=True)
+    (deep / "object").touch()
+    assert names(store) == ["a/object"]
+
+
 def test_a_prefix_cannot_see_the_one_beside_it(tmp_path: Path) -> None:
     with gcs_stub() as stub:
         for opener in (lambda prefix: DirectoryStore(tmp_path / prefix), lambda prefix: bucket_store(stub.url, prefix)):

@@ -16,7 +16,7 @@ from etcdkeep.restore.form import Form
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.proposal import make_proposal
-from etcdkeep.restore.record import RestoreRecord
+from etcdkeep.restore.record import Outcome, RestoreRecord
 from etcdkeep.restore.runbook import render_runbook
 from tests.builders import make_entry, make_file, make_records
 from tests.gate import response
@@ -88,6 +88,17 @@ def test_a_planted_one_is_not_printed(run: Callable[..., Any], record: RestoreRe
     code, out, err = run("harbor", "--begun", RESTORE)
     assert (code, out) == (1, "")
     assert "has begun with a plan that is not in" in err
+
+
+def test_one_that_has_ended_is_printed_only_when_asked_again(run: Callable[..., Any], record: RestoreRecord) -> None:
+    plan = begin(record, {"approve": "alice", "approve_second": "bob"})
+    record.conclude(Outcome(kind="restored", at=PLANNED_AT, words="cluster 'harbor' runs on backup 1."))
+    code, out, err = run("harbor", "--begun", RESTORE)
+    assert (code, out) == (1, "")
+    assert "has ended: cluster 'harbor' runs on backup 1." in err
+    code, out, err = run("harbor", "--begun", RESTORE, "--override")
+    assert (code, out) == (0, render_runbook(plan, make_cluster().ssh))
+    assert "warning: " in err
 
 
 def test_one_that_was_not_begun_is_not_made_up(run: Callable[..., Any], record: RestoreRecord) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import logging
 import os
 import secrets
 import stat
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from etcdkeep.adapters.copying import copy_bytes
 from etcdkeep.adapters.object_names import PART_SUFFIX, check_folder, check_name, is_part
 from etcdkeep.errors import AccessDenied, EtcdkeepError, NoSpace, NotFound, ObjectExists, StoreUnavailable, UnsafeName
+from etcdkeep.plain_text import one_line
 from etcdkeep.ports import StoredObject
 
 if TYPE_CHECKING:
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+log = logging.getLogger(__name__)
+
 READ_AHEAD_BYTES = 2**20
 TOKEN_BYTES = 4
+MAX_DEPTH = 32
+"""Of folders that are listed: ours are nested half a dozen deep, and each level costs an open file."""
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -297,7 +303,9 @@ def _walk(directory: int, path: str, prefix: str) -> Iterator[StoredObject]:
         name = path + entry.name
         if entry.is_dir(follow_symlinks=False):
             folder = f"{name}/"
-            if folder.startswith(prefix) or prefix.startswith(folder):
+            if folder.count("/") > MAX_DEPTH:
+                log.warning("%s: folders this deep are not listed", one_line(folder))
+            elif folder.startswith(prefix) or prefix.startswith(folder):
                 with suppress(FileNotFoundError), _opened(entry.name, directory) as below:
                     yield from _walk(below, folder, prefix)
         elif name.startswith(prefix) and not is_part(entry.name) and (found := _regular(entry.name, directory)):

@@ -15,7 +15,7 @@ from etcdkeep.approval import Rules
 from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
 from etcdkeep.cli.output import json_option, print_json, print_table
 from etcdkeep.cli.say import say
-from etcdkeep.errors import NotFound, TransientError
+from etcdkeep.errors import NotFound, RestoreRefused, TransientError
 from etcdkeep.plain_text import one_line
 from etcdkeep.ports import PodRef
 from etcdkeep.repository import USABLE
@@ -78,7 +78,7 @@ def runbook(
     with the files of `unseal`. Looks at the nodes; changes nothing. The cluster's API may be down, and Airflow gone.
     """
     if begun is not None:
-        say(_runbook_of(cluster, begun), nl=False)
+        say(_runbook_of(cluster, begun, override=override), nl=False)
         return
     site, found = find_set(f"{cluster}/{backup.rpartition('/')[2]}" if backup else cluster)
     manifest_of(found)
@@ -105,7 +105,7 @@ def runbook(
     say(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
 
 
-def _runbook_of(cluster: str, restore: str) -> str:
+def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
     """A restore that was begun is gone on with by its own plan: a new one would set aside what the first had put in place."""
     site = open_cluster(cluster)
     record = RestoreRecord(site.repository.records, cluster, restore)
@@ -115,6 +115,13 @@ def _runbook_of(cluster: str, restore: str) -> str:
             f"no restore {restore!r} of cluster {cluster!r} was begun: {record.folder} of {site.repository.store.url} has no signed record "
             "of it. Finish one that was begun by hand by its own printed page."
         )
+    if (end := record.end()) is not None:
+        words = f"restore {restore!r} has ended: {end.words}"
+        if not override:
+            raise RestoreRefused(
+                f"{words} Its steps are not to be walked again. To go back, start a new restore; to see the page nevertheless, add --override."
+            )
+        say(one_line(f"warning: {words}"), err=True)
     proposal = record.proposal_of(begun.body.proposal)
     record.gates.check(proposal, Rules(GATES), ever=True)
     return render_runbook(proposed_plan(proposal), site.cluster.ssh)
