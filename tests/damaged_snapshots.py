@@ -92,11 +92,24 @@ def _swap_freelist(edit: Edit) -> None:
 
 def _set_root_bucket(edit: Edit, root: int) -> None:
     """Point bucket ``key`` elsewhere."""
+    edit.write(_key_bucket(edit), struct.pack("<Q", root))
+
+
+def _key_bucket(edit: Edit) -> int:
+    """Return where the value of bucket ``key`` stands: its root page."""
     page = edit.meta(0)["root"]
     while edit.header(page)["flags"] == BRANCH_PAGE:
         keys = edit.keys(page)
         page = edit.element(page, max(index for index, key in enumerate(keys) if key <= b"key"))["child"]
-    edit.write(edit.value_at(page, edit.keys(page).index(b"key")), struct.pack("<Q", root))
+    return edit.value_at(page, edit.keys(page).index(b"key"))
+
+
+def with_smaller_tree(snapshot: bytes) -> bytes:
+    """Make the last child of the root of bucket ``key`` its root, under a trailer that fits: all before it is lost."""
+    edit = Edit(snapshot)
+    (root,) = struct.unpack_from("<Q", edit.image, _key_bucket(edit))
+    _set_root_bucket(edit, edit.element(root, edit.header(root)["count"] - 1)["child"])
+    return edit.seal()
 
 
 def _deep(snapshot: bytes) -> bytes:
@@ -184,6 +197,7 @@ DAMAGES: dict[str, Damage] = {
     "leaf-value-size": Damage(_edit(lambda edit: edit.set_element(_leaf(edit), 0, value_size=2**32 - 1)), "wrong"),
     "leaf-last-value-size": Damage(_edit(lambda edit: edit.set_element(_leaf(edit), 2, value_size=2**31)), "wrong"),
     "leaf-key-size": Damage(_edit(lambda edit: edit.set_element(_leaf(edit), 0, key_size=2**32 - 1)), "first key"),
+    "leaf-emptied": Damage(_edit(lambda edit: edit.set_header(_leaf(edit), count=0)), "holds no entry"),
     "leaf-place": Damage(_edit(lambda edit: edit.set_element(_leaf(edit), 1, pos=0)), "wrong type or place"),
     "leaf-type": Damage(_edit(lambda edit: edit.set_element(_leaf(edit), 1, flags=1)), "wrong type or place"),
     "leaf-keys-swapped": Damage(lambda _: make_snapshot(make_records([Put(b"a", b"1")] * 2)[::-1]), "stands behind"),

@@ -9,6 +9,7 @@ a private unlinked file.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from etcdkeep.config import Cluster
     from etcdkeep.ports import ObjectStore
     from etcdkeep.snapshot import Snapshot as OpenSnapshot
+
+log = logging.getLogger(__name__)
 
 ARCHIVE_LIMIT_BYTES = 256 * 2**20
 """A control plane's files come to a few hundred KiB; beyond this the archive is not one."""
@@ -191,6 +194,8 @@ class _Check:
         try:
             with open_snapshot(plain.fileno()) as snapshot:
                 self.report = snapshot.check()
+                for hint in self.report.hints:
+                    log.warning("%s: %s", artifact.name, hint)
                 problems = [*self.report.problems, *compare_with_member(self.report, self.manifest.snapshot)]
                 self.problems["etcd"] += [f"{artifact.name}: {problem}" for problem in problems]
                 if self.report.ok and self.report.encryption:

@@ -22,9 +22,10 @@ def status(file: Path, as_json: bool) -> None:
     """Check a plain snapshot file and say what is in it. Exit code 0: sound, 3: damaged, 2: not readable."""
     try:
         with progress(file.name) as tick, open_snapshot(file) as snapshot:
-            facts = snapshot.check(progress=tick).to_json()
+            report = snapshot.check(progress=tick)
+        facts, hints = report.to_json(), report.hints
     except SnapshotDamaged as err:  # so damaged that nothing in it can be read
-        facts = {**dict.fromkeys(FACTS), "ok": False, "problems": [str(err)]}
+        facts, hints = {**dict.fromkeys(FACTS), "ok": False, "problems": [str(err)]}, ()
     if as_json:
         print_json(facts)
     else:
@@ -32,4 +33,6 @@ def status(file: Path, as_json: bool) -> None:
             say(f"{name:<12} {facts[name]}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
         for problem in facts["problems"]:
             say(f"damaged: {problem}", err=True)
+    for hint in hints:
+        say(f"warning: {hint}", err=True)
     sys.exit(0 if facts["ok"] else 3)

@@ -150,6 +150,7 @@ def check_set(found: BackupSet, options: Options, known: Circumstances) -> Itera
     age = known.now - manifest.taken_at
     words = f"the backup is {_words(age)} old: everything written since {manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC will be lost"
     yield Objection("warning" if age > OLD else "note", words)
+    yield from (Objection("warning", f"when the backup was taken: {note}") for note in manifest.notes)
     yield from _certificates(options, known)
     if known.sealed:
         yield Objection(

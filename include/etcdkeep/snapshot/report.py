@@ -16,6 +16,7 @@ from etcdkeep.errors import SnapshotDamaged
 from etcdkeep.snapshot.bolt import TRAILER_BYTES, Image
 from etcdkeep.snapshot.facts import KEY_BUCKET, Facts
 from etcdkeep.snapshot.freelist import check_freelist
+from etcdkeep.snapshot.lost import find_lost_records
 from etcdkeep.snapshot.scan import EncryptionUse, RecordScan
 from etcdkeep.snapshot.tree import Leaf, Problems, TreeWalk, read_entries, shown
 
@@ -44,6 +45,7 @@ class SnapshotReport:
     :param members: Hexadecimal ids of the cluster's members.
     :param encryption: How values, live or historical, are encrypted at rest.
     :param problems: One sentence each; empty for a sound snapshot.
+    :param hints: What somebody should look at, although it proves no damage.
     """
 
     hash: int | None
@@ -61,6 +63,7 @@ class SnapshotReport:
     members: tuple[str, ...]
     encryption: frozenset[EncryptionUse]
     problems: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -108,6 +111,7 @@ def check_image(
         members=tuple(facts.members),
         encryption=frozenset(records.encryption),
         problems=tuple(problems),
+        hints=buckets.hints(),
     )
 
 
@@ -148,6 +152,9 @@ class _BucketCheck:
         self.total_keys = 0
         self._image = image
         self._progress = progress
+        self._thorough = thorough
+        self._key_root = 0
+        self._reached = bytearray()
 
     def run(self) -> bool:
         """Walk everything; return whether all of it could be read, so that the sums are right."""
@@ -155,6 +162,7 @@ class _BucketCheck:
         try:
             self._add_buckets(walk)
             is_whole = not self.problems.found
+            self._reached = walk.reached
             if is_whole:
                 check_freelist(self._image, walk.reached, self.problems)
         except SnapshotDamaged:
@@ -162,12 +170,21 @@ class _BucketCheck:
             return False
         return is_whole
 
+    def hints(self) -> tuple[str, ...]:
+        """Return what a sound snapshot makes one wonder about."""
+        if self.problems.found or not self._thorough or not self._key_root:
+            return ()
+        compacted, last = self.facts.compacted_revision, self.records.revision
+        lost = find_lost_records(self._image, self._key_root, self._reached, compacted, last)
+        return (lost,) if lost else ()
+
     def _add_buckets(self, walk: TreeWalk) -> None:
         names = set()
-        for name, _, leaves in walk.buckets():
+        for name, root, leaves in walk.buckets():
             names.add(name)
             self.crc = google_crc32c.extend(self.crc, name)
             if name == KEY_BUCKET:
+                self._key_root = root
                 self.crc = self.records.add(leaves, self.problems, self.crc)
                 self.total_keys += self.records.count
             else:

@@ -110,12 +110,27 @@ def _find_all(image: Image, wanted: bytes) -> Iterator[int]:
             at = window.find(wanted, at + 1)
 
 
+def has_record(image: Image, root: int, revision_key: bytes) -> bool:
+    """
+    Tell whether bucket ``key``, whose root page is `root`, has this key.
+
+    :raises SnapshotDamaged: when a page on the way is damaged.
+    """
+    return _locate(image, root, revision_key)[0] == revision_key
+
+
 def _find_value(image: Image, root: int, revision_key: bytes, start: int) -> int:
     """Return where the value of `revision_key` ends, when the tree has it beginning at `start`; else 0."""
     try:
         decode_revision(revision_key)
     except ValueError:
         return 0
+    found, value_start, end = _locate(image, root, revision_key)
+    return end if value_start == start and len(found) == len(revision_key) else 0
+
+
+def _locate(image: Image, root: int, revision_key: bytes) -> tuple[bytes, int, int]:
+    """Return the last key that is not behind `revision_key`, and where its value stands; nothing where that is outside."""
     page = root
     for _ in range(MAX_DEPTH):
         flags, count, elements, body = _open(image, page)
@@ -130,10 +145,13 @@ def _find_value(image: Image, root: int, revision_key: bytes, start: int) -> int
         if flags == BRANCH_PAGE:
             _, _, page = BRANCH_ELEMENT.unpack_from(body, element)
             continue
+        if not count:
+            return b"", 0, 0
         _, pos, key_size, value_size = LEAF_ELEMENT.unpack_from(body, element)
-        value_start = elements + element + pos + key_size
-        is_there = count and value_start == start and key_size == len(revision_key)
-        return value_start + value_size if is_there and value_start + value_size <= elements + len(body) else 0
+        key_end = element + pos + key_size
+        if key_end + value_size > len(body):
+            return b"", 0, 0
+        return body[key_end - key_size : key_end], elements + key_end, elements + key_end + value_size
     raise SnapshotDamaged(f"page {root}: more than {MAX_DEPTH} branch pages below it")
 
 

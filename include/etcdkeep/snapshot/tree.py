@@ -141,6 +141,10 @@ class TreeWalk:
                     path.append(self._children(page, count, body, floor))
                     break
                 if not count:
+                    if len(path) > 1:
+                        self._problems.add(
+                            f"page {page}: holds no entry, and bbolt keeps no such page below a branch page"
+                        )
                     continue
                 if first_size > _MAX_KEY_BYTES or len(body) > _MAX_LEAF_BYTES:
                     self._problems.add(f"page {page}: a first key of {first_size} bytes in {len(body)}")

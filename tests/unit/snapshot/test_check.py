@@ -9,7 +9,7 @@ import pytest
 
 from etcdkeep.errors import SnapshotDamaged, SnapshotUnreadable
 from etcdkeep.snapshot import EncryptionUse, open_snapshot
-from tests.damaged_snapshots import DAMAGES, many_small_fields, sample
+from tests.damaged_snapshots import DAMAGES, many_small_fields, sample, with_smaller_tree
 from tests.snapshots import Bump, Delete, Edit, Put, etcd_buckets, make_records, make_snapshot, meta_page, seal
 
 
@@ -30,6 +30,27 @@ def test_damage_is_found(check, name):
     report = check(damage.apply(sample()))
     assert not report.ok
     assert any(damage.says in problem for problem in report.problems), report.problems
+
+
+PUTS = [Put(b"/registry/pods/default/pod-%03d" % number, b"v" * 30) for number in range(80)]
+
+
+def plain(**options) -> bytes:
+    """As etcd writes it: without a freelist, and with pages that are free."""
+    buckets = etcd_buckets(make_records(PUTS), **options)
+    return make_snapshot(buckets=buckets, page_size=1024, fanout=4, free_pages=3)
+
+
+def test_a_tree_that_was_replaced_by_a_smaller_one_is_told(check):
+    assert check(plain()).hints == ()
+    report = check(with_smaller_tree(plain()))
+    assert report.problems == ()
+    (hint,) = report.hints
+    assert "hold records that no compaction removed" in hint
+
+
+def test_records_that_a_compaction_removed_are_not_missed(check):
+    assert check(with_smaller_tree(plain(compacted=70))).hints == ()
 
 
 def test_sample_is_sound(check):
