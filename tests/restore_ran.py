@@ -1,4 +1,4 @@
-"""One run of the restore DAG against a site of fakes, task by task, as Airflow would."""
+"""One run of the restore DAG, task by task, as Airflow would execute it; against a site of fakes, or any other."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from tests.gate import approve
 from tests.unit.restore.builders import PLANNED_AT
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tests.restore_site import RestoreSite
 
 RUN = "manual__2026-11-23"
@@ -40,22 +42,20 @@ WALK = {
 }
 FORWARD = ("stage", "restore_etcd", "swap", "verify")
 PEOPLE = {"approve": "alice", "approve_second": "bob"}
-FORM = {"cluster": "prod", "confirm": "prod", "reason": "a test", "dry_run": False}
 
 
-class Ran:
-    """One run of the DAG against a site, task by task."""
+class RestoreTasks:
+    """One run of the DAG for a cluster, task by task."""
 
-    def __init__(self, site: RestoreSite, **form: Any) -> None:
-        self.site = site
-        self.params = FORM | form
+    def __init__(self, cluster: str, backup: str, started: datetime, **form: Any) -> None:
+        self.cluster = cluster
+        self.backup = backup
+        self.started = started
+        self.params: dict[str, Any] = {"cluster": cluster, "confirm": cluster, "reason": "a test", "dry_run": False}
+        self.params |= form
         self.backups = 0
         self.pushed: dict[str, Any] = {}
         self.run_id = RUN
-
-    @property
-    def record(self) -> RestoreRecord:
-        return RestoreRecord(self.site.repository.records, "prod", restore_name("prod", self.context()))
 
     def context(self) -> dict[str, Any]:
         ti = SimpleNamespace(
@@ -65,27 +65,39 @@ class Ran:
         )
         task = SimpleNamespace(get_flat_relatives=lambda upstream: [EmptyOperator(task_id="approve")])
         dag_run = SimpleNamespace(
-            run_id=self.run_id, dag_id="restore", run_after=PLANNED_AT, triggering_user_name="carol"
+            run_id=self.run_id, dag_id="restore", run_after=self.started, triggering_user_name="carol"
         )
         return {"run_id": self.run_id, "dag_run": dag_run, "ti": ti, "params": self.params, "task": task}
 
     def task(self, operator: Any, **arguments: Any) -> Any:
         with DAG(dag_id="restore", schedule=None):
-            made = operator(task_id="task", cluster="prod", **arguments)
+            made = operator(task_id="task", cluster=self.cluster, **arguments)
         return json.loads(json.dumps(made.execute(self.context())))
 
     def resolve(self) -> Any:
         return self.task(ResolveBackupOperator)
 
     def preflight(self) -> Any:
-        return self.task(PreflightOperator, backup=BACKUP)
+        return self.task(PreflightOperator, backup=self.backup)
 
     def walk(self, *tasks: str) -> Any:
         return [self.task(WALK[name]) for name in tasks][-1]
 
     def gates(self, people: dict[str, str] = PEOPLE, **gate: Any) -> None:
-        approve(RestoreApproval, "prod", self.context(), people, **gate)
+        approve(RestoreApproval, self.cluster, self.context(), people, **gate)
 
     def approve(self) -> None:
         self.preflight()
         self.gates()
+
+
+class Ran(RestoreTasks):
+    """One run of the DAG against a site of fakes."""
+
+    def __init__(self, site: RestoreSite, **form: Any) -> None:
+        super().__init__("prod", BACKUP, PLANNED_AT, **form)
+        self.site = site
+
+    @property
+    def record(self) -> RestoreRecord:
+        return RestoreRecord(self.site.repository.records, self.cluster, restore_name(self.cluster, self.context()))

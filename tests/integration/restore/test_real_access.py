@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from threading import Thread
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk import DAG
 
 from etcdkeep.errors import StepFailed
-from etcdkeep_airflow.operators.restore import (
-    DockerEtcdRestoreOperator,
-    FetchKubeconfigOperator,
-    PreflightOperator,
-    ResolveBackupOperator,
-    RollbackOperator,
-    StageOperator,
-    SwapOperator,
-    VerifyRestoreOperator,
-)
 from lab.waiting import wait_for
 from tests.docker_engine import IMAGE, docker, imported
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
 from tests.integration.restore.real_access import RealAccess, docker_alone, reached_by_openssh
 from tests.integration.restore.test_lab_runbook import etcdkeep, paste
 from tests.openssh import needs_sshd
+from tests.restore_ran import RestoreTasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,59 +52,37 @@ def client(site: Site) -> Iterator[Path]:
         yield client
 
 
-class Tasks:
-    """The tasks of one run of the DAG `restore`, approved, each executed as Airflow would."""
-
-    def __init__(self, backup: str, **form: Any) -> None:
-        answers = {"cluster": "harbor", "confirm": "harbor", "reason": "a test", "dry_run": False, "backup": backup}
-        self.form = answers | form
-        self.pushed: dict[str, Any] = {}
-        self.started = datetime.now(UTC)
-
-    def run(self, operator: Any, **arguments: Any) -> Any:
-        with DAG(dag_id="restore", schedule=None):
-            task = operator(task_id="task", cluster="harbor", **arguments)
-        return json.loads(json.dumps(task.execute(self.context())))
-
-    def context(self) -> dict[str, Any]:
-        ti = SimpleNamespace(
-            xcom_push=lambda key, value: self.pushed.update({key: value}), get_dr_count=lambda **which: 0, map_index=-1
-        )
-        dag_run = SimpleNamespace(run_id="manual", run_after=self.started, triggering_user_name="carol")
-        return {"run_id": "manual", "dag_run": dag_run, "ti": ti, "params": self.form}
+def approved(restore: LabRestore, **form: Any) -> RestoreTasks:
+    """Return a run whose plan two people have approved."""
+    tasks = RestoreTasks("harbor", restore.found.backup_id, datetime.now(UTC), **form)
+    tasks.approve()
+    return tasks
 
 
 @pytest.mark.usefixtures("client")
 def test_the_shipped_tasks_bring_a_ruined_cluster_back(start_run: StartRun, access: RealAccess) -> None:
     restore = LabRestore(start_run("harbor", discovered=False, **access.configuration))
     restore.ruin()
-    tasks = Tasks(restore.found.backup_id)
-    assert tasks.run(ResolveBackupOperator)["backup_id"] == restore.found.backup_id
-    digest = tasks.run(PreflightOperator, backup=restore.found.backup_id)["digest"]
+    tasks = approved(restore)
     assert f"in {IMAGE} by docker" in tasks.pushed["page"]
-    tasks.run(StageOperator, digest=digest)
-    steps = tasks.run(DockerEtcdRestoreOperator, digest=digest)["steps"]
-    assert "unpack.harbor-cp-0" in steps
-    tasks.run(SwapOperator, digest=digest)
-    outcome = tasks.run(VerifyRestoreOperator, digest=digest)
-    assert outcome["kind"] == "restored"
+    assert "unpack.harbor-cp-0" in tasks.walk("stage", "restore_etcd")["steps"]
+    assert tasks.walk("swap", "verify")["kind"] == "restored"
     restore.expect(AS_BACKED_UP)
-    assert tasks.run(FetchKubeconfigOperator, digest=digest)["kubeconfig"]
+    assert tasks.walk("fetch_kubeconfig")["kubeconfig"]
     assert access.jump.logins() == access.node.logins() > 0
 
 
 @pytest.mark.usefixtures("client")
-def test_the_shipped_tasks_take_back_what_docker_cannot_do(start_run: StartRun, access: RealAccess) -> None:
+def test_the_shipped_tasks_roll_back_what_docker_cannot_do(start_run: StartRun, access: RealAccess) -> None:
     gone = IMAGE.replace(":TEST", ":GONE")
     changes = access.configuration | {"control_plane": {"restore_image": gone}}
     restore = LabRestore(start_run("harbor", discovered=False, **changes))
-    tasks = Tasks(restore.found.backup_id, override=True)
     with imported(gone, ["etcdutl"]):
-        digest = tasks.run(PreflightOperator, backup=restore.found.backup_id)["digest"]
-    tasks.run(StageOperator, digest=digest)
+        tasks = approved(restore, override=True)
+    tasks.walk("stage")
     with pytest.raises(StepFailed, match="No such image"):
-        tasks.run(DockerEtcdRestoreOperator, digest=digest)
-    assert tasks.run(RollbackOperator)["kind"] == "rolled-back"
+        tasks.walk("restore_etcd")
+    assert tasks.walk("rollback")["kind"] == "rolled-back"
     restore.expect(SPOILED)
 
 

@@ -131,7 +131,7 @@ def test_a_daemon_that_is_down_is_named(
     facts = look(node)
     assert "docker" not in {tool.runtime for tool in facts.tools}
     (problem,) = facts.tool_problems
-    assert problem.startswith("docker is there and does not answer: Cannot connect to the Docker daemon")
+    assert problem.startswith("docker is there and does not answer: exit code 1, 'Cannot connect to the Docker daemon")
     expect_stuck_before_the_container(node, unsealed, plan, "Is the docker daemon running")
 
 
@@ -150,7 +150,7 @@ def expect_stuck_before_the_container(node: LocalNode, unsealed: Path, plan: Pla
     """The walk ends with the daemon's own words, with nothing stopped."""
     events: list[Event] = []
     with pytest.raises(EtcdkeepError, match=said):
-        Engine(plan, LocalWorld(node, unsealed), events.append, sleep=lambda seconds: None).walk()
+        Engine(plan, LocalWorld(node, unsealed), events.append, unreachable_s=1).walk()
     assert (events[-1].step, events[-1].state) == ("remains.cp-0", "failed")
     expect_as_before(node)
 
