@@ -47,7 +47,7 @@ PEOPLE = {"approve": "alice", "approve_second": "bob"}
 class RestoreTasks:
     """One run of the DAG for a cluster, task by task."""
 
-    def __init__(self, cluster: str, backup: str, started: datetime, **form: Any) -> None:
+    def __init__(self, cluster: str, backup: str, started: datetime, /, **form: Any) -> None:
         self.cluster = cluster
         self.backup = backup
         self.started = started

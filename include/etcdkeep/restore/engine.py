@@ -401,11 +401,18 @@ class Engine:
         return self._by_hand(self._plan, steps) if steps else ()
 
     def _to_undo(self) -> Iterator[Step]:
-        """Yield what the way back would act on: what a place that does not answer might still need, included."""
+        """
+        Yield what the way back would act on: what a place that does not answer might still need, included.
+
+        So is all that stands before it at its place: undoing a step can bring back what looks undone now, as a claim that
+        was closed. The script asks at each line.
+        """
         undone = {step.name: self._seen_undone(step) for step in self._plan.steps}
+        places = set[str]()
         for step in reversed(self._plan.steps):
             unneeded = step.undo_needed_until and all(undone[name] for name in step.undo_needed_until)
-            if not undone[step.name] and not unneeded:
+            if (step.reversible and step.place in places) or (not undone[step.name] and not unneeded):
+                places.add(step.place)
                 yield step
 
     def _seen_undone(self, step: Step) -> bool:

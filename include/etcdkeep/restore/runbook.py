@@ -102,14 +102,19 @@ class _Page:
         kinds = {place.kind for place in self.plan.places}
         yield "set -eu"
         yield ""
+        yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
+        yield "# Each of these asks; a place that does not answer is neither yes nor no, and counts as not done."
+        yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
+        yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
+        yield 'fails() { [ "$("$1" "if { $2; } >/dev/null 2>&1; then echo yes; else echo no; fi" 2>/dev/null)" = no ]; }'
+        yield (
+            'lacks() { local said; said=$("$2" "{ $3; } 2>/dev/null; echo; echo answered" 2>/dev/null) || return 1; '
+            '[ "${said##*$\'\\n\'}" = answered ] && ! grep -Eq -- "$1" <<<"${said%answered}"; }'
+        )
         if "node" in kinds:
             yield from self._node_functions()
         if "pod" in kinds or "api" in kinds:
             yield from self._pod_functions()
-        yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
-        yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
-        yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
-        yield 'fails() { ! "$@" 2>/dev/null; }'
         for names, number in self._undo_endings.items():
             past = _comment(f"{', '.join(names)} undone: what made that possible is not to be done again")
             yield f"back_{number}() {{ {self._all(names, 'undone')}; }}  {past}"
@@ -211,7 +216,10 @@ class _Page:
                 call = f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
                 yield from self._two_functions(place, call)
         yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
-        yield 'shows() { local value=$1 path=$2 found; shift 2; found=$("${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
+        yield 'away() { silent "${KUBECTL[@]}" get --ignore-not-found -o name "$@"; }'
+        yield 'field() { local path=$1; shift; "${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@"; }'
+        yield 'shows() { local value=$1 found; shift; found=$(field "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
+        yield 'differs() { local value=$1 found; shift; found=$(field "$@") || return 1; [ "${found:-0}" != "$value" ]; }'
 
     def _two_functions(self, place: Place, call: str) -> Iterator[str]:
         """Two ways to run a command at a place; the one without input must not read the lines that are still to be pasted."""
@@ -274,7 +282,7 @@ class _Page:
             case "match":
                 return f"says {_quote(check.pattern)} {call}"
             case "mismatch":
-                return f"fails says {_quote(check.pattern)} {call}"
+                return f"lacks {_quote(check.pattern)} {call}"
             case _:
                 assert_never(check.expects)
 
@@ -353,9 +361,9 @@ def _ssh_options(key: str) -> str:
 
 def _api_question(check: ApiCheck) -> str:
     if not check.field:
-        return f"{'' if check.value else 'fails '}there {_target(check.path)}"
-    negated = "fails " if check.expects == "other" else ""
-    return f"{negated}shows {_quote(str(check.value))} {_quote(check.field)} {_target(check.path)}"
+        return f"{'there' if check.value else 'away'} {_target(check.path)}"
+    asks = "differs" if check.expects == "other" else "shows"
+    return f"{asks} {_quote(str(check.value))} {_quote(check.field)} {_target(check.path)}"
 
 
 def _write_command(action: Put | Write) -> str:

@@ -422,5 +422,5 @@ def test_the_runbook_speaks_kubectl() -> None:
     page = render_runbook(make_plan(AdminApi(1)), Ssh())
     assert '"${KUBECTL[@]}" patch -n user-1 statefulsets/kube-etcd --type=merge -p' in page
     assert '"${KUBECTL[@]}" create -f -' in page
-    assert "fails there -n user-1 pods/kube-etcd-0" in page
+    assert "away -n user-1 pods/kube-etcd-0" in page
     assert PODS not in page

@@ -144,7 +144,12 @@ def expect_functions_defined(script: str) -> None:
             defined.add(found[1])
         if not line.startswith("#"):
             code = re.sub(r"'[^']*'|  # .*", "", line)
-            called = {*re.findall(r"\b(?:on|into|over|back)_\w+|\b(?:wait_for|says|silent|fails|there|shows)\b", code)}
+            called = {
+                *re.findall(
+                    r"\b(?:on|into|over|back)_\w+|\b(?:wait_for|says|silent|fails|lacks|there|away|shows|differs)\b",
+                    code,
+                )
+            }
             assert called <= defined, line
 
 
