@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.backup_run import BackupRun
 
 NAMESPACE = "shop"
-SETTLED_S = 60.0
+SETTLED_S = 150.0
 
 
 @dataclass
