@@ -333,7 +333,7 @@ class VerifyRestoreOperator(PlanOperator):
         proposal = self.authorise(context, "go on")
         plan = plan_anew(proposal, site.cluster)
         with self.walking(context, proposal, self.phases) as (engine, world):
-            engine.walk(("verify",))
+            engine.walk(self.phases[:1])
             found = site.repository.get(self.cluster, plan.backup_id)
             counts = [each.live_keys for each in found.verifications if each.live_keys]
             live_keys = counts[-1] if counts else None
@@ -346,7 +346,7 @@ class VerifyRestoreOperator(PlanOperator):
                     f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",
                     report.problems,
                 )
-            engine.walk(("close",))
+            engine.walk(self.phases[1:])  # from here on nothing is rolled back
         return restored(record, plan, report, datetime.now(UTC)).model_dump(mode="json")
 
 
