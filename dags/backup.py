@@ -65,6 +65,7 @@ def backup_dag(cluster: Cluster) -> DAG:
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
             "retry_policy": RETRIES,
+            "execution_timeout": timedelta(seconds=cluster.limits.task_s),
         },
     ) as dag:
         discover = DiscoverOperator(task_id="discover")

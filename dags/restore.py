@@ -28,10 +28,11 @@ well is a new restore. After `hold`, clear the failed task to go on, or `rollbac
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, TriggerRule
 
+from etcdkeep.config import Limits
 from etcdkeep.config_file import load_config
 from etcdkeep_airflow.operators.restore import (
     RESTORE_RETRIES,
@@ -50,6 +51,7 @@ from etcdkeep_airflow.operators.restore import (
 )
 
 CLUSTERS = load_config().clusters
+TASK_LIMIT = timedelta(seconds=max((cluster.limits.task_s for cluster in CLUSTERS.values()), default=Limits().task_s))
 QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()}
 
 PARAMS = {
@@ -81,6 +83,7 @@ with DAG(
         "retries": TRIES,
         "retry_delay": SOON,
         "retry_policy": RESTORE_RETRIES,
+        "execution_timeout": TASK_LIMIT,
     },
 ) as dag:
     resolve_backup = ResolveBackupOperator(task_id="resolve_backup")

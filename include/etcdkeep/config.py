@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
@@ -313,6 +313,21 @@ class Limits(Section):
     slowest_bytes_per_s: float = Field(
         2 * 2**20, gt=0, description="Slowest rate still waited for, bytes per second.", examples=[2097152]
     )
+    task_s: float = Field(
+        4 * 3600,
+        gt=0,
+        description="Seconds after which Airflow ends a task, whatever it waits for. Keep it far above the other limits, which end with words of their own; drills have `drill.time_limit_s`.",
+        examples=[14400],
+    )
+
+    @model_validator(mode="after")
+    def _outer_limit_is_the_longest(self) -> Self:
+        longest = max(self.connect_s, self.command_s, self.stall_s, self.unreachable_s)
+        if self.task_s <= longest:
+            raise ValueError(
+                f"task_s is {self.task_s:g}, expected more than the longest of the other limits, {longest:g}"
+            )
+        return self
 
     def long_work_s(self, size_bytes: int) -> float:
         """Seconds allowed for work on `size_bytes`."""

@@ -288,6 +288,7 @@ def test_an_admin_cluster_must_be_usable_wherever_it_stands(admin, said, first):
         pytest.param({"own_kubeconfig": {"path": "/k"}}, "own_kubeconfig: only for", id="own-api-twice"),
         pytest.param({"profile": "gke-user-kubeception", "copy_out": "node"}, "copy_out: node needs ssh.addresses", id="node-unknown"),
         pytest.param({"profile": "gke-user-kubeception", "extra_paths": ["/a"]}, "extra_paths: this kind of cluster", id="paths-of-no-node"),
+        pytest.param({"limits": {"task_s": 200}}, "limits: task_s is 200, expected more than the longest of the other limits, 300", id="task-limit"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together_are_refused(change, said):
