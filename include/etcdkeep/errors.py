@@ -166,6 +166,10 @@ class ValueDamaged(PermanentError):
     """One value in a snapshot is not what an API server stores; the other values can still be read."""
 
 
+class ValueEncrypted(ValueDamaged):
+    """A value of a snapshot is encrypted, and its key is not at hand."""
+
+
 class SealError(PermanentError):
     """Sealed bytes cannot be opened: altered, truncated, or not made by age and zstd."""
 

@@ -17,7 +17,7 @@ from etcdkeep.cli.object_output import (
 )
 from etcdkeep.cli.object_source import Failures, FileSource, open_source
 from etcdkeep.cli.say import say
-from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import NotFound, ValueDamaged
 from etcdkeep.objects.compare import SIGNS, compare, unified
 from etcdkeep.objects.live_cluster import LiveCluster, cluster_uid, served_kinds
 from etcdkeep.objects.resources import Resource, same_objects
@@ -153,7 +153,7 @@ def _live_site(source: FileSource | SetSource, cluster: str | None) -> Site:
 def _tell_other_cluster(source: Source, live_uid: str) -> None:
     try:
         uid = source.decode(source.find("namespace", "", "kube-system")).json["metadata"].get("uid")
-    except (NotFound, ValueDamaged, SecretUnavailable):
+    except (NotFound, ValueDamaged):
         return
     if uid != live_uid:
         say(
@@ -179,7 +179,7 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
         for each in every:
             try:
                 text = unified(*each.contents(), _title(each), labels)
-            except (ValueDamaged, SecretUnavailable) as err:
+            except ValueDamaged as err:
                 failures.add([err])
                 continue
             print_lines(text.splitlines())

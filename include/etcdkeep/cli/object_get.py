@@ -19,7 +19,7 @@ from etcdkeep.cli.object_options import (
 from etcdkeep.cli.object_output import Columns, entry_name, print_columns, print_contents, print_names, print_object
 from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
 from etcdkeep.cli.say import printable, say
-from etcdkeep.errors import NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import NotFound, ValueDamaged
 from etcdkeep.objects import exact_json, jsonpath
 from etcdkeep.objects.age import age
 from etcdkeep.objects.find import DEFAULT_NAMESPACE
@@ -122,7 +122,7 @@ def sort_entries(source: Source, found: Iterable[Entry], path: str, failures: Fa
     for entry in found:
         try:
             values = jsonpath.find(steps, source.decode(entry).json)
-        except (ValueDamaged, SecretUnavailable) as err:
+        except ValueDamaged as err:
             failures.add([err])
             unread.append(entry)
         else:
@@ -136,7 +136,7 @@ def labels_column(source: Source, found: Iterable[Entry], failures: Failures) ->
     for entry in found:
         try:
             labels = {} if entry.holds_no_object else source.labels(entry)
-        except (ValueDamaged, SecretUnavailable) as err:
+        except ValueDamaged as err:
             failures.add([err])
             column.append("<not read>")
         else:
@@ -252,7 +252,7 @@ def _print_table(
 def _metadata(source: Source, entry: Entry, failures: Failures) -> dict[str, Any] | None:
     try:
         metadata: dict[str, Any] = source.decode(entry).json["metadata"]
-    except (ValueDamaged, SecretUnavailable) as err:
+    except ValueDamaged as err:
         failures.add([err])
         return None
     return metadata

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from etcdkeep import naming
 from etcdkeep.cli.say import printable, say
-from etcdkeep.errors import ConfigError, EtcdkeepError, NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ConfigError, EtcdkeepError, NotFound, ValueDamaged
 from etcdkeep.objects.keys import OTHER_PREFIX
 from etcdkeep.objects.selection import OTHER, RESOURCE
 from etcdkeep.objects.source import Source, kubernetes_minor, unreadable
@@ -143,7 +143,7 @@ class Failures:
                 continue
             try:
                 content = source.decode(entry)
-            except (ValueDamaged, SecretUnavailable) as err:
+            except ValueDamaged as err:
                 self.add([err])
                 continue
             for notice in content.notices:
@@ -156,22 +156,22 @@ class Failures:
             try:
                 if not selection.labels or (not entry.holds_no_object and selection.takes_labels(source.labels(entry))):
                     yield entry
-            except (ValueDamaged, SecretUnavailable) as err:
+            except ValueDamaged as err:
                 self.add([err])
 
     def report(self) -> None:
         """
         Tell what was left out.
 
-        :raises EtcdkeepError: of the first one's kind, but of a damaged value's where there is one.
+        :raises ValueDamaged: when values could not be read, for want of a key too: what was printed is not all there is.
+        :raises EtcdkeepError: of the first one's kind where kinds of a live cluster could not be read.
         """
         errors = list(self._errors.values())
         for err in errors[:_SHOWN_FAILURES]:
             say(printable(f"not read: {err}"), err=True)
         if errors:
-            values = [isinstance(err, ValueDamaged | SecretUnavailable) for err in errors]
-            kinds = [type(err) for err in errors]
-            kind = ValueDamaged if ValueDamaged in kinds else kinds[0]
+            values = [isinstance(err, ValueDamaged) for err in errors]
+            kind = ValueDamaged if any(values) else type(errors[0])
             what = "values" if all(values) else "values or kinds"
             more = "" if len(errors) <= _SHOWN_FAILURES else f"; the first {_SHOWN_FAILURES} are named above"
             raise kind(f"the answer is not complete: {len(errors)} {what} could not be read{more}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged, ValueEncrypted
 from etcdkeep.objects import free_form, go_json, schema, served
 from etcdkeep.objects.decrypt import ENCRYPTED_MARK
 from etcdkeep.objects.shape import check_shape
@@ -73,7 +73,7 @@ def decode(
     :param decrypter: For values encrypted at rest.
     :param any_shape: Also a built-in kind stored as JSON whose fields are of other types than the kind's.
     :raises ValueDamaged: when the value is no object.
-    :raises SecretUnavailable: when it is encrypted and cannot be decrypted here.
+    :raises ValueEncrypted: when it is encrypted and cannot be decrypted here.
     """
     data = bytes(value)
     try:
@@ -84,6 +84,8 @@ def decode(
         if data.startswith(_PROTOBUF_MARK):
             return _decode_protobuf(key, data, mod_revision, kubernetes_minor)
         return _decode_free_form(key, data, mod_revision, kubernetes_minor, any_shape=any_shape)
+    except ValueEncrypted:
+        raise
     except (ValueDamaged, UnicodeDecodeError, RecursionError) as err:
         name = key.decode(errors="replace")
         problem = str(err)
@@ -97,7 +99,7 @@ def decode(
 def _decrypted(key: bytes, data: bytes, decrypter: Decrypter | None) -> bytes:
     if decrypter is None:
         provider = data.split(b":", 3)[2].decode(errors="replace")
-        raise SecretUnavailable(
+        raise ValueEncrypted(
             f"value of {key.decode(errors='replace')!r} is encrypted at rest with {provider}; "
             "give the API server's EncryptionConfiguration"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged, ValueEncrypted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,23 +39,21 @@ class AtRestDecrypter:
         Return the value in the clear.
 
         :param key: The whole key it is stored under, ``/registry/…``.
-        :raises SecretUnavailable: when its key is not in the configuration, or only a KMS plugin can open it.
+        :raises ValueEncrypted: when its key is not in the configuration, or only a KMS plugin can open it.
         :raises ValueDamaged: when no key of that name opens it.
         """
         provider, version, key_name, sealed = _split(value)
         if provider == "kms":
-            raise SecretUnavailable(
+            raise ValueEncrypted(
                 f"value of {_name(key)} is encrypted by KMS plugin {key_name!r} ({version}): its key never leaves that "
                 "plugin; restore the whole snapshot beside the plugin to read it"
             )
         open_sealed = _PROVIDERS.get((provider, version))
         if open_sealed is None:
-            raise SecretUnavailable(
-                f"value of {_name(key)} is encrypted with {provider} {version}, which is unknown here"
-            )
+            raise ValueEncrypted(f"value of {_name(key)} is encrypted with {provider} {version}, which is unknown here")
         keys = [found for configuration in self._configurations for found in configuration.keys(provider, key_name)]
         if not keys:
-            raise SecretUnavailable(
+            raise ValueEncrypted(
                 f"value of {_name(key)} is encrypted with {provider} key {key_name!r}, which is not among the keys at "
                 "hand; give the EncryptionConfiguration of the API server that wrote it"
             )

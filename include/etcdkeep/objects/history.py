@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,7 +55,7 @@ def versions(records: Iterable[Record], decode: Callable[[Record], dict[str, Any
             continue
         try:
             content = decode(record)
-        except (ValueDamaged, SecretUnavailable) as err:
+        except ValueDamaged as err:
             yield Version(record.revision, "unreadable", "", size_bytes, (), None, err)
             before, unread = None, True
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from etcdkeep.errors import AccessDenied, NotFound, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import AccessDenied, NotFound, ValueDamaged
 from etcdkeep.objects import exact_json
 from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED
 from etcdkeep.objects.resources import Resource, same_objects
@@ -143,7 +143,7 @@ class LiveCluster:
         for place in sorted(before.keys() | after.keys()):
             try:
                 old = self._decode(before[place]) if place in before else None
-            except (ValueDamaged, SecretUnavailable) as err:
+            except ValueDamaged as err:
                 self.failures.append(err)
                 continue
             new = after.get(place)

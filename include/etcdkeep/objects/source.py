@@ -108,7 +108,7 @@ class Source(ABC):
         :param entry: Read with its value.
         :param any_shape: As for :func:`~etcdkeep.objects.decode.decode`.
         :raises ValueDamaged: when it is none.
-        :raises SecretUnavailable: when it is encrypted and its key is not at hand.
+        :raises ValueEncrypted: when it is encrypted and its key is not at hand.
         """
         self._check(entry)
         value = self._value(entry)

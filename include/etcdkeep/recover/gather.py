@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import EtcdkeepError, RecoveryRefused, SecretUnavailable, ValueDamaged
+from etcdkeep.errors import EtcdkeepError, RecoveryRefused, ValueDamaged
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.keys import object_key, parse_key
 from etcdkeep.objects.selection import select
@@ -49,7 +49,7 @@ def gather(source: Source, selection: Selection) -> Gathered:
         try:
             if not selection.labels or selection.takes_labels(source.labels(entry)):
                 found.drafts.append(_draft(source.decode(entry, any_shape=True), source.prefix))
-        except (ValueDamaged, SecretUnavailable) as err:
+        except ValueDamaged as err:
             found.failures.append(err)
     if not found.drafts and not found.failures:
         raise RecoveryRefused(
@@ -73,7 +73,7 @@ def _needed(source: Source, found: Gathered) -> Iterator[Draft]:
             try:
                 value = source.snapshot.value(record)
                 needed = _draft(source.decode(entry_of(record, value, source.prefix)), source.prefix)
-            except (ValueDamaged, SecretUnavailable) as err:
+            except ValueDamaged as err:
                 found.failures.append(err)
                 continue
             needed.needed_by = draft.label

@@ -309,9 +309,9 @@ def test_encrypted_values(snapshot, run, tmp_path):
     found = run("get", path, "secret", "a", "-n", "shop", "-o", "json", "--encryption-config", config)
     assert found.json["data"] == {"token": "Y2FuYXJ5"}
     without = run("list", path, "-k", "secret,cm", "-o", "json")
-    assert (without.code, [item["kind"] for item in without.json["items"]]) == (4, ["ConfigMap"])
+    assert (without.code, [item["kind"] for item in without.json["items"]]) == (3, ["ConfigMap"])
     assert "secretbox" in without.err
-    assert run("get", path, "secret", "a", "-n", "shop").code == 4
+    assert run("get", path, "secret", "a", "-n", "shop").code == 3
     assert run("list", path, "-k", "secret", "-l", "!app", "--encryption-config", config).code == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged, ValueEncrypted
 from etcdkeep.objects import go_json, schema
 from etcdkeep.objects.decode import MAX_VALUE_BYTES, KubernetesObject, decode
 from etcdkeep.objects.keys import parse_key
@@ -212,7 +212,7 @@ def test_group_is_refused() -> None:
 
 
 def test_encrypted_value_without_keys() -> None:
-    with pytest.raises(SecretUnavailable, match="encrypted at rest with secretbox"):
+    with pytest.raises(ValueEncrypted, match="encrypted at rest with secretbox"):
         decoded(b"k8s:enc:secretbox:v1:key1:" + bytes(64))
 
 

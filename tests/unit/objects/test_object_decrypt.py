@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from nacl.secret import SecretBox
 
 from etcdkeep.encryption import parse_encryption_configuration
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged, ValueEncrypted
 from etcdkeep.objects.decode import decode
 from etcdkeep.objects.decrypt import AtRestDecrypter
 from tests.kubernetes_values import stored
@@ -105,7 +105,7 @@ def test_wrong_key(provider: str) -> None:
 
 @every_provider
 def test_key_of_another_name(provider: str) -> None:
-    with pytest.raises(SecretUnavailable, match=f"{provider} key 'key2', which is not among"):
+    with pytest.raises(ValueEncrypted, match=f"{provider} key 'key2', which is not among"):
         decrypter(provider, SECRET).decrypt(KEY, value(provider, name="key2"))
 
 
@@ -132,7 +132,7 @@ def test_value_moved_to_another_key() -> None:
     ],
 )
 def test_what_cannot_be_opened_here(head: bytes, reason: str) -> None:
-    with pytest.raises(SecretUnavailable, match=reason):
+    with pytest.raises(ValueEncrypted, match=reason):
         decrypter("aesgcm", SECRET).decrypt(KEY, head + bytes(64))
 
 

@@ -14,8 +14,8 @@ from etcdkeep.errors import (
     ObjectRefused,
     PlanChanged,
     RecoveryRefused,
-    SecretUnavailable,
     ValueDamaged,
+    ValueEncrypted,
 )
 from etcdkeep.objects.labels import parse_selector
 from etcdkeep.objects.selection import Selection
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on():
     with backup_of(SHOP, SETTINGS, values=encrypted) as source:
         found = gather(source, Selection(("shop",)))
     assert [draft.label for draft in found.drafts] == ["ConfigMap shop/settings", "Namespace shop"]
-    assert [type(err) for err in found.failures] == [SecretUnavailable]
+    assert [type(err) for err in found.failures] == [ValueEncrypted]
 
 
 @pytest.mark.parametrize(
