@@ -46,7 +46,7 @@ REFUSALS = [
     pytest.param(COPY, 412, ObjectDamaged, "not the artifact that was sealed", id="412-copy"),
     pytest.param(COPY, 503, StoreUnavailable, "no usable answer from the server", id="503-copy"),
     pytest.param(MANIFEST, 403, AccessDenied, "403.*roles/storage.objectUser", id="403-manifest"),
-    pytest.param(MANIFEST, 412, NotFound, "manifest.json is not in", id="412-manifest"),
+    pytest.param(MANIFEST, 412, NotFound, "no backup skiff/", id="412-manifest"),
     pytest.param(MANIFEST, 503, StoreUnavailable, "no usable answer from the server", id="503-manifest"),
 ]
 
