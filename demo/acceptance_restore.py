@@ -22,7 +22,8 @@ from demo.outage import Outage
 from demo.restore_run import APPROVE, DAG, REJECT, NeverAsked, RestoreRun
 from demo.telling import CheckFailed, follow
 from etcdkeep import naming
-from etcdkeep.restore.record import RestoreRecord, down_time_s
+from etcdkeep.restore.outage import down_time_s
+from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.steps import PHASES
 from lab.site import kubectl_path
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from etcdkeep import __version__
 from etcdkeep.approval import check_run
 from etcdkeep.errors import NotApproved, PlanChanged, RestoreRefused
-from etcdkeep.restore.record import outage_began
+from etcdkeep.restore.outage import outage_began
 
 if TYPE_CHECKING:
     from datetime import datetime

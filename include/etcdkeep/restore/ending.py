@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.errors import EtcdkeepError, RollbackIncomplete
 from etcdkeep.plain_text import lines
-from etcdkeep.restore.record import Outcome, down_time_s, outage_began
+from etcdkeep.restore.outage import down_time_s, outage_began
+from etcdkeep.restore.record import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

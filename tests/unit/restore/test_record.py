@@ -15,10 +15,11 @@ from etcdkeep.errors import NotFound, PlanChanged, RecordRefused, RestoreRefused
 from etcdkeep.repository import BackupSet
 from etcdkeep.restore.engine import Event
 from etcdkeep.restore.form import Form
+from etcdkeep.restore.outage import down_time_s
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.proposal import make_proposal, plan_anew, proposed_plan
-from etcdkeep.restore.record import Outcome, RestoreRecord, down_time_s, restores_with_kubeconfig
+from etcdkeep.restore.record import Outcome, RestoreRecord, restores_with_kubeconfig
 from etcdkeep.seal import seal, unseal
 from tests.builders import age_pair, make_records
 from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
