@@ -85,7 +85,7 @@ class Restoration:
         return self.site.cluster.name
 
     def under_way(self) -> bool:
-        """Whether the restore may have begun, and is neither finished nor taken back: then Airflow must go on running."""
+        """Whether the restore may have begun, and is neither finished nor rolled back: then Airflow must go on running."""
         if not self.approved:
             return False
         if self._state() not in (*FINISHED, GONE):
@@ -142,12 +142,12 @@ class Restoration:
         elif record.begun() is None:
             words.append("nothing was touched; it is as it was. Mend what stands above, and begin anew.")
         elif outcome is None:
-            words.append(f"restore {self.restore} was begun, and is neither finished nor taken back.")
+            words.append(f"restore {self.restore} was begun, and is neither finished nor rolled back.")
         else:
             words += [outcome.words, *(f"  {line}" for line in (*outcome.notes, *outcome.remaining))]
         if self.under_way() and state == GONE:
             words.append(
-                f"Airflow is gone. Finish the restore or take it back by hand, docs/runbook.md: python -m etcdkeep runbook {self.name} --begun "
+                f"Airflow is gone. Finish the restore or roll it back by hand, docs/runbook.md: python -m etcdkeep runbook {self.name} --begun "
                 f"{self.restore}"
             )
         elif self.under_way() and state in FINISHED:

@@ -276,7 +276,7 @@ class StepFailed(PermanentError):
 
 class RollbackIncomplete(PermanentError):
     """
-    A restore could not be taken back wholly.
+    A restore could not be rolled back completely.
 
     :param remaining: The script that undoes the steps that remain, line by line; empty when nothing is known to remain.
     """

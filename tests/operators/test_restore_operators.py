@@ -347,7 +347,7 @@ def test_files_of_another_plan_on_a_node_stop_the_restore(ran: Ran, site: Restor
 def test_a_rollback_that_cannot_be_says_what_a_person_has_to_do(ran: Ran, site: RestoreSite) -> None:
     ran.walk(*FORWARD[:3])
     node(site).fault = Fault(node(site).count + 4, "fail", before=True)
-    with pytest.raises(RollbackIncomplete, match="not taken back wholly") as caught:
+    with pytest.raises(RollbackIncomplete, match="could not be rolled back completely") as caught:
         ran.walk("rollback")
     assert caught.value.remaining
     last = ran.record.outcome()

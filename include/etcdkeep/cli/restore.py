@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--begun",
     metavar="RESTORE",
-    help="Print the plan of a restore that was begun, as it stands on record: to finish it by hand, or to take it back.",
+    help="Print the plan of a restore that was begun, as it stands on record: to finish it by hand, or to roll it back.",
 )
 def runbook(
     cluster: str, backup: str | None, what: str | None, way: str, no_bump: bool, override: bool, begun: str | None
@@ -159,7 +159,7 @@ def restore_leftovers(cluster: str, run: str | None, release: str | None, yes: b
         removal_argv(each)
     if not yes:
         click.confirm(
-            f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be taken back then.",
+            f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be rolled back then.",
             abort=True,
         )
     command = ON_NODES if site.cluster.control_plane.has_nodes else IN_PODS

@@ -1,4 +1,4 @@
-"""How a restore ends: restored, taken back, or left for a person; each with words that say exactly where things stand."""
+"""How a restore ends: restored, rolled back, or left for a person; each with words that say exactly where things stand."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Engine:
         """
         Take everything back, last step first, and wait until the old state works again.
 
-        Where places are independent, trouble in one does not keep the others from being taken back.
+        Where places are independent, trouble in one does not keep the others from being rolled back.
 
         :raises RollbackIncomplete: when something could not be undone; it names what, and gives the script.
         """
@@ -379,7 +379,7 @@ class Engine:
         reasons = "; ".join(str(failure) for failure in failures.values())
         folders = ", ".join(f"{place.name}:{place.folder}" for place in self._plan.places if place.folder)
         return RollbackIncomplete(
-            f"restore {self._plan.run!r} of cluster {self._plan.cluster!r} was not taken back wholly: {reasons}. Nothing was "
+            f"restore {self._plan.run!r} of cluster {self._plan.cluster!r} could not be rolled back completely: {reasons}. Nothing was "
             f"deleted: all that was set aside is in {folders}. Repair the cause, then clear `rollback`, or run this script by hand:",
             remaining=remaining,
         )

@@ -68,7 +68,7 @@ class EarlierRun:
     """
     What a restore left on a node.
 
-    :param state: ``active`` (begun, and neither finished nor taken back), ``finished``, ``rolled-back`` or
+    :param state: ``active`` (begun, and neither finished nor rolled back), ``finished``, ``rolled-back`` or
         ``abandoned`` (prepared only).
     """
 

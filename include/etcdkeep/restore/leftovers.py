@@ -90,7 +90,7 @@ def removal_argv(leftover: EarlierRun, command: tuple[str, ...] = ON_NODES) -> t
     """
     if leftover.state == ACTIVE:
         raise RestoreRefused(
-            f"{leftover.folder} was not removed: restore {leftover.run!r} is neither finished nor taken back. Clear its task `rollback`, "
+            f"{leftover.folder} was not removed: restore {leftover.run!r} is neither finished nor rolled back. Clear its task `rollback`, "
             f"or release it first: the option --release {leftover.run}."
         )
     parent, name = posixpath.split(leftover.folder)

@@ -110,7 +110,7 @@ class _Planner:
             f"Before anything stops, {self._prepared(nodes)}.",
             "Nothing is deleted: the old state stays in "
             + ", ".join(dict.fromkeys(f"{node.name}:{node.site.path('old')}" for node in nodes))
-            + ", and taking the restore back is a rename.",
+            + ", and rolling the restore back is a rename.",
         ]
         if left_out := not_put_back(self.cluster, self.options.what):
             lines.append(
@@ -268,7 +268,7 @@ class _Planner:
                 gone,
                 name=f"unstarted.{node.name}",
                 phase="start",
-                words="(only when taken back) stop the containers",
+                words="(only on a rollback) stop the containers",
                 action=None,
                 done=None,
                 undo=gone.action,
@@ -283,7 +283,7 @@ class _Planner:
                 f"unstarted.{node.name}",
                 "start",
                 node.name,
-                "(only when taken back) stop the containers",
+                "(only on a rollback) stop the containers",
                 undo=Run(commands.stop_containers_argv(layout)),
                 undone=Check(commands.containers_argv(layout, layout.static_pods, "--quiet"), "nothing"),
                 wait_s=STOP_S,

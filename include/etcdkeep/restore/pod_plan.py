@@ -204,7 +204,7 @@ class PodPlanner:
                 f"ungone.{member.pod}",
                 "start",
                 API,
-                f"(only when taken back) wait until pod {member.pod} is really gone",
+                f"(only on a rollback) wait until pod {member.pod} is really gone",
                 undone=ApiCheck(self._pod_path(member.pod), value=False),
                 wait_s=GONE_S,
                 undo_needed_until=(BEGUN,),

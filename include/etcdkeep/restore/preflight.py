@@ -258,7 +258,7 @@ def _node(manifest: Manifest, node: NodeFacts, options: Options) -> Iterator[Obj
     for run in sorted({earlier.run for earlier in others if earlier.state == ACTIVE}):
         folders = ", ".join(earlier.folder for earlier in others if earlier.run == run)
         yield stop(
-            f"restore {run!r} is under way or was broken off here ({folders}); finish it or take it back first{_by_hand(manifest, run)}. "
+            f"restore {run!r} is under way or was broken off here ({folders}); finish it or roll it back first{_by_hand(manifest, run)}. "
             f"{release_words(manifest.cluster, run)}"
         )
     if over := sorted({earlier.run for earlier in others if earlier.state != ACTIVE}):
@@ -343,7 +343,7 @@ def _pods(manifest: Manifest, facts: PodFacts, options: Options) -> Iterator[Obj
         words = f"namespace {facts.namespace} is another one: its UID is {facts.namespace_uid}, at the backup it was {identity.namespace_uid}"
         yield Objection("stop", words, overridable=False)
     if facts.unfinished and facts.unfinished != options.run:
-        words = f"restore {facts.unfinished!r} is under way or was broken off in {facts.namespace}; finish it or take it back first"
+        words = f"restore {facts.unfinished!r} is under way or was broken off in {facts.namespace}; finish it or roll it back first"
         words += _by_hand(manifest, facts.unfinished)
         yield Objection("stop", words, overridable=False)
     for run, pods in facts.holders.items():

@@ -1,5 +1,5 @@
 """
-What a restored cluster looks like, compared with the backup: problems are reasons to take the restore back.
+What a restored cluster looks like, compared with the backup: problems are reasons to roll the restore back.
 
 Everything about nodes is asked over SSH; what only the API knows is added when it answers.
 """

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ROWS = 40
 HEADINGS = {"stop": "Against it", "warning": "Warnings", "note": "Notes"}
 ON_FAILURE = {
-    "rollback": "everything is taken back, step by step, until the old state works again; the run ends as failed all the same.",
-    "hold": "everything is left as it is at that moment, for a person; nothing is taken back by itself.",
+    "rollback": "everything is rolled back, step by step, until the old state works again; the run ends as failed all the same.",
+    "hold": "everything is left as it is at that moment, for a person; nothing is rolled back by itself.",
 }
 
 

@@ -1,4 +1,4 @@
-"""A plan walked, killed, taken back and printed, with real files, GNU programs and etcdutl; then a real etcd on the result."""
+"""A plan walked, killed, rolled back and printed, with real files, GNU programs and etcdutl; then a real etcd on the result."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def test_a_rollback_that_fails_says_what_remains() -> None:
     before = state(world)
     make_engine(plan, world).walk()
     world.machines["cp-1"].fault = Fault(world.machines["cp-1"].count + 12, "fail", before=True)
-    with pytest.raises(RollbackIncomplete, match="not taken back wholly") as caught:
+    with pytest.raises(RollbackIncomplete, match="could not be rolled back completely") as caught:
         make_engine(plan, world).roll_back()
     assert caught.value.remaining
     assert all(line.endswith(".cp-1") for line in caught.value.remaining)

@@ -67,7 +67,7 @@ class Nodes:
             assert files["/etc/kubernetes/.etcdkeep/r1/old/pki/ca.crt"] == "live ca"
 
     def expect_left(self, start: dict[str, Any], place: str) -> None:
-        """One node could not be taken back; the others are as they were."""
+        """One node could not be rolled back; the others are as they were."""
         assert {**self.state(), place: None} == {**start, place: None}
 
 

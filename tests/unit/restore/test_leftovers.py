@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("leftover", "words"),
     [
-        pytest.param(EarlierRun("/var/lib/.etcdkeep/r1", "active"), "neither finished nor taken back", id="active"),
+        pytest.param(EarlierRun("/var/lib/.etcdkeep/r1", "active"), "neither finished nor rolled back", id="active"),
         pytest.param(EarlierRun("/var/lib/etcd", "finished"), "no folder of a restore", id="live-data"),
         pytest.param(EarlierRun("/var/lib/.etcdkeep", "finished"), "no folder of a restore", id="all-of-them"),
         pytest.param(EarlierRun("/var/lib/.etcdkeep/..", "finished"), "no folder of a restore", id="upwards"),
