@@ -176,7 +176,7 @@ def test_a_stall_is_given_up(server, wire):
     start = time.monotonic()
     with pytest.raises(StreamStalled, match=r"no output for 0\.3 s"):
         list(pod_exec(server, IMPATIENT).stream(CAT, StreamLimits(20, stall_s=0.3)))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 18
 
 
 def test_a_stall_inside_a_frame_that_ends_in_time_loses_nothing(server):

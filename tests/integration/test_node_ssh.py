@@ -125,7 +125,7 @@ def test_a_stall_is_given_up(node, limits, text):
     start = time.monotonic()
     with open_node(node.target(), KEY) as shell, pytest.raises(StreamStalled, match=text):
         shell.run(("cat",), limits)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 18
 
 
 def test_the_deadline_holds_after_the_output_ended(node):
