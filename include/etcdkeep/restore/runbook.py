@@ -106,9 +106,9 @@ class _Page:
         yield "# Each of these asks; a place that does not answer is neither yes nor no, and counts as not done."
         yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
         yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
-        yield 'fails() { [ "$("$1" "if { $2; } >/dev/null 2>&1; then echo yes; else echo no; fi" 2>/dev/null)" = no ]; }'
+        yield 'fails() { [ "$("$1" "if ($2) >/dev/null 2>&1; then echo yes; else echo no; fi" 2>/dev/null)" = no ]; }'
         yield (
-            'lacks() { local said; said=$("$2" "{ $3; } 2>/dev/null; echo; echo answered" 2>/dev/null) || return 1; '
+            'lacks() { local said; said=$("$2" "($3) 2>/dev/null; echo; echo answered" 2>/dev/null) || return 1; '
             '[ "${said##*$\'\\n\'}" = answered ] && ! grep -Eq -- "$1" <<<"${said%answered}"; }'
         )
         if "node" in kinds:
