@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demo.airflow import FINISHED
+from demo.gated_run import APPROVE, REJECT, NeverAsked
 from demo.markers import AS_BACKED_UP, CHANGED, markers_of, settle
 from demo.outage import Outage
-from demo.restore_run import APPROVE, DAG, REJECT, NeverAsked, RestoreRun
+from demo.restore_run import DAG, RestoreRun
 from demo.telling import CheckFailed, follow
 from etcdkeep import naming
 from etcdkeep.restore.outage import down_time_s

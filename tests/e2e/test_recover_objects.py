@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from demo.restore_run import READING_S
+from demo.gated_run import GatedRun
 from tests.canaries import canaries, leaks_in_files
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 DAG = "recover_objects"
 NAMESPACE = "bakery"
 PASSWORD = "canary-of-the-bakery-91c2"
-ASKED_S, ENDED_S = 180.0, 300.0
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -56,11 +54,11 @@ OVEN = _named("Oven", "first", "bakery.example.com/v1", spec={"degrees": 230})
 
 
 @dataclass
-class Recovery:
+class Recovery(GatedRun):
     """One run of the DAG."""
 
-    airflow: Airflow
-    run_id: str
+    dag: ClassVar[str] = DAG
+    plans: ClassVar[str] = "plan"
 
     @classmethod
     def start(cls, airflow: Airflow, **form: Any) -> Recovery:
@@ -68,31 +66,9 @@ class Recovery:
         conf = {"cluster": "harbor", "namespace": NAMESPACE, "reason": "e2e", "dry_run": False, **form}
         return cls(airflow, airflow.trigger(DAG, conf, user="alice"))
 
-    def answer(self, choice: str, user: str = "bob") -> str:
-        """Answer the gate when it asks, and return what it showed."""
-        deadline = time.monotonic() + ASKED_S
-        while self.states().get("approve") != "awaiting_input":
-            run = self._call("GET", "")
-            assert run["state"] not in ("success", "failed"), (self.states(), self.log("plan")[-3000:])
-            assert time.monotonic() < deadline, self.states()
-            time.sleep(0.3)
-        time.sleep(READING_S)
-        shown = self._call("GET", "taskInstances/approve/-1/hitlDetails")
-        body = {"chosen_options": [choice], "params_input": {}}
-        self._call("PATCH", "taskInstances/approve/-1/hitlDetails", body, user)
-        return str(shown["body"])
-
-    def ended(self) -> str:
-        return str(self.airflow.wait(DAG, self.run_id, ENDED_S)["state"])
-
-    def states(self) -> dict[str, str]:
-        return {name: task["state"] for name, task in self.airflow.tasks(DAG, self.run_id).items()}
-
-    def log(self, task: str) -> str:
-        return self.airflow.log_text(DAG, self.run_id, task)
-
-    def _call(self, method: str, path: str, body: Any = None, user: str = "admin") -> Any:
-        return self.airflow.call(method, f"/dags/{DAG}/dagRuns/{self.run_id}/{path}".rstrip("/"), body, user)
+    def decide(self, choice: str, user: str = "bob") -> str:
+        """Answer the gate, and return what it showed."""
+        return str(self.answer("approve", user, choice)["body"])
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +107,7 @@ def delete_namespace(harbor: ClusterHandle) -> None:
 def test_a_deleted_namespace_comes_back_after_approval(airflow, harbor, backup):
     delete_namespace(harbor)
     run = Recovery.start(airflow)
-    shown = run.answer("Approve")
+    shown = run.decide("Approve")
     for label in (
         f"Namespace {NAMESPACE}",
         "CustomResourceDefinition ovens",
@@ -148,7 +124,7 @@ def test_a_deleted_namespace_comes_back_after_approval(airflow, harbor, backup):
 def test_rejected_nothing_is_touched(airflow, harbor, backup):
     harbor.kubectl("-n", NAMESPACE, "delete", "configmap", "settings")
     run = Recovery.start(airflow, kinds="configmap")
-    run.answer("Reject")
+    run.decide("Reject")
     assert run.ended() == "success"
     assert run.states()["apply"] == "skipped"
     left = harbor.kubectl("-n", NAMESPACE, "get", "configmaps", "-o", "name").stdout.decode()
@@ -167,7 +143,7 @@ def test_what_differs_is_left_without_the_flag_and_overwritten_with_it(airflow, 
     harbor.kubectl("-n", NAMESPACE, "create", "configmap", "settings", "--from-literal=color=white")
     harbor.kubectl("-n", NAMESPACE, "delete", "secret", "db")
     left = Recovery.start(airflow, kinds="configmaps,secrets")
-    shown = left.answer("Approve")
+    shown = left.decide("Approve")
     assert "is left as it is" in shown
     assert left.ended() == "success", left.log("apply")[-3000:]
     settings = everything(harbor)["ConfigMap", "settings"]
@@ -175,7 +151,7 @@ def test_what_differs_is_left_without_the_flag_and_overwritten_with_it(airflow, 
     assert everything(harbor)["Secret", "db"] == backup["Secret", "db"]
 
     overwritten = Recovery.start(airflow, kinds="configmap", name="settings", overwrite=True)
-    shown = overwritten.answer("Approve")
+    shown = overwritten.decide("Approve")
     assert "-  color: white\n+  color: brown" in shown
     assert overwritten.ended() == "success", overwritten.log("apply")[-3000:]
     assert everything(harbor)["ConfigMap", "settings"] == backup["ConfigMap", "settings"]
@@ -186,14 +162,11 @@ def test_what_changed_since_it_was_shown_is_refused_and_the_run_fails(airflow, h
         "-n", NAMESPACE, "patch", "configmap", "settings", "--type=merge", "-p", '{"data":{"color":"white"}}'
     )
     run = Recovery.start(airflow, kinds="configmap", overwrite=True)
-    deadline = time.monotonic() + ASKED_S
-    while run.states().get("approve") != "awaiting_input":
-        assert time.monotonic() < deadline, run.states()
-        time.sleep(0.3)
+    run.asked("approve")
     harbor.kubectl(
         "-n", NAMESPACE, "patch", "configmap", "settings", "--type=merge", "-p", '{"data":{"color":"black"}}'
     )
-    run.answer("Approve")
+    run.decide("Approve")
     assert run.ended() == "failed"
     assert "it was changed since the plan was made" in run.log("apply")
     assert everything(harbor)["ConfigMap", "settings"]["data"]["color"] == "black"

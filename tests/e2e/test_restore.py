@@ -15,7 +15,7 @@ import pytest
 from demo.acceptance import back_up
 from demo.acceptance_restore import Restoration
 from demo.airflow import PROJECT
-from demo.restore_run import READING_S
+from demo.gated_run import READING_S
 from demo.telling import Report
 from etcdkeep.adapters.site import FileCredentials
 from etcdkeep.adapters.site import Site as open_site
