@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from demo.gated_run import GatedRun
+from demo.gated_run import ENDED_S, GatedRun
 from tests.canaries import canaries, leaks_in_files
 
 if TYPE_CHECKING:
