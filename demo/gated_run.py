@@ -74,17 +74,18 @@ class GatedRun:
         body = {"chosen_options": [choice], "params_input": {}}
         while True:
             shown = self.asked(gate)
-            asked = self._try(gate)
+            asked = self.tries(gate)
             time.sleep(self.reading_s)
             with suppress_answered():
                 self._call("PATCH", f"taskInstances/{gate}/-1/hitlDetails", body, user)
-            if not self._asks_again(gate, asked):
+            if not self.asks_again(gate, asked):
                 return shown
 
-    def _try(self, gate: str) -> int:
+    def tries(self, gate: str) -> int:
+        """Return which try of a gate this is."""
         return int(self.airflow.tasks(self.dag, self.run_id)[gate]["try_number"])
 
-    def _asks_again(self, gate: str, asked: int) -> bool:
+    def asks_again(self, gate: str, asked: int) -> bool:
         """Wait until the answer was taken, or was lost and the gate asks anew."""
         deadline = time.monotonic() + ASKED_S
         while time.monotonic() < deadline:
