@@ -58,17 +58,19 @@ def open_kubeconfig(
     *,
     permits: Permits = Permits(),
     mask: Callable[[bytes], None] = lambda secret: None,
+    keepalive: bool = True,
 ) -> KubeConnection:
     """
     Return a connection for one context of a kubeconfig: its text, its path or its parsed content.
 
     :param mask: Told every secret that is read from a file or given by a plugin.
+    :param keepalive: Whether the kernel keeps quiet connections open.
     :raises ConfigError: when it is no usable kubeconfig, or asks for what is not permitted.
     :raises SecretUnavailable: when the file itself cannot be read.
     """
     name, folder, text = _load(source)
     try:
-        return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask)
+        return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask, keepalive)
     except (KubeconfigProblem, OSError, ValueError) as err:
         raise _unusable(name, err) from None
 
@@ -86,7 +88,9 @@ def portable_kubeconfig(source: bytes | Path | Mapping[str, Any], context: str |
         raise _unusable(name, err) from None
 
 
-def open_in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT) -> KubeConnection:
+def open_in_cluster(
+    environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT, *, keepalive: bool = True
+) -> KubeConnection:
     """
     Return a connection as the service account of the pod that this runs in; its token is read anew each time.
 
@@ -106,12 +110,12 @@ def open_in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERV
         token_file=folder / "token",
     )
     try:
-        return _connection(access, Permits(), lambda secret: None)
+        return _connection(access, Permits(), lambda secret: None, keepalive)
     except (KubeconfigProblem, OSError, ValueError) as err:
         raise _unusable("of the pod's service account", err) from None
 
 
-def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], None]) -> KubeConnection:
+def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], None], keepalive: bool) -> KubeConnection:
     _check_permits(access, permits)
     access = replace(access, proxy=access.proxy or environment_proxy(access.host, access.server))
     authority, certificate, key = (_content(each) for each in (access.authority, access.certificate, access.key))
@@ -121,10 +125,10 @@ def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], No
         raise KubeconfigProblem(_tls_problem(access, err)) from None
     static = Credential(certificate=certificate, key=key)
     if access.plugin is None:
-        return KubeConnection(access, authority, lambda: _given(access, static, mask))
+        return KubeConnection(access, authority, lambda: _given(access, static, mask), keepalive=keepalive)
     program = find_plugin(access.plugin, permits.exec_plugins)
     source = _PluginSource(access, program, authority, static, permits.exec_timeout_s, mask)
-    return KubeConnection(access, authority, source.credential, source.forget)
+    return KubeConnection(access, authority, source.credential, source.forget, keepalive=keepalive)
 
 
 def _check_permits(access: KubeAccess, permits: Permits) -> None:

@@ -12,11 +12,12 @@ from base64 import b64decode
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
+from etcdkeep.config import SshKeyRef
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
@@ -30,6 +31,7 @@ from etcdkeep.naming import split_address
 from etcdkeep.pem import PemError, normalise_private_key
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
+from etcdkeep.ssh_login import NO_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +41,18 @@ if TYPE_CHECKING:
     from etcdkeep.adapters.kube import KubeApiClient
     from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.adapters.node import NodeTarget
-    from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
+    from etcdkeep.config import Cluster, JumpHost, KubeconfigRef, SecretRef, Ssh
     from etcdkeep.ports import CommandRunner
     from etcdkeep.records import Purpose
     from etcdkeep.repository import BackupSet
+    from etcdkeep.ssh_login import SshLogin
 
 log = logging.getLogger(__name__)
 
 SSH_KEY = "ssh_key"
 JUMP_SSH_KEY = "jump_ssh_key"
+SSH_PASSWORD = "ssh_password"  # noqa: S105 - names a file
+JUMP_SSH_PASSWORD = "jump_ssh_password"  # noqa: S105
 """Names of files in a set's access archive."""
 
 
@@ -59,6 +64,14 @@ class Credentials(Protocol):
         Return a private key.
 
         :raises SecretUnavailable: when it cannot be read here.
+        """
+
+    def ssh_login(self, connection: str) -> SshLogin:
+        """
+        Return what a connection of type `ssh` says.
+
+        :raises ConfigError: when a field of it cannot be used.
+        :raises SecretUnavailable: when it, or its key file, cannot be read here.
         """
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
@@ -84,6 +97,12 @@ class FileCredentials:
                 "on the command line, refer to a file (`path:`), or for the age identity set ETCDKEEP_AGE_IDENTITY."
             )
         return read_secret_file(ref.path)
+
+    def ssh_login(self, connection: str) -> SshLogin:
+        raise SecretUnavailable(
+            f"the login in Airflow connection {connection!r} cannot be read outside Airflow; on the command line, set user, port and "
+            "key (`path:`) in place of ssh.connection, and host_keys."
+        )
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
         from etcdkeep.adapters.kube_config import portable_kubeconfig
@@ -169,23 +188,82 @@ class Site:
 
     def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
         """Return where a node's SSH is, and the jump host with its key where one is configured."""
-        from etcdkeep.adapters.node import NodeTarget
-
-        ssh = self.cluster.ssh
-        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys, ssh.weak_algorithms)
+        ssh, login = self.ssh, self._login
+        host, port = split_address(address, ssh.port)
+        if login:
+            login.check_host(host, "ssh.addresses.NODE")
+        target = self._target(ssh, host, port, login)
         if ssh.jump is None:
             return target, None
-        key = self._ssh_key(ssh.jump.key, JUMP_SSH_KEY) if ssh.jump.key else self.ssh_key
-        hop = ssh.jump
-        return target, (
-            NodeTarget(hop.host, hop.port, hop.user, hop.host_keys, hop.weak_algorithms, setting="ssh.jump"),
-            key,
-        )
+        hop = self._target(ssh.jump, ssh.jump.host, ssh.jump.port, self._jump_login, setting="ssh.jump")
+        return target, (hop, self.jump_ssh_key)
+
+    def _target(
+        self, ssh: Ssh | JumpHost, host: str, port: int, login: SshLogin | None, setting: str = "ssh"
+    ) -> NodeTarget:
+        from etcdkeep.adapters.node import NodeTarget
+
+        password, options = self._password(ssh, login), login.options if login else NO_OPTIONS
+        return NodeTarget(host, port, ssh.user, ssh.host_keys, ssh.weak_algorithms, setting, password, options)
+
+    @cached_property
+    def ssh(self) -> Ssh:
+        """How the nodes are reached: the configuration, with what its connections say in its place."""
+        ssh = self.cluster.ssh
+        if not (self.cluster.control_plane.has_nodes or ssh.addresses):
+            return ssh  # nothing is reached, so no connection need be readable here
+        if login := self._login:
+            ssh = ssh.model_copy(update=_said_by(login, ssh))
+        if ssh.jump and (login := self._jump_login):
+            if ssh.jump.host:
+                login.check_host(ssh.jump.host, "ssh.jump.host")
+            elif not login.host:
+                raise ConfigError(
+                    f"{login.source} has no host. Set it, or ssh.jump.host of cluster {self.cluster.name!r}."
+                )
+            key = SshKeyRef(connection=ssh.jump.connection) if login.key else None
+            update = {**_said_by(login, ssh.jump), "host": ssh.jump.host or login.host, "key": key}
+            ssh = ssh.model_copy(update={"jump": ssh.jump.model_copy(update=update)})
+        return ssh
+
+    @cached_property
+    def _login(self) -> SshLogin | None:
+        connection = self.cluster.ssh.connection
+        return self.credentials.ssh_login(connection) if connection else None
+
+    @cached_property
+    def _jump_login(self) -> SshLogin | None:
+        jump = self.cluster.ssh.jump
+        return self.credentials.ssh_login(jump.connection) if jump and jump.connection else None
 
     @cached_property
     def ssh_key(self) -> bytes:
-        """The private key for the nodes."""
-        return self._ssh_key(self.cluster.ssh.key)
+        """The private key for the nodes; empty where they are reached by password alone."""
+        ssh = self.cluster.ssh
+        if self._login:
+            return self._login.key
+        if ssh.password_file and "key" not in ssh.model_fields_set:
+            return b""
+        return self._ssh_key(ssh.key, SSH_KEY, ssh.key_passphrase_file)
+
+    @cached_property
+    def jump_ssh_key(self) -> bytes:
+        """The private key for the jump host: its own, else that of the nodes; empty where it is reached by password alone."""
+        jump = self.cluster.ssh.jump
+        if self._jump_login:
+            return self._jump_login.key
+        if jump and jump.key:
+            return self._ssh_key(jump.key, JUMP_SSH_KEY, jump.key_passphrase_file)
+        return b"" if jump and jump.password_file else self.ssh_key
+
+    def _password(self, ssh: Ssh | JumpHost, login: SshLogin | None) -> str:
+        if login:
+            return login.password
+        if ssh.password_file is None:
+            return ""
+        password = read_secret_file(ssh.password_file).rstrip(b"\r\n")
+        self.credentials.mask(password)
+        return password.decode(errors="replace")
 
     def signer(self, purpose: Purpose) -> Ed25519PrivateKey:
         """
@@ -211,34 +289,36 @@ class Site:
 
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
-        files = {
-            SSH_KEY: self.ssh_key,
-            "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode(),
-        }
-        jump = self.cluster.ssh.jump
-        if jump is not None and jump.key is not None:
-            files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
+        ssh = self.ssh
+        given = {SSH_KEY: self.ssh_key, SSH_PASSWORD: self._password(ssh, self._login).encode()}
+        if ssh.jump:
+            if ssh.jump.key is not None:
+                given[JUMP_SSH_KEY] = self.jump_ssh_key
+            given[JUMP_SSH_PASSWORD] = self._password(ssh.jump, self._jump_login).encode()
+        files = {name: secret for name, secret in given.items() if secret}
+        files["known_hosts"] = "".join(f"{line}\n" for line in self._known_hosts()).encode()
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
     def _known_hosts(self) -> Iterator[str]:
         """Yield lines for ssh: a key that is configured without a name is good for every node of the cluster."""
-        ssh = self.cluster.ssh
+        ssh = self.ssh
         for line in ssh.host_keys:
             yield known_hosts_line(line, "*")
         if ssh.jump:
             for line in ssh.jump.host_keys:
                 yield known_hosts_line(line, known_hosts_name(ssh.jump.host, ssh.jump.port))
 
-    def _ssh_key(self, ref: SshKeyRef, file: str = SSH_KEY) -> bytes:
+    def _ssh_key(self, ref: SshKeyRef, file: str, passphrase_file: str | None) -> bytes:
         """
         Return a key as OpenSSH reads it from a file, which is how the access archive keeps it too.
 
         One that is no key stays as it is: a login with it fails and says why, and a cluster without nodes needs none.
         """
         raw = self._raw_ssh_key(ref, file)
+        passphrase = read_secret_file(passphrase_file).rstrip(b"\r\n") if passphrase_file else b""
         try:
-            key = normalise_private_key(raw)
+            key = normalise_private_key(raw, passphrase)
         except PemError as err:
             where = ref.secret or ref.path or f"Airflow connection {ref.connection!r}"
             setting = "ssh.key" if file == SSH_KEY else "ssh.jump.key"
@@ -281,6 +361,11 @@ class Site:
             raise NotFound(f"backup {found.name} holds no SSH key; set ssh.key of cluster {self.cluster.name!r}.")
         with open_artifact(self.repository.store, found.name, artifact, self.identities()) as plain:
             return read_archive(plain, ARCHIVE_LIMIT_BYTES)[file]
+
+
+def _said_by(login: SshLogin, ssh: Ssh | JumpHost) -> dict[str, Any]:
+    """Return the settings that a connection gives."""
+    return {"user": login.user, "port": login.port, "host_keys": (*ssh.host_keys, *login.host_keys)}
 
 
 def read_secret_file(path: str) -> bytes:
