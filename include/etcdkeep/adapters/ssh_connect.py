@@ -129,6 +129,22 @@ def offered_key(target: NodeTarget, dial: Dial, connect_s: float, algorithm: str
 @contextmanager
 def _logged_in(target: NodeTarget, private_key: bytes, dial: Dial, connect_s: float) -> Iterator[paramiko.Transport]:
     key = load_private_key(private_key, target.name) if private_key or not target.password else None
+    with ExitStack() as stack:
+        try:
+            transport = stack.enter_context(_session(target, key, dial, connect_s))
+        except _KeyRefused:
+            if not target.password:
+                raise
+            # anew, since some servers end a connection on which paramiko begins a login for the second time
+            transport = stack.enter_context(_session(target, None, dial, connect_s))
+        yield transport
+
+
+@contextmanager
+def _session(
+    target: NodeTarget, key: paramiko.PKey | None, dial: Dial, connect_s: float
+) -> Iterator[paramiko.Transport]:
+    """Yield a transport that is logged in by the key, or without one by the password."""
     trusted = keys_for(target.host_keys, target.host, target.port)
     if not trusted:
         raise _unknown(target, offered_key(target, dial, connect_s))
@@ -165,6 +181,10 @@ def _negotiated(
             raise Unreachable(
                 f"SSH to {target.name}: no SSH session: {_reason(err)}. Is an SSH server on that port?"
             ) from err
+        if not transport.initial_kex_done:  # paramiko returns at its time limit as if all were well
+            raise Unreachable(
+                f"SSH to {target.name}: no SSH session within {connect_s:g} s. Is an SSH server on that port?"
+            )
         yield transport
     finally:
         transport.close()
@@ -185,21 +205,18 @@ def _choose_algorithms(
         options.compression = chosen.without_disabled("compression", ("zlib@openssh.com", "none"))
 
 
+class _KeyRefused(AccessDenied):
+    """The server does not take our key; a password may be another matter."""
+
+
 def _authenticate(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey | None) -> None:
-    """Log in by the key, then by the password where the server wants that too, or did not take the key."""
+    """Log in by the key, and by the password where there is no key or the server wants both."""
     further: list[str] = []
     try:
         if key is not None:
-            try:
-                further = transport.auth_publickey(target.user, key)
-            except paramiko.AuthenticationException as err:
-                if not target.password:
-                    raise _key_refused(target, key, err) from err
-                further = ["password"]
-            if further and target.password:
-                further = _by_password(transport, target, key)
-        else:
-            further = _by_password(transport, target, key)
+            further = _by_key(transport, target, key)
+        if target.password and (key is None or further):
+            further = _by_password(transport, target)
     except (paramiko.SSHException, EOFError, OSError) as err:
         raise Unreachable(f"SSH to {target.name}: the connection broke during the login: {_reason(err)}.") from err
     if further:
@@ -209,24 +226,26 @@ def _authenticate(transport: paramiko.Transport, target: NodeTarget, key: parami
         )
 
 
-def _by_password(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey | None) -> list[str]:
+def _by_key(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey) -> list[str]:
     try:
-        return list(transport.auth_password(target.user, target.password))
+        return list(transport.auth_publickey(target.user, key))
     except paramiko.AuthenticationException as err:
-        what = f"the password, and the key {key.fingerprint}" if key else "the password"
-        allowed = getattr(err, "allowed_types", None)
-        takes = f"; it takes {', '.join(allowed)}" if allowed else ""
-        raise AccessDenied(
-            f"SSH to {target.name}: the server refused {what}{takes}. Check the user's name and the password in "
-            f"{target.options.source}, and PasswordAuthentication in its sshd_config."
+        raise _KeyRefused(
+            f"SSH to {target.name}: the server refused the key {key.fingerprint} ({key.get_name()}): {_reason(err)}. "
+            "Check the user's name and that its authorized_keys holds this key."
         ) from err
 
 
-def _key_refused(target: NodeTarget, key: paramiko.PKey, err: Exception) -> AccessDenied:
-    return AccessDenied(
-        f"SSH to {target.name}: the server refused the key {key.fingerprint} ({key.get_name()}): {_reason(err)}. "
-        "Check the user's name and that its authorized_keys holds this key."
-    )
+def _by_password(transport: paramiko.Transport, target: NodeTarget) -> list[str]:
+    try:
+        return list(transport.auth_password(target.user, target.password))
+    except paramiko.AuthenticationException as err:
+        allowed = getattr(err, "allowed_types", None)
+        takes = f"; it takes {', '.join(allowed)}" if allowed else ""
+        raise AccessDenied(
+            f"SSH to {target.name}: the server refused the password{takes}. Check the user's name and the password in "
+            f"{target.options.source}, and PasswordAuthentication in its sshd_config."
+        ) from err
 
 
 def _tcp(target: NodeTarget, connect_s: float) -> socket.socket:
