@@ -194,6 +194,11 @@ class SshHost(Section):
         examples=["/run/secrets/etcdkeep/ssh.password"],
     )
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether a login by hand may be asked for a password."""
+        return self.connection is not None or self.password_file is not None
+
     @model_validator(mode="after")
     def _one_source(self) -> SshHost:
         both = [name for name in IN_SSH_CONNECTION if name in self.model_fields_set and getattr(self, name) is not None]

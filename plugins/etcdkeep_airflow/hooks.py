@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ class ConnectionCredentials:
         found = _kubernetes(ref)
         if found.source is None:
             return None
-        text = portable_kubeconfig(found.source, found.context)
+        text = portable_kubeconfig(found.source, found.context, name=found.name)
         mask_key(text)
         return text
 
@@ -68,9 +69,18 @@ class ConnectionCredentials:
         found = _kubernetes(ref)
         if found.source is None:
             return open_in_cluster(keepalive=found.keepalive)
-        mask_key(found.source if isinstance(found.source, bytes) else read_secret_file(str(found.source)))
+        if isinstance(found.source, bytes):
+            mask_key(found.source)
+        else:
+            with suppress(OSError):  # that it cannot be read is said below
+                mask_key(found.source.read_bytes())
         return open_kubeconfig(
-            found.source, found.context, permits=Permits.of(ref), mask=mask_key, keepalive=found.keepalive
+            found.source,
+            found.context,
+            permits=Permits.of(ref),
+            mask=mask_key,
+            keepalive=found.keepalive,
+            name=found.name,
         )
 
     def mask(self, key: bytes) -> None:

@@ -45,6 +45,7 @@ class KubernetesConnection:
 
     :param text: The kubeconfig itself, or None.
     :param path: Its file, or None. With neither, it is the pod's own service account.
+    :param name: What to call the kubeconfig in messages.
     :param keepalive: Whether the kernel keeps quiet connections open.
     """
 
@@ -52,6 +53,7 @@ class KubernetesConnection:
     path: str | None = None
     context: str | None = None
     keepalive: bool = True
+    name: str = ""
 
     @property
     def source(self) -> bytes | Path | None:
@@ -87,4 +89,6 @@ def read_connection(connection: Connection) -> KubernetesConnection:
     elif text is not None:
         text = fields.text("kube_config")
     keepalive = not fields.flag("disable_tcp_keepalive")
-    return KubernetesConnection(text, fields.text("kube_config_path"), context, keepalive)
+    path = fields.text("kube_config_path")
+    name = f"{path or 'kube_config'} of {fields.name}"
+    return KubernetesConnection(text, path, context, keepalive, name)

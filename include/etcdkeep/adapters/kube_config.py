@@ -59,29 +59,33 @@ def open_kubeconfig(
     permits: Permits = Permits(),
     mask: Callable[[bytes], None] = lambda secret: None,
     keepalive: bool = True,
+    name: str = "",
 ) -> KubeConnection:
     """
     Return a connection for one context of a kubeconfig: its text, its path or its parsed content.
 
     :param mask: Told every secret that is read from a file or given by a plugin.
     :param keepalive: Whether the kernel keeps quiet connections open.
+    :param name: What to call the kubeconfig in messages, where that is more than its path.
     :raises ConfigError: when it is no usable kubeconfig, or asks for what is not permitted.
     :raises SecretUnavailable: when the file itself cannot be read.
     """
-    name, folder, text = _load(source)
+    name, folder, text = _load(source, name)
     try:
         return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask, keepalive)
     except (KubeconfigProblem, OSError, ValueError) as err:
         raise _unusable(name, err) from None
 
 
-def portable_kubeconfig(source: bytes | Path | Mapping[str, Any], context: str | None = None) -> bytes:
+def portable_kubeconfig(
+    source: bytes | Path | Mapping[str, Any], context: str | None = None, *, name: str = ""
+) -> bytes:
     """
     Return a kubeconfig that works on another machine: one context, its files embedded.
 
     :raises ConfigError: when it is not usable here.
     """
-    name, folder, text = _load(source)
+    name, folder, text = _load(source, name)
     try:
         return embed_files(parse_kubeconfig(text), context, folder, _read_file)
     except (KubeconfigProblem, ValueError) as err:
@@ -218,15 +222,15 @@ def _token_of_file(path: Path, instead: str) -> str:
     raise SecretUnavailable(f"the kubeconfig's tokenFile {path} {reason}. Put a valid token there.")
 
 
-def _load(source: bytes | Path | Mapping[str, Any]) -> tuple[str, Path | None, bytes | Mapping[str, Any]]:
+def _load(source: bytes | Path | Mapping[str, Any], name: str) -> tuple[str, Path | None, bytes | Mapping[str, Any]]:
     """Return a kubeconfig's name for messages, its folder and its content."""
     if not isinstance(source, Path):
-        return "(given as text)", None, source
+        return name or "(given as text)", None, source
     try:
-        return str(source), source.absolute().parent, source.read_bytes()
+        return name or str(source), source.absolute().parent, source.read_bytes()
     except OSError as err:
         raise SecretUnavailable(
-            f"kubeconfig {source} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
+            f"kubeconfig {name or source} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
         ) from err
 
 
