@@ -427,6 +427,12 @@ class Cluster(Section):
     repository: StoreUrl = Field(
         description="Where backup sets live.", examples=["gs://example-backups/etcd", "file:///srv/etcdkeep"]
     )
+    repository_connection: str | None = Field(
+        None,
+        min_length=1,
+        description="Airflow connection of type `google_cloud_platform`, for the buckets of `repository` and `spool`; default: the credentials of where it runs (docs/connections.md).",
+        examples=["google_backups"],
+    )
     spool: StoreUrl | None = Field(
         None,
         description="Where artifacts wait to be published; default `<repository>/.spool`.",

@@ -200,6 +200,10 @@ def _reach_problem(cluster: Cluster, clusters: Mapping[str, Cluster]) -> str | N
         return (
             "own_kubeconfig: only for a control plane that runs in another cluster (kubeception); here it is kubeconfig"
         )
+    if cluster.repository_connection and not any(
+        url.startswith("gs://") for url in (cluster.repository, cluster.spool_url)
+    ):
+        return "repository_connection: only for buckets (gs://); remove it (null where it comes from the defaults)"
     if cluster.copy_out == "node" and not has_nodes and not cluster.ssh.addresses:
         return "copy_out: node needs ssh.addresses here, since this kind of cluster has no nodes of its own"
     if cluster.extra_paths and not has_nodes:

@@ -17,6 +17,7 @@ from etcdkeep.adapters.site import Site, read_secret_file
 from etcdkeep.config import SshKeyRef
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import SecretUnavailable
+from etcdkeep_airflow.google_connection import read_google_connection
 from etcdkeep_airflow.kubernetes_connection import KubernetesConnection, read_connection
 from etcdkeep_airflow.ssh_connection import read_ssh_connection, read_ssh_key
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.config import KubeconfigRef, SecretRef
+    from etcdkeep.google_account import GoogleAccount
     from etcdkeep.ssh_login import SshLogin
 
 
@@ -54,6 +56,13 @@ class ConnectionCredentials:
         if login.password:
             mask_secret(login.password)
         return login
+
+    def google_account(self, connection: str) -> GoogleAccount:
+        """Return what a connection of type `google_cloud_platform` says; its key is masked in the task's log."""
+        account = read_google_connection(_connection(connection))
+        if account.key:
+            mask_key(str(account.key["private_key"]).encode())
+        return account
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
         """Return a kubeconfig that works elsewhere too, or None for the worker's own service account."""

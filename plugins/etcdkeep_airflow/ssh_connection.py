@@ -12,7 +12,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from typing import TYPE_CHECKING
 
-from etcdkeep.adapters.site import read_secret_file
+from etcdkeep.adapters.credentials import read_secret_file
 from etcdkeep.errors import ConfigError, SecretUnavailable
 from etcdkeep.host_keys import parse_host_key
 from etcdkeep.pem import PemError, normalise_private_key

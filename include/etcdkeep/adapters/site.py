@@ -2,7 +2,7 @@
 One configured cluster with its clients: API, nodes, repository, spool and keys, each opened when first used. What speaks
 to an API or a node is imported then too: that takes a second, which a list of backups need not wait for.
 
-Where the keys come from differs (Airflow connections or files); :class:`Credentials` is that difference.
+Where the keys come from differs (Airflow connections or files): :mod:`etcdkeep.adapters.credentials`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import logging
 from base64 import b64decode
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
@@ -22,7 +22,6 @@ from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
     NotFound,
-    SecretUnavailable,
     ServerUntrusted,
     TransientError,
 )
@@ -38,14 +37,17 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from etcdkeep.adapters.credentials import Credentials
     from etcdkeep.adapters.kube import KubeApiClient
-    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.adapters.node import NodeTarget
-    from etcdkeep.config import Cluster, JumpHost, KubeconfigRef, SecretRef, Ssh
+    from etcdkeep.config import Cluster, JumpHost, Ssh
+    from etcdkeep.google_account import GoogleAccount
     from etcdkeep.ports import CommandRunner
     from etcdkeep.records import Purpose
     from etcdkeep.repository import BackupSet
     from etcdkeep.ssh_login import SshLogin
+
+__all__ = ["FileCredentials", "Site", "read_secret_file"]
 
 log = logging.getLogger(__name__)
 
@@ -54,78 +56,6 @@ JUMP_SSH_KEY = "jump_ssh_key"
 SSH_PASSWORD = "ssh_password"  # noqa: S105 - names a file
 JUMP_SSH_PASSWORD = "jump_ssh_password"  # noqa: S105
 """Names of files in a set's access archive."""
-
-
-class Credentials(Protocol):
-    """Where keys and kubeconfigs are read from."""
-
-    def secret(self, ref: SecretRef) -> bytes:
-        """
-        Return a private key.
-
-        :raises SecretUnavailable: when it cannot be read here.
-        """
-
-    def ssh_login(self, connection: str) -> SshLogin:
-        """
-        Return what a connection of type `ssh` says.
-
-        :raises ConfigError: when a field of it cannot be used.
-        :raises SecretUnavailable: when it, or its key file, cannot be read here.
-        """
-
-    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        """
-        Return a kubeconfig that works elsewhere too, its files embedded; None where the API is reached without one
-        (in_cluster).
-        """
-
-    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
-        """Return a connection to the Kubernetes API."""
-
-    def mask(self, key: bytes) -> None:
-        """Keep a key that was found elsewhere out of the logs."""
-
-
-class FileCredentials:
-    """Keys from files: what the command line has on any laptop."""
-
-    def secret(self, ref: SecretRef) -> bytes:
-        if ref.path is None:
-            raise SecretUnavailable(
-                f"the key in Airflow connection {ref.connection!r} cannot be read outside Airflow; "
-                "on the command line, refer to a file (`path:`), or for the age identity set ETCDKEEP_AGE_IDENTITY."
-            )
-        return read_secret_file(ref.path)
-
-    def ssh_login(self, connection: str) -> SshLogin:
-        raise SecretUnavailable(
-            f"the login in Airflow connection {connection!r} cannot be read outside Airflow; on the command line, set user, port and "
-            "key (`path:`) in place of ssh.connection, and host_keys."
-        )
-
-    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        from etcdkeep.adapters.kube_config import portable_kubeconfig
-
-        return None if ref.in_cluster else portable_kubeconfig(self._kubeconfig_path(ref), ref.context)
-
-    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
-        from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig
-
-        if ref.in_cluster:
-            return open_in_cluster()
-        return open_kubeconfig(self._kubeconfig_path(ref), ref.context, permits=Permits.of(ref))
-
-    def _kubeconfig_path(self, ref: KubeconfigRef) -> Path:
-        if ref.path is None:
-            raise SecretUnavailable(
-                f"the kubeconfig in Airflow connection {ref.connection!r} cannot be read outside Airflow; on the command line, "
-                "refer to a file (`path:`)."
-            )
-        return Path(ref.path)
-
-    def mask(self, key: bytes) -> None:
-        """The command line keeps no log."""
 
 
 class Site:
@@ -171,11 +101,17 @@ class Site:
     @cached_property
     def repository(self) -> Repository:
         """The backup sets."""
-        return Repository(open_store(self.cluster.repository), self.cluster.signing.trust, self.signer)
+        return Repository(open_store(self.cluster.repository, self._account), self.cluster.signing.trust, self.signer)
 
     def spool(self, identifier: str) -> Spool:
         """Return one run's folder in the spool."""
-        return Spool(open_store(self.cluster.spool_url), self.cluster.name, identifier, self.cluster.age_recipients)
+        store = open_store(self.cluster.spool_url, self._account)
+        return Spool(store, self.cluster.name, identifier, self.cluster.age_recipients)
+
+    @cached_property
+    def _account(self) -> GoogleAccount | None:
+        connection = self.cluster.repository_connection
+        return self.credentials.google_account(connection) if connection else None
 
     @contextmanager
     def open_node(self, address: str) -> Iterator[CommandRunner]:
@@ -366,17 +302,3 @@ class Site:
 def _said_by(login: SshLogin, ssh: Ssh | JumpHost) -> dict[str, Any]:
     """Return the settings that a connection gives."""
     return {"user": login.user, "port": login.port, "host_keys": (*ssh.host_keys, *login.host_keys)}
-
-
-def read_secret_file(path: str) -> bytes:
-    """
-    Return a key file's content.
-
-    :raises SecretUnavailable: when it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as err:
-        raise SecretUnavailable(
-            f"key file {path} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
-        ) from err
