@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from airflow.secrets.local_filesystem import load_connections_dict
 from airflow.sdk import Connection
+from airflow.secrets.local_filesystem import load_connections_dict
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
