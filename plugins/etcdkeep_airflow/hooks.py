@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBackendAccessDenied
 from airflow.sdk.log import mask_secret
 
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
@@ -130,6 +131,18 @@ def _kubernetes(ref: KubeconfigRef) -> KubernetesConnection:
     return replace(found, context=ref.context or found.context)
 
 
+def beside_airflow() -> ConnectionCredentials:
+    """
+    Return the keys for a process that is no task, such as the command line beside a scheduler.
+
+    Tasks are given connections by their supervisor. Elsewhere Airflow looks into its database, where those of its interface are,
+    only when it is told that it may.
+    """
+    forbid_core_dumps()
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    return ConnectionCredentials()
+
+
 def mask_key(secret: bytes) -> None:
     """Mask a key or kubeconfig in logs: every long word, since Airflow would mask only the text as a whole."""
     mask_secret(re.findall(r"[A-Za-z0-9+/=_.-]{20,}", secret.decode(errors="replace")))
@@ -138,6 +151,10 @@ def mask_key(secret: bytes) -> None:
 def _connection(connection_id: str) -> Connection:
     try:
         return BaseHook.get_connection(connection_id)
+    except AirflowSecretsBackendAccessDenied as err:
+        raise SecretUnavailable(
+            f"A secrets backend denies Airflow connection {connection_id!r}. Let this worker's account read it there."
+        ) from err
     except AirflowNotFoundException as err:
         raise SecretUnavailable(
             f"Airflow has no connection {connection_id!r}, which {load_config().source} refers to; add it under Admin → Connections."

@@ -122,6 +122,21 @@ class Site:
         with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
             yield shell
 
+    @contextmanager
+    def open_jump_host(self) -> Iterator[str]:
+        """
+        Log in to the jump host alone, and give its name.
+
+        :raises ConfigError: when none is configured.
+        """
+        from etcdkeep.adapters.ssh_connect import connected
+
+        hop = self._jump_target()
+        if hop is None:
+            raise ConfigError(f"cluster {self.cluster.name!r} has no ssh.jump.")
+        with connected(hop, self.jump_ssh_key, None, self.cluster.limits.connect_s):
+            yield f"host {hop.name}"
+
     def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
         """Return where a node's SSH is, and the jump host with its key where one is configured."""
         ssh, login = self.ssh, self._login
@@ -129,10 +144,12 @@ class Site:
         if login:
             login.check_host(host, "ssh.addresses.NODE")
         target = self._target(ssh, host, port, login)
-        if ssh.jump is None:
-            return target, None
-        hop = self._target(ssh.jump, ssh.jump.host, ssh.jump.port, self._jump_login, setting="ssh.jump")
-        return target, (hop, self.jump_ssh_key)
+        hop = self._jump_target()
+        return target, (hop, self.jump_ssh_key) if hop else None
+
+    def _jump_target(self) -> NodeTarget | None:
+        hop = self._jump
+        return self._target(hop, hop.host, hop.port, self._jump_login, setting="ssh.jump") if hop else None
 
     def _target(
         self, ssh: Ssh | JumpHost, host: str, port: int, login: SshLogin | None, setting: str = "ssh"
@@ -148,19 +165,20 @@ class Site:
         ssh = self.cluster.ssh
         if not (self.cluster.control_plane.has_nodes or ssh.addresses):
             return ssh  # nothing is reached, so no connection need be readable here
-        if login := self._login:
-            ssh = ssh.model_copy(update=_said_by(login, ssh))
-        if ssh.jump and (login := self._jump_login):
-            if ssh.jump.host:
-                login.check_host(ssh.jump.host, "ssh.jump.host")
-            elif not login.host:
-                raise ConfigError(
-                    f"{login.source} has no host. Set it, or ssh.jump.host of cluster {self.cluster.name!r}."
-                )
-            key = SshKeyRef(connection=ssh.jump.connection) if login.key else None
-            update = {**_said_by(login, ssh.jump), "host": ssh.jump.host or login.host, "key": key}
-            ssh = ssh.model_copy(update={"jump": ssh.jump.model_copy(update=update)})
-        return ssh
+        said = _said_by(self._login, ssh) if self._login else {}
+        return ssh.model_copy(update={**said, "jump": self._jump})
+
+    @cached_property
+    def _jump(self) -> JumpHost | None:
+        jump, login = self.cluster.ssh.jump, self._jump_login
+        if jump is None or login is None:
+            return jump
+        if jump.host:
+            login.check_host(jump.host, "ssh.jump.host")
+        elif not login.host:
+            raise ConfigError(f"{login.source} has no host. Set it, or ssh.jump.host of cluster {self.cluster.name!r}.")
+        key = SshKeyRef(connection=jump.connection) if login.key else None
+        return jump.model_copy(update={**_said_by(login, jump), "host": jump.host or login.host, "key": key})
 
     @cached_property
     def _login(self) -> SshLogin | None:
