@@ -87,6 +87,8 @@ class GcsStub:
         self.sessions: dict[str, Session] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.authorizations: list[str] = []
+        self.tokens: list[dict[str, Any]] = []
         self.object_retention = True
         self.generations = count(1_700_000_000_000_000)
         self.lock = Lock()
@@ -145,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         self.query = dict(parse_qsl(parts.query))
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.stub.requests.append(f"{self.command} {self.path}")
+        self.stub.authorizations.append(self.headers.get("Authorization", ""))
         self.fault = self.stub.fault_for(self.command, self.path)
         if self.fault and self.fault.what == "status":
             self.answer(self.fault.status, {"error": {"code": self.fault.status, "message": "told to fail"}})
@@ -187,6 +190,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def route(self, path: str) -> tuple[int, dict[str, Any] | bytes | None, dict[str, str]]:
+        if path == "/token":
+            return 200, self.token(dict(parse_qsl(self.body.decode()))), {}
+        if acting := re.fullmatch(r"/v1/projects/-/serviceAccounts/([^/:]+):generateAccessToken", path):
+            return 200, self.acting_token(unquote(acting[1]), json.loads(self.body)), {}
         if path == f"/upload/storage/v1/b/{BUCKET}/o":
             return self.upload()
         if path == f"/storage/v1/b/{BUCKET}/o":
@@ -210,6 +217,18 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(400, "The bucket does not have object retention enabled.")
         found.retention = json.loads(self.body)["retention"]
         return 200, found.resource(), {}
+
+    def token(self, grant: dict[str, str]) -> dict[str, Any]:
+        """Give a token for a service account's signed claim, as Google's token endpoint does."""
+        claim = grant["assertion"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(claim + "=" * (-len(claim) % 4)))
+        self.stub.tokens.append(claims)
+        return {"access_token": f"token-of-{claims['iss']}", "expires_in": 3600, "token_type": "Bearer"}
+
+    def acting_token(self, account: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Give a token to act as an account, as Google's IAM credentials service does."""
+        self.stub.tokens.append({"account": account, "by": self.headers["Authorization"], **body})
+        return {"accessToken": f"token-of-{account}", "expireTime": "2099-01-01T00:00:00Z"}
 
     def find(self, name: str) -> Stored:
         found = self.stub.objects.get(name)

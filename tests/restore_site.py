@@ -60,6 +60,10 @@ class RestoreSite:
     def api(self) -> Any:
         raise Unreachable("the API is down")
 
+    @property
+    def ssh(self) -> Any:
+        return self.cluster.ssh
+
     def identities(self) -> Any:
         return parse_identities(age_pair()[0])
 

@@ -76,6 +76,7 @@ class Node:
     An SSH server in a thread of its own.
 
     :param behave: What a command does; gets the process, whose stdin, stdout and stderr are bytes.
+    :param password: Of user `ubuntu`; empty where none is taken.
     :param framed: Whether there is a shell that prints marks around the output; `begins`: also before it.
     """
 
@@ -84,10 +85,12 @@ class Node:
     forwarding: bool = True
     framed: bool = True
     begins: bool = True
+    password: str = ""
     port: int = 0
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    passwords: list[str] = field(default_factory=list)
 
     def target(self, *lines: str, user: str = "ubuntu") -> NodeTarget:
         return NodeTarget("127.0.0.1", self.port, user, lines or (line(HOST_KEYS[ED25519]),))
@@ -112,6 +115,13 @@ class Node:
                     for user in USER_KEYS.values()
                 }
                 return username == "ubuntu" and key.export_public_key().strip() in known
+
+            def password_auth_supported(self) -> bool:
+                return bool(node.password)
+
+            def validate_password(self, username: str, password: str) -> bool:
+                node.passwords.append(password)
+                return (username, password) == ("ubuntu", node.password)
 
             def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
                 if not node.forwarding:

@@ -23,7 +23,7 @@ from etcdkeep.pem import PemError, public_half, read_certificates, read_private_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SSH_KEY, KNOWN_HOSTS, KUBECONFIG = "ssh_key", "known_hosts", "kubeconfig"
+SSH_KEY, SSH_PASSWORD, KNOWN_HOSTS, KUBECONFIG = "ssh_key", "ssh_password", "known_hosts", "kubeconfig"
 OPENSSH_BEGIN, OPENSSH_END = b"-----BEGIN OPENSSH PRIVATE KEY-----\n", b"\n-----END OPENSSH PRIVATE KEY-----\n"
 _PEM_KEY = re.compile(rb"^-----BEGIN ([A-Z ]*PRIVATE KEY)-----[ \t\r]*\n.*?^-----END \1-----", re.DOTALL | re.MULTILINE)
 _JWT = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]+")
@@ -84,7 +84,7 @@ def kubeconfig_problems(data: bytes, now: datetime) -> Iterator[str]:
 
 
 def _findings(files: Mapping[str, bytes], now: datetime) -> Iterator[str]:
-    if SSH_KEY not in files:
+    if SSH_KEY not in files and SSH_PASSWORD not in files:
         yield f"{SSH_KEY} is missing"
     for name in sorted(files):
         if name.endswith(SSH_KEY) and (problem := ssh_key_problem(files[name])):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from croniter import CroniterBadDateError, croniter
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from etcdkeep.age_keys import parse_recipients
 from etcdkeep.errors import ConfigError
@@ -168,26 +168,78 @@ class SshKeyRef(SecretRef):
     )
 
 
-class JumpHost(Section):
+IN_SSH_CONNECTION = ("user", "port", "key", "key_passphrase_file", "password_file")
+"""Settings that a connection of type `ssh` takes the place of."""
+
+
+class SshHost(Section):
+    """How one logs in to a host."""
+
+    connection: str | None = Field(
+        None,
+        min_length=1,
+        description="Airflow connection of type `ssh`, in place of `user`, `port`, `key`, `key_passphrase_file` and `password_file` (docs/connections.md).",
+        examples=["ssh_prod"],
+    )
+    user: str = Field("ubuntu", min_length=1, description="Login name.", examples=["ubuntu"])
+    port: Port = Field(22, description="SSH port.", examples=[22])
+    key_passphrase_file: HostPath | None = Field(
+        None,
+        description="File with the passphrase of the key, where it has one.",
+        examples=["/run/secrets/etcdkeep/ssh.passphrase"],
+    )
+    password_file: HostPath | None = Field(
+        None,
+        description="File with the password of the login, where the server asks for one, beside the key or in its place.",
+        examples=["/run/secrets/etcdkeep/ssh.password"],
+    )
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a login by hand may be asked for a password."""
+        return self.connection is not None or self.password_file is not None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SshHost:
+        both = [name for name in IN_SSH_CONNECTION if name in self.model_fields_set and getattr(self, name) is not None]
+        if self.connection is not None and both:
+            raise ValueError(
+                f"connection {self.connection!r} stands in place of {', '.join(both)}; remove either (connection: null where it "
+                "comes from the defaults)"
+            )
+        return self
+
+
+class JumpHost(SshHost):
     """A host through which the nodes are reached."""
 
-    host: str = Field(min_length=1, description="Name or address.", examples=["bastion.example.net"])
-    port: Port = Field(22, description="SSH port.", examples=[22])
-    user: str = Field("ubuntu", min_length=1, description="Login name.", examples=["ubuntu"])
+    host: str = Field(
+        "",
+        validate_default=True,
+        description="Name or address; with a connection, that of the connection when left out.",
+        examples=["bastion.example.net"],
+    )
     key: SshKeyRef | None = Field(
-        None, description="Its own key; without one, the node's key.", examples=[{"connection": "ssh_bastion"}]
+        None, description="Its own key; without one, the node's key.", examples=[{"path": "/run/secrets/etcdkeep/jump"}]
     )
     host_keys: tuple[HostKeyLine, ...] = Field(
         (),
-        description="Its public host keys, as printed by `python -m etcdkeep trust`.",
+        description="Its public host keys, as printed by `python -m etcdkeep trust`; that of its connection is added.",
         examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
     )
     weak_algorithms: tuple[WeakAlgorithm, ...] = Field(
         (), description="Old ciphers and MACs to allow with this host, by name.", examples=[["hmac-sha1"]]
     )
 
+    @field_validator("host")
+    @classmethod
+    def _is_somewhere(cls, host: str, info: ValidationInfo) -> str:
+        if not host and not info.data.get("connection"):
+            raise ValueError("missing; give it, or a connection that has one")
+        return host
 
-class Ssh(Section):
+
+class Ssh(SshHost):
     """How the control-plane nodes are reached."""
 
     user: str = Field("ubuntu", min_length=1, description="Login name; may run `sudo -n`.", examples=["ubuntu"])
@@ -204,7 +256,7 @@ class Ssh(Section):
     )
     host_keys: tuple[HostKeyLine, ...] = Field(
         (),
-        description="Public host keys of the nodes, one line each: `[hosts ]type base64`, hosts as in known_hosts (patterns, hashed names). Checking cannot be turned off.",
+        description="Public host keys of the nodes, one line each: `[hosts ]type base64`, hosts as in known_hosts (patterns, hashed names); that of the connection is added. Checking cannot be turned off.",
         examples=[["10.0.0.11 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIYkbcZFHlq+gXzovhFW9y86qS3Bim9pXID1mxlOc0tI"]],
     )
     weak_algorithms: tuple[WeakAlgorithm, ...] = Field(
@@ -389,6 +441,12 @@ class Cluster(Section):
     )
     repository: StoreUrl = Field(
         description="Where backup sets live.", examples=["gs://example-backups/etcd", "file:///srv/etcdkeep"]
+    )
+    repository_connection: str | None = Field(
+        None,
+        min_length=1,
+        description="Airflow connection of type `google_cloud_platform`, for the buckets of `repository` and `spool`; default: the credentials of where it runs (docs/connections.md).",
+        examples=["google_backups"],
     )
     spool: StoreUrl | None = Field(
         None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from etcdkeep.config import Cluster, ConfigFile
+from etcdkeep.config import IN_SSH_CONNECTION, Cluster, ConfigFile
 from etcdkeep.errors import ConfigError
 from etcdkeep.profiles import PROFILES
 
@@ -166,6 +166,8 @@ def _normalise(defaults: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any
     return {**merged, "control_plane": _merge(profile, overrides) if isinstance(overrides, dict) else overrides}
 
 
+_HOSTS = frozenset({"ssh", "jump"})
+"""Sections of which a connection takes the place of some settings: it replaces those of the defaults."""
 _ALTERNATIVES = frozenset({"key", "kubeconfig", "own_kubeconfig", "age_identity"})
 """Sections of which exactly one field is given: an entry replaces the default as a whole."""
 
@@ -173,8 +175,13 @@ _ALTERNATIVES = frozenset({"key", "kubeconfig", "own_kubeconfig", "age_identity"
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in _ALTERNATIVES
-        merged[key] = _merge(merged[key], value) if both else value
+        beneath = merged.get(key)
+        if isinstance(value, dict) and isinstance(beneath, dict) and key not in _ALTERNATIVES:
+            if key in _HOSTS and value.get("connection"):
+                beneath = {name: setting for name, setting in beneath.items() if name not in IN_SSH_CONNECTION}
+            merged[key] = _merge(beneath, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -193,6 +200,10 @@ def _reach_problem(cluster: Cluster, clusters: Mapping[str, Cluster]) -> str | N
         return (
             "own_kubeconfig: only for a control plane that runs in another cluster (kubeception); here it is kubeconfig"
         )
+    if cluster.repository_connection and not any(
+        url.startswith("gs://") for url in (cluster.repository, cluster.spool_url)
+    ):
+        return "repository_connection: only for buckets (gs://); remove it (null where it comes from the defaults)"
     if cluster.copy_out == "node" and not has_nodes and not cluster.ssh.addresses:
         return "copy_out: node needs ssh.addresses here, since this kind of cluster has no nodes of its own"
     if cluster.extra_paths and not has_nodes:

@@ -26,6 +26,10 @@ SET = ("name", "profile", "kubeconfig")
 """Settings that the sample gives its cluster; the others stand there as comments."""
 
 
+ASIDE = ("connection", "key_passphrase_file", "password_file")
+"""Settings of a host that stay comments when their section is taken out of its comment."""
+
+
 def json_schema() -> str:
     """Return the JSON Schema of the file, for editors. What the defaults may hold instead is not required of a cluster."""
     schema = ConfigFile.model_json_schema()
@@ -114,11 +118,17 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
     model = _model(field.annotation)
     if model is not None and not _alternatives(model):
         inner = [
-            line for key, value in model.model_fields.items() for line in (*_comment(value, ""), *_setting(key, value))
+            line for key, value in model.model_fields.items() for line in (*_comment(value, ""), *_inner(key, value))
         ]
         return [f"{name}:", *(f"  {line}" for line in inner)]
     value = _default(field)
-    return _yaml({name: value if value not in (None, [], {}) else _example(field)}).splitlines()
+    return _yaml({name: value if value not in (None, "", [], {}) else _example(field)}).splitlines()
+
+
+def _inner(name: str, field: FieldInfo) -> list[str]:
+    """Return a setting of a section; one that few need, or that takes the place of others, stays a comment."""
+    lines = _setting(name, field)
+    return [f"# {line}" for line in lines] if name in ASIDE else lines
 
 
 def _yaml(value: Any) -> str:

@@ -31,7 +31,12 @@ NOT_PRIVATE = (
         "holds no private key but a public one; give the private one",
     ),
 )
-LOCKED = "is protected by a passphrase; give it without one, from a secrets backend (ssh-keygen -p -f KEY removes it)"
+LOCKED = (
+    "is protected by a passphrase; give that too (private_key_passphrase in its connection, key_passphrase_file beside its "
+    "file), or the key without one, from a secrets backend (ssh-keygen -p -f KEY removes it)"
+)
+UNOPENED = "cannot be opened with the passphrase given; correct the passphrase, or copy the whole key again"
+UNSUPPORTED = "is of a kind that is not supported; give an RSA, ECDSA or Ed25519 key"
 LINE, LINE_AT_MOST = 64, 76
 CUT_OFF = "holds no private key in PEM or OpenSSH format, or is cut off or altered; copy the whole file again"
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
@@ -76,36 +81,59 @@ def read_private_key(data: bytes) -> bytes:
         raise PemError("holds a private key that cannot be read") from None
 
 
-def normalise_private_key(data: bytes) -> bytes:
+def normalise_private_key(data: bytes, passphrase: bytes = b"") -> bytes:
     """
     Return an SSH private key as OpenSSH reads it from a file, whatever it went through on its way here.
 
     Taken: no last line break, CRLF, indented lines, spaces or literal ``\\n`` in place of line breaks, quotes around it,
     UTF-16, base64 around it (up to three times). An Ed25519 key in PKCS#8, which OpenSSH before 9.6 does not read, becomes
-    one in OpenSSH's own format; every other key keeps its format.
+    one in OpenSSH's own format; every other key keeps its format, or has PEM's own when it was behind a passphrase.
 
-    :raises PemError: when it is no private key, or one behind a passphrase; nothing of it is quoted.
+    :param passphrase: That of the key; one that the key does not need is not looked at.
+    :raises PemError: when it is no private key, or one behind another passphrase; nothing of it is quoted.
     """
     text = _unwrapped(data)
     found = SSH_KEY.search(text)
     if found is None:
         raise PemError(next((words for begin, words in NOT_PRIVATE if re.search(begin, text)), CUT_OFF))
     label, body = found[1], found[2]
-    if b"ENCRYPTED" in label or b"Proc-Type:" in body:
+    if b"Proc-Type:" in body:  # its head is made of lines, which must stay
+        return _unlocked(b"\n".join((*(line.strip() for line in found[0].splitlines()), b"")), passphrase)
+    pem = _pem(label, body.split())
+    return _unlocked(pem, passphrase) if b"ENCRYPTED" in label else _checked(pem, passphrase)
+
+
+def _unlocked(pem: bytes, passphrase: bytes) -> bytes:
+    """Return a key that was behind a passphrase: the same bytes each time, since a retry stores the same archive."""
+    if not passphrase:
         raise PemError(LOCKED)
-    return _checked(_pem(label, body.split()))
+    load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in pem else serialization.load_pem_private_key
+    try:
+        key = load(pem, password=passphrase)
+    except UnsupportedAlgorithm:
+        raise PemError(UNSUPPORTED) from None
+    except (ValueError, TypeError):
+        raise PemError(UNOPENED) from None
+    if isinstance(key, Ed25519PrivateKey):
+        return _openssh_ed25519(key)
+    try:
+        return key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    except ValueError:
+        raise PemError(UNSUPPORTED) from None
 
 
-def _checked(pem: bytes) -> bytes:
+def _checked(pem: bytes, passphrase: bytes) -> bytes:
     openssh = b"OPENSSH PRIVATE KEY" in pem
     try:
         key = (serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key)(
             pem, password=None
         )
     except TypeError:
-        raise PemError(LOCKED) from None
+        return _unlocked(pem, passphrase)
     except UnsupportedAlgorithm:
-        raise PemError("is of a kind that is not supported; give an RSA, ECDSA or Ed25519 key") from None
+        raise PemError(UNSUPPORTED) from None
     except ValueError:
         raise PemError(CUT_OFF) from None
     return _openssh_ed25519(key) if isinstance(key, Ed25519PrivateKey) and not openssh else pem

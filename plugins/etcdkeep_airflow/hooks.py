@@ -2,67 +2,96 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBackendAccessDenied
 from airflow.sdk.log import mask_secret
 
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
 from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
 from etcdkeep.adapters.site import Site, read_secret_file
+from etcdkeep.config import SshKeyRef
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import SecretUnavailable
-from etcdkeep_airflow.kubernetes_connection import read_connection
+from etcdkeep_airflow.google_connection import read_google_connection
+from etcdkeep_airflow.kubernetes_connection import KubernetesConnection, read_connection
+from etcdkeep_airflow.ssh_connection import read_ssh_connection, read_ssh_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.config import KubeconfigRef, SecretRef
+    from etcdkeep.google_account import GoogleAccount
+    from etcdkeep.ssh_login import SshLogin
 
 
 class ConnectionCredentials:
     """
     Keys from Airflow connections, or from files of the worker.
 
-    A key is the connection's ``private_key`` extra, else the file its ``key_file`` extra names, else its password.
+    A key is the connection's ``private_key`` extra, else the file its ``key_file`` extra names, else, but never for SSH,
+    its password.
     """
 
     def secret(self, ref: SecretRef) -> bytes:
         """Return a private key; it is masked in the task's log."""
-        key = self._from_connection(ref.connection) if ref.connection else read_secret_file(str(ref.path))
+        if ref.connection is None:
+            key = read_secret_file(str(ref.path))
+        elif isinstance(ref, SshKeyRef):
+            key = read_ssh_key(_connection(ref.connection))
+        else:
+            key = self._from_connection(ref.connection)
         mask_key(key)
         return key
 
+    def ssh_login(self, connection: str) -> SshLogin:
+        """Return what a connection of type `ssh` says; its key and password are masked in the task's log."""
+        login = read_ssh_connection(_connection(connection))
+        mask_key(login.key)
+        if login.password:
+            mask_secret(login.password)
+        return login
+
+    def google_account(self, connection: str) -> GoogleAccount:
+        """Return what a connection of type `google_cloud_platform` says; its key is masked in the task's log."""
+        account = read_google_connection(_connection(connection))
+        if account.key:
+            mask_key(str(account.key["private_key"]).encode())
+        return account
+
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
         """Return a kubeconfig that works elsewhere too, or None for the worker's own service account."""
-        source, context = self._kubeconfig_source(ref)
-        if source is None:
+        found = _kubernetes(ref)
+        if found.source is None:
             return None
-        text = portable_kubeconfig(source, context)
+        text = portable_kubeconfig(found.source, found.context, name=found.name)
         mask_key(text)
         return text
 
     def api_client(self, ref: KubeconfigRef) -> KubeConnection:
         """Return a connection to the API that the connection, the file or the service account reaches."""
-        source, context = self._kubeconfig_source(ref)
-        if source is None:
-            return open_in_cluster()
-        mask_key(source if isinstance(source, bytes) else read_secret_file(str(source)))
-        return open_kubeconfig(source, context, permits=Permits.of(ref), mask=mask_key)
-
-    def _kubeconfig_source(self, ref: KubeconfigRef) -> tuple[bytes | Path | None, str | None]:
-        """Return a kubeconfig's text or its file, and the context; no source for the worker's own service account."""
-        if ref.in_cluster:
-            return None, None
-        if ref.path:
-            return Path(ref.path), ref.context
-        found = read_connection(str(ref.connection), _connection(str(ref.connection)).extra)
-        source = Path(found.path) if found.path else found.text.encode() if found.text else None
-        return source, ref.context or found.context
+        found = _kubernetes(ref)
+        if found.source is None:
+            return open_in_cluster(keepalive=found.keepalive)
+        if isinstance(found.source, bytes):
+            mask_key(found.source)
+        else:
+            with suppress(OSError):  # that it cannot be read is said below
+                mask_key(found.source.read_bytes())
+        return open_kubeconfig(
+            found.source,
+            found.context,
+            permits=Permits.of(ref),
+            mask=mask_key,
+            keepalive=found.keepalive,
+            name=found.name,
+        )
 
     def mask(self, key: bytes) -> None:
         """Mask a key that was found elsewhere in the task's log."""
@@ -92,6 +121,28 @@ def open_site(cluster: str) -> Site:
     return Site(load_config().cluster(cluster), ConnectionCredentials())
 
 
+def _kubernetes(ref: KubeconfigRef) -> KubernetesConnection:
+    """Return where a kubeconfig is, and the context of it; the cluster's entry goes before the connection."""
+    if ref.in_cluster:
+        return KubernetesConnection()
+    if ref.path:
+        return KubernetesConnection(path=ref.path, context=ref.context)
+    found = read_connection(_connection(str(ref.connection)))
+    return replace(found, context=ref.context or found.context)
+
+
+def beside_airflow() -> ConnectionCredentials:
+    """
+    Return the keys for a process that is no task, such as the command line beside a scheduler.
+
+    Tasks are given connections by their supervisor. Elsewhere Airflow looks into its database, where those of its interface are,
+    only when it is told that it may.
+    """
+    forbid_core_dumps()
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    return ConnectionCredentials()
+
+
 def mask_key(secret: bytes) -> None:
     """Mask a key or kubeconfig in logs: every long word, since Airflow would mask only the text as a whole."""
     mask_secret(re.findall(r"[A-Za-z0-9+/=_.-]{20,}", secret.decode(errors="replace")))
@@ -100,6 +151,10 @@ def mask_key(secret: bytes) -> None:
 def _connection(connection_id: str) -> Connection:
     try:
         return BaseHook.get_connection(connection_id)
+    except AirflowSecretsBackendAccessDenied as err:
+        raise SecretUnavailable(
+            f"A secrets backend denies Airflow connection {connection_id!r}. Let this worker's account read it there."
+        ) from err
     except AirflowNotFoundException as err:
         raise SecretUnavailable(
             f"Airflow has no connection {connection_id!r}, which {load_config().source} refers to; add it under Admin → Connections."

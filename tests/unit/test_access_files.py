@@ -120,3 +120,7 @@ def test_what_is_missing_is_said():
         "known_hosts names no host, so that ssh asks whether to trust each",
     )
     assert any(finding.startswith("jump_ssh_key is not as ssh") for finding in found(jump_ssh_key=KEY.rstrip()))
+
+
+def test_a_login_by_password_needs_no_key():
+    assert check_access({"ssh_password": b"x", "known_hosts": b"* ssh-ed25519 AAAA\n"}, NOW) == ()

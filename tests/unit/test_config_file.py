@@ -429,3 +429,48 @@ def test_what_a_kubeconfig_may_do_stands_beside_where_it_is():
     found = parse_config(make_file(make_entry(kubeconfig=fields)), "clusters.yaml").cluster("harbor").kubeconfig
     assert found is not None
     assert (found.exec_plugins, found.allow_insecure, found.context) == (("aws", "/opt/plugin"), ("http",), "c")
+
+
+@pytest.mark.parametrize(
+    ("ssh", "said"),
+    [
+        ({"connection": "c", "user": "core"}, "ssh: connection 'c' stands in place of user; remove either"),
+        (
+            {"connection": "c", "port": 22, "key": {"path": "/k"}},
+            "ssh: connection 'c' stands in place of port, key; remove",
+        ),
+        ({"connection": "c", "password_file": "/p"}, "ssh: connection 'c' stands in place of password_file; remove"),
+        ({"jump": {"connection": "c", "user": "core"}}, "ssh.jump: connection 'c' stands in place of user; remove"),
+        ({"jump": {"user": "core"}}, "ssh.jump.host: missing; give it, or a connection that has one"),
+        ({"connection": ""}, "ssh.connection: "),
+    ],
+)
+def test_what_an_ssh_connection_says_is_not_said_twice(ssh, said):
+    (problem,) = parse_config(make_file(make_entry(ssh=ssh)), "clusters.yaml").problems
+    assert problem.startswith(f"clusters[0] (harbor).{said}")
+
+
+def test_an_ssh_connection_takes_the_place_of_the_defaults():
+    defaults = {
+        "ssh": {
+            "user": "core",
+            "key": {"path": "/k"},
+            "weak_algorithms": ["hmac-sha1"],
+            "jump": {"host": "hop", "user": "core"},
+        }
+    }
+    entry = make_entry(ssh={"connection": "c", "jump": {"connection": "d"}})
+    config = parse_config(make_file(entry, make_entry(name="other"), defaults=defaults), "clusters.yaml")
+    assert config.problems == ()
+    ssh = config.cluster("harbor").ssh
+    assert (ssh.connection, ssh.user, ssh.weak_algorithms) == ("c", "ubuntu", ("hmac-sha1",))
+    assert ssh.jump is not None
+    assert (ssh.jump.connection, ssh.jump.host, ssh.jump.user) == ("d", "hop", "ubuntu")
+    assert config.cluster("other").ssh.user == "core"
+
+
+def test_an_entry_can_do_without_the_connection_of_the_defaults():
+    entry = make_entry(ssh={"connection": None, "user": "core"})
+    config = parse_config(make_file(entry, defaults={"ssh": {"connection": "c"}}), "clusters.yaml")
+    assert config.problems == ()
+    assert config.cluster("harbor").ssh.user == "core"

@@ -145,3 +145,24 @@ def test_what_is_no_usable_key_is_named_and_not_quoted(data: bytes, said: str) -
 def test_no_bytes_end_in_another_error(data: bytes) -> None:
     with pytest.raises(PemError):
         normalise_private_key(data)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen: apt-get install openssh-client")
+@pytest.mark.parametrize("key", [RSA, ECDSA, ED25519])
+@pytest.mark.parametrize("form", [OPENSSH, PKCS8, TRADITIONAL])
+@pytest.mark.parametrize("wrap", [lambda key: key, lambda key: key.replace(b"\n", b"\r\n"), b64encode])
+def test_a_passphrase_opens_a_key_which_ssh_then_reads(key, form, wrap, tmp_path):
+    if key is ED25519 and form is TRADITIONAL:
+        form = OPENSSH
+    locked = wrap(key.private_bytes(PEM, form, LOCKED))
+    opened = normalise_private_key(locked, b"secret")
+    assert opened == normalise_private_key(locked, b"secret") == normalise_private_key(opened, b"not looked at")
+    (tmp_path / "key").write_bytes(opened)
+    (tmp_path / "key").chmod(0o600)
+    shown = subprocess.run(
+        ["ssh-keygen", "-y", "-P", "", "-f", tmp_path / "key"], capture_output=True, check=True
+    ).stdout
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    assert shown.split()[:2] == public.split()
+    with pytest.raises(PemError, match="cannot be opened with the passphrase given"):
+        normalise_private_key(locked, b"another")

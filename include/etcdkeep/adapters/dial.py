@@ -48,6 +48,10 @@ class ProxyFailed(OSError):
         self.refused = refused
 
 
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of quiet before the first sign of life, seconds between the next ones, and how many may go unanswered."""
+
+
 def environment_proxy(host: str, url: str) -> Proxy | None:
     """
     Return the proxy of the environment (HTTPS_PROXY, NO_PROXY), which counts where a kubeconfig names none.
@@ -90,6 +94,14 @@ def dial(host: str, port: int, proxy: Proxy | None, timeout_s: float) -> socket.
             f"proxy {proxy} did not connect us to {host}:{port}: {str(err) or 'it closed the connection'}"
         ) from err
     return wire
+
+
+def keep_alive(wire: socket.socket) -> None:
+    """Have the kernel send a sign of life on a quiet connection, so that no firewall forgets it, and end a dead one."""
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # macOS lacks one
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def cut_after(wire: socket.socket, timeout_s: float) -> Timer:

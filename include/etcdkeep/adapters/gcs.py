@@ -23,6 +23,7 @@ from google.cloud.storage.fileio import BlobWriter
 from google.cloud.storage.retry import DEFAULT_RETRY
 from urllib3.exceptions import HTTPError
 
+from etcdkeep.adapters.gcs_account import credentials_of, limited
 from etcdkeep.adapters.object_names import check_folder, check_name
 from etcdkeep.digest import Hasher
 from etcdkeep.errors import (
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from typing_extensions import Buffer
 
+    from etcdkeep.google_account import GoogleAccount
+
 CHUNK_BYTES = 8 * 2**20
 """One request each; one is held in memory while it is sent. GCS wants multiples of 256 KiB and advises 8 MiB or more."""
 
@@ -58,12 +61,17 @@ PASSING_STATUS = frozenset({408, 409, 410, 429})
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
-def open_gcs(bucket: str, prefix: str = "") -> GcsStore:
+def open_gcs(bucket: str, prefix: str = "", account: GoogleAccount | None = None) -> GcsStore:
     """
     Return the store, with the application default credentials; anonymous where ``STORAGE_EMULATOR_HOST`` is set.
 
+    :param account: Whose rights are used in place of these.
     :raises AccessDenied: when there are no credentials.
+    :raises ConfigError: when the account's key is none.
     """
+    if account is not None and (account.key or account.chain or not os.environ.get("STORAGE_EMULATOR_HOST")):
+        client = storage.Client(project=account.project, credentials=credentials_of(account))
+        return GcsStore(client, bucket, prefix, retry=limited(RETRY, account.retries), account=account.name)
     try:
         client = storage.Client(project=None)
     except DefaultCredentialsError as err:
@@ -71,6 +79,8 @@ def open_gcs(bucket: str, prefix: str = "") -> GcsStore:
             f"gs://{bucket}: no Google credentials here. Give the worker a service account (workload identity), set "
             "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`."
         ) from err
+    if account is not None:
+        return GcsStore(client, bucket, prefix, retry=limited(RETRY, account.retries), account=account.name)
     return GcsStore(client, bucket, prefix)
 
 
@@ -89,7 +99,9 @@ class GcsStore:
         *,
         retry: Retry = RETRY,
         chunk_bytes: int = CHUNK_BYTES,
+        account: str = "",
     ) -> None:
+        self._account = account
         self.url = f"gs://{bucket}/{prefix}".rstrip("/")
         self._client = client
         self._bucket = client.bucket(bucket)
@@ -231,7 +243,10 @@ class GcsStore:
         except GoogleAuthError as err:
             if err.retryable:
                 raise self._unavailable(name, err) from err
-            raise AccessDenied(f"{self.url}: the Google credentials were not accepted: {err}. Renew them.") from err
+            whose = f" of {self._account}" if self._account else ""
+            raise AccessDenied(
+                f"{self.url}: the Google credentials{whose} were not accepted: {_first_words(err)}. Renew them."
+            ) from err
         except (RetryError, DataCorruption, OSError, HTTPException, HTTPError, ValueError) as err:
             # ValueError is the client's word for an upload that is out of step with the server.
             raise self._unavailable(name, err) from err
@@ -244,7 +259,7 @@ class GcsStore:
             return NotFound(f"{where} is not there ({reason}); check bucket and prefix.")
         if status in (401, 403):
             return AccessDenied(
-                f"{where}: {status} {reason}. The service account needs roles/storage.objectUser on the bucket (objectAdmin for immutable_days); "
+                f"{where}: {status} {reason}. {self._account or 'The service account'} needs roles/storage.objectUser on the bucket (objectAdmin for immutable_days); "
                 "a locked object cannot be deleted by anybody."
             )
         if status is None or status in PASSING_STATUS or status >= 500:
@@ -337,6 +352,11 @@ class _Source(io.RawIOBase):
         rest = bytearray(self._found.size - self._at)
         self.readinto(rest)
         return bytes(rest)
+
+
+def _first_words(err: GoogleAuthError) -> str:
+    """Return what an error says, without the server's whole answer that comes after it."""
+    return str(err.args[0] if err.args else err).rstrip(".")
 
 
 def _crc32c(blob: storage.Blob) -> int | None:

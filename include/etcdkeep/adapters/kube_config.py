@@ -58,35 +58,43 @@ def open_kubeconfig(
     *,
     permits: Permits = Permits(),
     mask: Callable[[bytes], None] = lambda secret: None,
+    keepalive: bool = True,
+    name: str = "",
 ) -> KubeConnection:
     """
     Return a connection for one context of a kubeconfig: its text, its path or its parsed content.
 
     :param mask: Told every secret that is read from a file or given by a plugin.
+    :param keepalive: Whether the kernel keeps quiet connections open.
+    :param name: What to call the kubeconfig in messages, where that is more than its path.
     :raises ConfigError: when it is no usable kubeconfig, or asks for what is not permitted.
     :raises SecretUnavailable: when the file itself cannot be read.
     """
-    name, folder, text = _load(source)
+    name, folder, text = _load(source, name)
     try:
-        return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask)
+        return _connection(read_access(parse_kubeconfig(text), context, folder), permits, mask, keepalive)
     except (KubeconfigProblem, OSError, ValueError) as err:
         raise _unusable(name, err) from None
 
 
-def portable_kubeconfig(source: bytes | Path | Mapping[str, Any], context: str | None = None) -> bytes:
+def portable_kubeconfig(
+    source: bytes | Path | Mapping[str, Any], context: str | None = None, *, name: str = ""
+) -> bytes:
     """
     Return a kubeconfig that works on another machine: one context, its files embedded.
 
     :raises ConfigError: when it is not usable here.
     """
-    name, folder, text = _load(source)
+    name, folder, text = _load(source, name)
     try:
         return embed_files(parse_kubeconfig(text), context, folder, _read_file)
     except (KubeconfigProblem, ValueError) as err:
         raise _unusable(name, err) from None
 
 
-def open_in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT) -> KubeConnection:
+def open_in_cluster(
+    environ: Mapping[str, str] = os.environ, folder: Path = SERVICE_ACCOUNT, *, keepalive: bool = True
+) -> KubeConnection:
     """
     Return a connection as the service account of the pod that this runs in; its token is read anew each time.
 
@@ -106,12 +114,12 @@ def open_in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = SERV
         token_file=folder / "token",
     )
     try:
-        return _connection(access, Permits(), lambda secret: None)
+        return _connection(access, Permits(), lambda secret: None, keepalive)
     except (KubeconfigProblem, OSError, ValueError) as err:
         raise _unusable("of the pod's service account", err) from None
 
 
-def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], None]) -> KubeConnection:
+def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], None], keepalive: bool) -> KubeConnection:
     _check_permits(access, permits)
     access = replace(access, proxy=access.proxy or environment_proxy(access.host, access.server))
     authority, certificate, key = (_content(each) for each in (access.authority, access.certificate, access.key))
@@ -121,10 +129,10 @@ def _connection(access: KubeAccess, permits: Permits, mask: Callable[[bytes], No
         raise KubeconfigProblem(_tls_problem(access, err)) from None
     static = Credential(certificate=certificate, key=key)
     if access.plugin is None:
-        return KubeConnection(access, authority, lambda: _given(access, static, mask))
+        return KubeConnection(access, authority, lambda: _given(access, static, mask), keepalive=keepalive)
     program = find_plugin(access.plugin, permits.exec_plugins)
     source = _PluginSource(access, program, authority, static, permits.exec_timeout_s, mask)
-    return KubeConnection(access, authority, source.credential, source.forget)
+    return KubeConnection(access, authority, source.credential, source.forget, keepalive=keepalive)
 
 
 def _check_permits(access: KubeAccess, permits: Permits) -> None:
@@ -214,15 +222,15 @@ def _token_of_file(path: Path, instead: str) -> str:
     raise SecretUnavailable(f"the kubeconfig's tokenFile {path} {reason}. Put a valid token there.")
 
 
-def _load(source: bytes | Path | Mapping[str, Any]) -> tuple[str, Path | None, bytes | Mapping[str, Any]]:
+def _load(source: bytes | Path | Mapping[str, Any], name: str) -> tuple[str, Path | None, bytes | Mapping[str, Any]]:
     """Return a kubeconfig's name for messages, its folder and its content."""
     if not isinstance(source, Path):
-        return "(given as text)", None, source
+        return name or "(given as text)", None, source
     try:
-        return str(source), source.absolute().parent, source.read_bytes()
+        return name or str(source), source.absolute().parent, source.read_bytes()
     except OSError as err:
         raise SecretUnavailable(
-            f"kubeconfig {source} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
+            f"kubeconfig {name or source} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
         ) from err
 
 

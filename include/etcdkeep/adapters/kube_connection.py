@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import urllib3
 
-from etcdkeep.adapters.dial import cut_after, dial
+from etcdkeep.adapters.dial import cut_after, dial, keep_alive
 from etcdkeep.exec_credential import Credential, hide_secrets
 from etcdkeep.pem import BLOCK, read_certificates
 
@@ -47,6 +47,7 @@ class KubeConnection:
     :param authority: Certificates (PEM) that the server's is checked against; None for those of the system.
     :param credential: Gives the credentials of now; it may run a plugin or read a file.
     :param renew: Makes the next credentials new ones; returns whether there can be others.
+    :param keepalive: Whether the kernel keeps quiet connections open and notices dead ones.
     """
 
     def __init__(
@@ -55,8 +56,11 @@ class KubeConnection:
         authority: bytes | None,
         credential: Callable[[], Credential],
         renew: Callable[[], bool] = lambda: False,
+        *,
+        keepalive: bool = True,
     ) -> None:
         self.access = access
+        self._keepalive = keepalive
         self._authority = authority
         self._credential = credential
         self._renew = renew
@@ -171,6 +175,8 @@ class KubeConnection:
 
     def _dial(self, tls: ssl.SSLContext | None, timeout_s: float) -> socket:
         wire = dial(self.access.host, self.access.port, self.access.proxy, timeout_s)
+        if self._keepalive:
+            keep_alive(wire)
         if tls is None:
             return wire
         wire.settimeout(timeout_s)

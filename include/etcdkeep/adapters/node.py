@@ -53,7 +53,7 @@ def open_node(
     """
     Log in to a node for the length of the block.
 
-    :param private_key: In PEM or OpenSSH format, without passphrase.
+    :param private_key: In PEM or OpenSSH format, without passphrase; empty for a login by password alone.
     :param jump: The jump host and the key for it.
     :raises HostKeyUnknown, HostKeyChanged, AccessDenied, Unreachable: see :func:`~etcdkeep.adapters.ssh_connect.connected`.
     """

@@ -2,7 +2,7 @@
 One configured cluster with its clients: API, nodes, repository, spool and keys, each opened when first used. What speaks
 to an API or a node is imported then too: that takes a second, which a list of backups need not wait for.
 
-Where the keys come from differs (Airflow connections or files); :class:`Credentials` is that difference.
+Where the keys come from differs (Airflow connections or files): :mod:`etcdkeep.adapters.credentials`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import logging
 from base64 import b64decode
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
+from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
+from etcdkeep.config import SshKeyRef
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
     NotFound,
-    SecretUnavailable,
     ServerUntrusted,
     TransientError,
 )
@@ -30,83 +30,32 @@ from etcdkeep.naming import split_address
 from etcdkeep.pem import PemError, normalise_private_key
 from etcdkeep.repository import Repository
 from etcdkeep.signature import load_signing_key
+from etcdkeep.ssh_login import NO_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from etcdkeep.adapters.credentials import Credentials
     from etcdkeep.adapters.kube import KubeApiClient
-    from etcdkeep.adapters.kube_connection import KubeConnection
     from etcdkeep.adapters.node import NodeTarget
-    from etcdkeep.config import Cluster, KubeconfigRef, SecretRef, SshKeyRef
+    from etcdkeep.config import Cluster, JumpHost, Ssh
+    from etcdkeep.google_account import GoogleAccount
     from etcdkeep.ports import CommandRunner
     from etcdkeep.records import Purpose
     from etcdkeep.repository import BackupSet
+    from etcdkeep.ssh_login import SshLogin
+
+__all__ = ["FileCredentials", "Site", "read_secret_file"]
 
 log = logging.getLogger(__name__)
 
 SSH_KEY = "ssh_key"
 JUMP_SSH_KEY = "jump_ssh_key"
+SSH_PASSWORD = "ssh_password"  # noqa: S105 - names a file
+JUMP_SSH_PASSWORD = "jump_ssh_password"  # noqa: S105
 """Names of files in a set's access archive."""
-
-
-class Credentials(Protocol):
-    """Where keys and kubeconfigs are read from."""
-
-    def secret(self, ref: SecretRef) -> bytes:
-        """
-        Return a private key.
-
-        :raises SecretUnavailable: when it cannot be read here.
-        """
-
-    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        """
-        Return a kubeconfig that works elsewhere too, its files embedded; None where the API is reached without one
-        (in_cluster).
-        """
-
-    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
-        """Return a connection to the Kubernetes API."""
-
-    def mask(self, key: bytes) -> None:
-        """Keep a key that was found elsewhere out of the logs."""
-
-
-class FileCredentials:
-    """Keys from files: what the command line has on any laptop."""
-
-    def secret(self, ref: SecretRef) -> bytes:
-        if ref.path is None:
-            raise SecretUnavailable(
-                f"the key in Airflow connection {ref.connection!r} cannot be read outside Airflow; "
-                "on the command line, refer to a file (`path:`), or for the age identity set ETCDKEEP_AGE_IDENTITY."
-            )
-        return read_secret_file(ref.path)
-
-    def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
-        from etcdkeep.adapters.kube_config import portable_kubeconfig
-
-        return None if ref.in_cluster else portable_kubeconfig(self._kubeconfig_path(ref), ref.context)
-
-    def api_client(self, ref: KubeconfigRef) -> KubeConnection:
-        from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig
-
-        if ref.in_cluster:
-            return open_in_cluster()
-        return open_kubeconfig(self._kubeconfig_path(ref), ref.context, permits=Permits.of(ref))
-
-    def _kubeconfig_path(self, ref: KubeconfigRef) -> Path:
-        if ref.path is None:
-            raise SecretUnavailable(
-                f"the kubeconfig in Airflow connection {ref.connection!r} cannot be read outside Airflow; on the command line, "
-                "refer to a file (`path:`)."
-            )
-        return Path(ref.path)
-
-    def mask(self, key: bytes) -> None:
-        """The command line keeps no log."""
 
 
 class Site:
@@ -152,11 +101,17 @@ class Site:
     @cached_property
     def repository(self) -> Repository:
         """The backup sets."""
-        return Repository(open_store(self.cluster.repository), self.cluster.signing.trust, self.signer)
+        return Repository(open_store(self.cluster.repository, self._account), self.cluster.signing.trust, self.signer)
 
     def spool(self, identifier: str) -> Spool:
         """Return one run's folder in the spool."""
-        return Spool(open_store(self.cluster.spool_url), self.cluster.name, identifier, self.cluster.age_recipients)
+        store = open_store(self.cluster.spool_url, self._account)
+        return Spool(store, self.cluster.name, identifier, self.cluster.age_recipients)
+
+    @cached_property
+    def _account(self) -> GoogleAccount | None:
+        connection = self.cluster.repository_connection
+        return self.credentials.google_account(connection) if connection else None
 
     @contextmanager
     def open_node(self, address: str) -> Iterator[CommandRunner]:
@@ -167,25 +122,102 @@ class Site:
         with open_node(target, self.ssh_key, jump=jump, connect_s=self.cluster.limits.connect_s) as shell:
             yield shell
 
+    @contextmanager
+    def open_jump_host(self) -> Iterator[str]:
+        """
+        Log in to the jump host alone, and give its name.
+
+        :raises ConfigError: when none is configured.
+        """
+        from etcdkeep.adapters.ssh_connect import connected
+
+        hop = self._jump_target()
+        if hop is None:
+            raise ConfigError(f"cluster {self.cluster.name!r} has no ssh.jump.")
+        with connected(hop, self.jump_ssh_key, None, self.cluster.limits.connect_s):
+            yield f"host {hop.name}"
+
     def node_target(self, address: str) -> tuple[NodeTarget, tuple[NodeTarget, bytes] | None]:
         """Return where a node's SSH is, and the jump host with its key where one is configured."""
+        ssh, login = self.ssh, self._login
+        host, port = split_address(address, ssh.port)
+        if login:
+            login.check_host(host, "ssh.addresses.NODE")
+        target = self._target(ssh, host, port, login)
+        hop = self._jump_target()
+        return target, (hop, self.jump_ssh_key) if hop else None
+
+    def _jump_target(self) -> NodeTarget | None:
+        hop = self._jump
+        return self._target(hop, hop.host, hop.port, self._jump_login, setting="ssh.jump") if hop else None
+
+    def _target(
+        self, ssh: Ssh | JumpHost, host: str, port: int, login: SshLogin | None, setting: str = "ssh"
+    ) -> NodeTarget:
         from etcdkeep.adapters.node import NodeTarget
 
+        password, options = self._password(ssh, login), login.options if login else NO_OPTIONS
+        return NodeTarget(host, port, ssh.user, ssh.host_keys, ssh.weak_algorithms, setting, password, options)
+
+    @cached_property
+    def ssh(self) -> Ssh:
+        """How the nodes are reached: the configuration, with what its connections say in its place."""
         ssh = self.cluster.ssh
-        target = NodeTarget(*split_address(address, ssh.port), ssh.user, ssh.host_keys, ssh.weak_algorithms)
-        if ssh.jump is None:
-            return target, None
-        key = self._ssh_key(ssh.jump.key, JUMP_SSH_KEY) if ssh.jump.key else self.ssh_key
-        hop = ssh.jump
-        return target, (
-            NodeTarget(hop.host, hop.port, hop.user, hop.host_keys, hop.weak_algorithms, setting="ssh.jump"),
-            key,
-        )
+        if not (self.cluster.control_plane.has_nodes or ssh.addresses):
+            return ssh  # nothing is reached, so no connection need be readable here
+        said = _said_by(self._login, ssh) if self._login else {}
+        return ssh.model_copy(update={**said, "jump": self._jump})
+
+    @cached_property
+    def _jump(self) -> JumpHost | None:
+        jump, login = self.cluster.ssh.jump, self._jump_login
+        if jump is None or login is None:
+            return jump
+        if jump.host:
+            login.check_host(jump.host, "ssh.jump.host")
+        elif not login.host:
+            raise ConfigError(f"{login.source} has no host. Set it, or ssh.jump.host of cluster {self.cluster.name!r}.")
+        key = SshKeyRef(connection=jump.connection) if login.key else None
+        return jump.model_copy(update={**_said_by(login, jump), "host": jump.host or login.host, "key": key})
+
+    @cached_property
+    def _login(self) -> SshLogin | None:
+        connection = self.cluster.ssh.connection
+        return self.credentials.ssh_login(connection) if connection else None
+
+    @cached_property
+    def _jump_login(self) -> SshLogin | None:
+        jump = self.cluster.ssh.jump
+        return self.credentials.ssh_login(jump.connection) if jump and jump.connection else None
 
     @cached_property
     def ssh_key(self) -> bytes:
-        """The private key for the nodes."""
-        return self._ssh_key(self.cluster.ssh.key)
+        """The private key for the nodes; empty where they are reached by password alone."""
+        ssh = self.cluster.ssh
+        if self._login:
+            return self._login.key
+        if ssh.password_file and "key" not in ssh.model_fields_set:
+            return b""
+        return self._ssh_key(ssh.key, SSH_KEY, ssh.key_passphrase_file)
+
+    @cached_property
+    def jump_ssh_key(self) -> bytes:
+        """The private key for the jump host: its own, else that of the nodes; empty where it is reached by password alone."""
+        jump = self.cluster.ssh.jump
+        if self._jump_login:
+            return self._jump_login.key
+        if jump and jump.key:
+            return self._ssh_key(jump.key, JUMP_SSH_KEY, jump.key_passphrase_file)
+        return b"" if jump and jump.password_file else self.ssh_key
+
+    def _password(self, ssh: Ssh | JumpHost, login: SshLogin | None) -> str:
+        if login:
+            return login.password
+        if ssh.password_file is None:
+            return ""
+        password = read_secret_file(ssh.password_file).rstrip(b"\r\n")
+        self.credentials.mask(password)
+        return password.decode(errors="replace")
 
     def signer(self, purpose: Purpose) -> Ed25519PrivateKey:
         """
@@ -211,34 +243,36 @@ class Site:
 
     def access_files(self) -> dict[str, bytes]:
         """Return what a person needs to reach the cluster on the day its API is gone, by file name."""
-        files = {
-            SSH_KEY: self.ssh_key,
-            "known_hosts": "".join(f"{line}\n" for line in self._known_hosts()).encode(),
-        }
-        jump = self.cluster.ssh.jump
-        if jump is not None and jump.key is not None:
-            files[JUMP_SSH_KEY] = self._ssh_key(jump.key, JUMP_SSH_KEY)
+        ssh = self.ssh
+        given = {SSH_KEY: self.ssh_key, SSH_PASSWORD: self._password(ssh, self._login).encode()}
+        if ssh.jump:
+            if ssh.jump.key is not None:
+                given[JUMP_SSH_KEY] = self.jump_ssh_key
+            given[JUMP_SSH_PASSWORD] = self._password(ssh.jump, self._jump_login).encode()
+        files = {name: secret for name, secret in given.items() if secret}
+        files["known_hosts"] = "".join(f"{line}\n" for line in self._known_hosts()).encode()
         kubeconfig = self.credentials.kubeconfig(self.cluster.kubeconfig) if self.cluster.kubeconfig else None
         return files if kubeconfig is None else {**files, "kubeconfig": kubeconfig}
 
     def _known_hosts(self) -> Iterator[str]:
         """Yield lines for ssh: a key that is configured without a name is good for every node of the cluster."""
-        ssh = self.cluster.ssh
+        ssh = self.ssh
         for line in ssh.host_keys:
             yield known_hosts_line(line, "*")
         if ssh.jump:
             for line in ssh.jump.host_keys:
                 yield known_hosts_line(line, known_hosts_name(ssh.jump.host, ssh.jump.port))
 
-    def _ssh_key(self, ref: SshKeyRef, file: str = SSH_KEY) -> bytes:
+    def _ssh_key(self, ref: SshKeyRef, file: str, passphrase_file: str | None) -> bytes:
         """
         Return a key as OpenSSH reads it from a file, which is how the access archive keeps it too.
 
         One that is no key stays as it is: a login with it fails and says why, and a cluster without nodes needs none.
         """
         raw = self._raw_ssh_key(ref, file)
+        passphrase = read_secret_file(passphrase_file).rstrip(b"\r\n") if passphrase_file else b""
         try:
-            key = normalise_private_key(raw)
+            key = normalise_private_key(raw, passphrase)
         except PemError as err:
             where = ref.secret or ref.path or f"Airflow connection {ref.connection!r}"
             setting = "ssh.key" if file == SSH_KEY else "ssh.jump.key"
@@ -283,15 +317,6 @@ class Site:
             return read_archive(plain, ARCHIVE_LIMIT_BYTES)[file]
 
 
-def read_secret_file(path: str) -> bytes:
-    """
-    Return a key file's content.
-
-    :raises SecretUnavailable: when it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as err:
-        raise SecretUnavailable(
-            f"key file {path} cannot be read: {err.strerror}. Put it there, readable by this user only (0600)."
-        ) from err
+def _said_by(login: SshLogin, ssh: Ssh | JumpHost) -> dict[str, Any]:
+    """Return the settings that a connection gives."""
+    return {"user": login.user, "port": login.port, "host_keys": (*ssh.host_keys, *login.host_keys)}

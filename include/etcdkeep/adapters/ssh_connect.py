@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from types import MappingProxyType
 from typing import Any, cast
@@ -26,8 +26,8 @@ from etcdkeep.errors import AccessDenied, EtcdkeepError, HostKeyChanged, HostKey
 from etcdkeep.host_keys import ALGORITHMS, HostKey, keys_for
 from etcdkeep.pem import PemError, normalise_private_key
 from etcdkeep.ssh_algorithms import CIPHERS, MACS, WEAK_CIPHERS, WEAK_MACS, nothing_in_common, offered
+from etcdkeep.ssh_login import NO_OPTIONS, SshOptions
 
-KEEPALIVE_S = 15
 DEAD_PEER_S = 60
 PROHIBITED = 1
 """RFC 4254 §5.1: administratively prohibited."""
@@ -56,6 +56,7 @@ class NodeTarget:
     :param host_keys: Lines ``[host ]algorithm base64``; lines with a host in front count for that host only.
     :param weak_algorithms: Old ciphers and MACs that may be used with it.
     :param setting: Section of the configuration that it is from, for messages.
+    :param password: For a server that asks for one, beside the key or in its place; sent after the host key was checked.
     """
 
     host: str
@@ -64,11 +65,17 @@ class NodeTarget:
     host_keys: tuple[str, ...]
     weak_algorithms: tuple[str, ...] = ()
     setting: str = "ssh"
+    password: str = field(default="", repr=False)
+    options: SshOptions = NO_OPTIONS
 
     @property
     def name(self) -> str:
         """For messages."""
         return f"{self.user}@{self.host}" + ("" if self.port == 22 else f":{self.port}")
+
+    def connect_s(self, usual_s: float) -> float:
+        """Return how long each step of connecting may take, in seconds."""
+        return self.options.connect_s or usual_s
 
 
 Jump = tuple[NodeTarget, bytes]
@@ -81,6 +88,7 @@ def connected(
     """
     Log in to `target`, through the jump host when there is one.
 
+    :param private_key: Without passphrase; empty for a login by password alone.
     :raises HostKeyUnknown: when no key is configured for a hop.
     :raises HostKeyChanged: when a hop shows none of its configured keys.
     :raises AccessDenied: when a key is unusable or refused, or the jump host forbids forwarding.
@@ -108,6 +116,9 @@ def offered_key(target: NodeTarget, dial: Dial, connect_s: float, algorithm: str
 
     The server has proved that it holds the key, but not that it is the right server.
     """
+    disabled = set(target.options.disabled.get("keys", ()))
+    if algorithm and disabled.issuperset(SIGNATURES.get(algorithm, (algorithm,))):
+        return None
     try:
         with _negotiated(target, dial, connect_s, (algorithm,) if algorithm else ALGORITHMS) as transport:
             return _shown_key(transport)
@@ -117,7 +128,23 @@ def offered_key(target: NodeTarget, dial: Dial, connect_s: float, algorithm: str
 
 @contextmanager
 def _logged_in(target: NodeTarget, private_key: bytes, dial: Dial, connect_s: float) -> Iterator[paramiko.Transport]:
-    key = load_private_key(private_key, target.name)
+    key = load_private_key(private_key, target.name) if private_key or not target.password else None
+    with ExitStack() as stack:
+        try:
+            transport = stack.enter_context(_session(target, key, dial, connect_s))
+        except _KeyRefused:
+            if not target.password:
+                raise
+            # anew, since some servers end a connection on which paramiko begins a login for the second time
+            transport = stack.enter_context(_session(target, None, dial, connect_s))
+        yield transport
+
+
+@contextmanager
+def _session(
+    target: NodeTarget, key: paramiko.PKey | None, dial: Dial, connect_s: float
+) -> Iterator[paramiko.Transport]:
+    """Yield a transport that is logged in by the key, or without one by the password."""
     trusted = keys_for(target.host_keys, target.host, target.port)
     if not trusted:
         raise _unknown(target, offered_key(target, dial, connect_s))
@@ -126,8 +153,8 @@ def _logged_in(target: NodeTarget, private_key: bytes, dial: Dial, connect_s: fl
             shown = _shown_key(transport)
             if shown.blob not in {known.blob for known in trusted}:
                 raise _changed(target, shown, trusted)
-            _authenticate(transport, target, key, connect_s)
-            transport.set_keepalive(KEEPALIVE_S)
+            _authenticate(transport, target, key)
+            transport.set_keepalive(target.options.keepalive_s)
             yield transport
     except paramiko.ssh_exception.IncompatiblePeer as err:
         raise _changed(target, offered_key(target, dial, connect_s), trusted) from err
@@ -138,15 +165,11 @@ def _negotiated(
     target: NodeTarget, dial: Dial, connect_s: float, algorithms: tuple[str, ...]
 ) -> Iterator[paramiko.Transport]:
     """Yield a transport that has exchanged keys but not logged in."""
-    transport = _Transport(cast("socket.socket", dial()))
+    connect_s = target.connect_s(connect_s)
+    transport = _Transport(cast("socket.socket", dial()), disabled_algorithms=dict(target.options.disabled))
     transport.set_log_channel(PARAMIKO_LOG)
     try:
-        options = transport.get_security_options()
-        options.key_types = [name for algorithm in algorithms for name in SIGNATURES.get(algorithm, (algorithm,))]
-        weak = target.weak_algorithms
-        options.ciphers = offered(CIPHERS, WEAK_CIPHERS, weak, options.ciphers)
-        options.digests = offered(MACS, WEAK_MACS, weak, options.digests)
-        options.kex = tuple(name for name in options.kex if not name.endswith("sha1"))
+        _choose_algorithms(transport.get_security_options(), target, algorithms)
         transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = connect_s
         try:
             transport.start_client(timeout=connect_s)
@@ -158,30 +181,76 @@ def _negotiated(
             raise Unreachable(
                 f"SSH to {target.name}: no SSH session: {_reason(err)}. Is an SSH server on that port?"
             ) from err
+        if not transport.initial_kex_done:  # paramiko returns at its time limit as if all were well
+            raise Unreachable(
+                f"SSH to {target.name}: no SSH session within {connect_s:g} s. Is an SSH server on that port?"
+            )
         yield transport
     finally:
         transport.close()
 
 
-def _authenticate(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey, connect_s: float) -> None:
+def _choose_algorithms(
+    options: paramiko.transport.SecurityOptions, target: NodeTarget, host_keys: tuple[str, ...]
+) -> None:
+    """Offer what is safe, less what the site does not want, and nothing else."""
+    chosen, weak = target.options, target.weak_algorithms
+    names = tuple(name for algorithm in host_keys for name in SIGNATURES.get(algorithm, (algorithm,)))
+    ciphers = chosen.chosen_ciphers(offered(CIPHERS, WEAK_CIPHERS, weak, options.ciphers), target.setting)
+    options.key_types = chosen.without_disabled("keys", names)
+    options.ciphers = chosen.without_disabled("ciphers", ciphers)
+    options.digests = chosen.without_disabled("macs", offered(MACS, WEAK_MACS, weak, options.digests))
+    options.kex = chosen.without_disabled("kex", [name for name in options.kex if not name.endswith("sha1")])
+    if chosen.compress:
+        options.compression = chosen.without_disabled("compression", ("zlib@openssh.com", "none"))
+
+
+class _KeyRefused(AccessDenied):
+    """The server does not take our key; a password may be another matter."""
+
+
+def _authenticate(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey | None) -> None:
+    """Log in by the key, and by the password where there is no key or the server wants both."""
+    further: list[str] = []
     try:
-        further = transport.auth_publickey(target.user, key)
-    except paramiko.AuthenticationException as err:
-        raise AccessDenied(
-            f"SSH to {target.name}: the server refused the key {key.fingerprint} ({key.get_name()}): {_reason(err)}. "
-            "Check the user's name and that its authorized_keys holds this key."
-        ) from err
+        if key is not None:
+            further = _by_key(transport, target, key)
+        if target.password and (key is None or further):
+            further = _by_password(transport, target)
     except (paramiko.SSHException, EOFError, OSError) as err:
         raise Unreachable(f"SSH to {target.name}: the connection broke during the login: {_reason(err)}.") from err
     if further:
+        given = " and ".join(name for name, has in (("key", key), ("password", target.password)) if has)
         raise AccessDenied(
-            f"SSH to {target.name}: the server wants more than the key ({', '.join(further)}); allow the login by key alone."
+            f"SSH to {target.name}: the server wants more than the {given} ({', '.join(further)}); allow the login by {given} alone."
         )
+
+
+def _by_key(transport: paramiko.Transport, target: NodeTarget, key: paramiko.PKey) -> list[str]:
+    try:
+        return list(transport.auth_publickey(target.user, key))
+    except paramiko.AuthenticationException as err:
+        raise _KeyRefused(
+            f"SSH to {target.name}: the server refused the key {key.fingerprint} ({key.get_name()}): {_reason(err)}. "
+            "Check the user's name and that its authorized_keys holds this key."
+        ) from err
+
+
+def _by_password(transport: paramiko.Transport, target: NodeTarget) -> list[str]:
+    try:
+        return list(transport.auth_password(target.user, target.password))
+    except paramiko.AuthenticationException as err:
+        allowed = getattr(err, "allowed_types", None)
+        takes = f"; it takes {', '.join(allowed)}" if allowed else ""
+        raise AccessDenied(
+            f"SSH to {target.name}: the server refused the password{takes}. Check the user's name and the password in "
+            f"{target.options.source}, and PasswordAuthentication in its sshd_config."
+        ) from err
 
 
 def _tcp(target: NodeTarget, connect_s: float) -> socket.socket:
     try:
-        connection = socket.create_connection((target.host, target.port), timeout=connect_s)
+        connection = socket.create_connection((target.host, target.port), timeout=target.connect_s(connect_s))
     except OSError as err:
         raise Unreachable(
             f"SSH to {target.name}: no connection: {_reason(err)}. Is the host up, and reachable from here?"
@@ -228,8 +297,8 @@ class _Forwarded:
 def _forwarded(transport: paramiko.Transport, hop: NodeTarget, target: NodeTarget, connect_s: float) -> _Forwarded:
     way = f"SSH to {target.name} through the jump host {hop.name}"
     try:
-        where = (target.host, target.port)
-        return _Forwarded(transport.open_channel("direct-tcpip", where, ("127.0.0.1", 0), timeout=connect_s))
+        where, limit_s = (target.host, target.port), target.connect_s(connect_s)
+        return _Forwarded(transport.open_channel("direct-tcpip", where, ("127.0.0.1", 0), timeout=limit_s))
     except paramiko.ChannelException as err:
         if err.code == PROHIBITED:
             raise AccessDenied(

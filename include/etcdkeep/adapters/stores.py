@@ -11,6 +11,7 @@ from etcdkeep.adapters.directory import DirectoryStore
 from etcdkeep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from etcdkeep.google_account import GoogleAccount
     from etcdkeep.ports import ObjectStore
 
 
@@ -21,10 +22,11 @@ class CopiesItself(Protocol):
     def copy_from(self, origin: Any, source: str, target: str, /) -> None: ...
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str, account: GoogleAccount | None = None) -> ObjectStore:
     """
     Return the store of ``gs://bucket/prefix`` or ``file:///path``.
 
+    :param account: Whose rights are used in a bucket; None for the default credentials of where this runs.
     :raises ConfigError: when it is neither.
     """
     parts = urlsplit(url)
@@ -35,7 +37,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.scheme == "gs" and parts.netloc:
         from etcdkeep.adapters.gcs import open_gcs  # the client takes a second to import
 
-        return open_gcs(parts.netloc, parts.path.strip("/"))
+        return open_gcs(parts.netloc, parts.path.strip("/"), account)
     raise ConfigError(f"store {url!r} is not usable: expected gs://bucket/prefix or file:///path.")
 
 

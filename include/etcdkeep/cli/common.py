@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from etcdkeep.adapters.credentials import Credentials
     from etcdkeep.manifest import Manifest
     from etcdkeep.repository import BackupSet, State, Verification
 
@@ -31,6 +33,17 @@ IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
 def open_cluster(name: str) -> Site:
     """Open a configured cluster with the keys that lie in files here."""
     return Site(load_config().cluster(name), FileCredentials())
+
+
+def credentials_here() -> Credentials:
+    """Return Airflow's connections where Airflow is, with those of its database, else files."""
+    try:
+        hooks = importlib.import_module("etcdkeep_airflow.hooks")
+    except ModuleNotFoundError as err:
+        log.info("No Airflow here (%s): only files can be read.", err.name)
+        return FileCredentials()
+    found: Credentials = hooks.beside_airflow()
+    return found
 
 
 def identities(site: Site) -> list[Identity] | None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from etcdkeep import config_pages
 from etcdkeep.cli.say import say
-from etcdkeep.config_file import load_config
+from etcdkeep.config_file import CONFIG_VARIABLE, load_config
+
+if TYPE_CHECKING:
+    from etcdkeep.adapters.credentials import Credentials
+    from etcdkeep.adapters.try_connections import Tried
+    from etcdkeep.config import Cluster
+
+AT_ONCE = 8
+"""Clusters that are tried at the same time."""
+
+WORDS = {True: "ok", False: "failed", None: "not tried"}
 
 
 @click.group()
@@ -18,11 +32,59 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-def check(file: Path | None) -> None:
+@click.option("--connections", is_flag=True, help="Also try every connection, key and store, where Airflow runs.")
+@click.option("--cluster", "only", multiple=True, help="With --connections: this cluster alone; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="With --connections: print JSON for programs.")
+def check(file: Path | None, connections: bool, only: tuple[str, ...], as_json: bool) -> None:
     """Check FILE (default: what ETCDKEEP_CONFIG names) and report every problem at once."""
     loaded = load_config(file)
     loaded.raise_for_problems()
-    say(f"{loaded.source}: {len(loaded.clusters)} cluster(s), no problem: {', '.join(loaded.clusters)}")
+    if not connections:
+        if only or as_json:
+            raise click.UsageError("--cluster and --json go with --connections.")
+        say(f"{loaded.source}: {len(loaded.clusters)} cluster(s), no problem: {', '.join(loaded.clusters)}")
+        return
+    os.environ[CONFIG_VARIABLE] = loaded.source  # what a message about a connection refers to
+    sys.exit(_try_all([loaded.cluster(name) for name in only or loaded.clusters], as_json=as_json))
+
+
+def _try_all(clusters: list[Cluster], *, as_json: bool) -> int:
+    """Print one line for each thing that was tried, and return the exit code."""
+    from etcdkeep.cli.common import credentials_here
+    from etcdkeep.cli.output import print_json, print_table
+
+    credentials = credentials_here()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        tried = list(threads.map(lambda cluster: _try_one(cluster, credentials), clusters))
+    lines = [(cluster.name, each) for cluster, found in zip(clusters, tried, strict=True) for each in found]
+    if as_json:
+        print_json([_facts(name, each) for name, each in lines])
+    else:
+        rows = [(name, each.what, each.by, WORDS[each.ok], each.said) for name, each in lines]
+        print_table(("cluster", "tried", "from", "result", "found"), rows)
+        for name, each in lines:
+            if each.error is not None:
+                say(f"error: {name}: {each.what}: " + str(each.error).replace("\n", "\n  "), err=True)
+    return _exit_code([each for _, each in lines])
+
+
+def _try_one(cluster: Cluster, credentials: Credentials) -> list[Tried]:
+    from etcdkeep.adapters.site import Site
+    from etcdkeep.adapters.try_connections import try_connections
+
+    return list(try_connections(Site(cluster, credentials)))
+
+
+def _facts(cluster: str, tried: Tried) -> dict[str, str]:
+    return {"cluster": cluster, "tried": tried.what, "from": tried.by, "result": WORDS[tried.ok], "found": tried.said}
+
+
+def _exit_code(tried: list[Tried]) -> int:
+    """Return 0 when nothing failed, the code of the failures when they have one in common, else 1."""
+    from etcdkeep.cli import exit_code
+
+    codes = {exit_code(each.error) for each in tried if each.error is not None}
+    return codes.pop() if len(codes) == 1 else 1 if codes else 0
 
 
 @config.command()

@@ -53,7 +53,7 @@ def keygen(folder: Path) -> None:
 def trust(cluster: str) -> None:
     """Print the SSH host keys of CLUSTER's nodes and jump host, to be compared and put into the configuration."""
     site = open_cluster(cluster)
-    ssh = site.cluster.ssh
+    ssh = site.ssh
     say("# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True)
     if ssh.jump:
         say("# ssh.jump.host_keys:")

@@ -102,7 +102,7 @@ def runbook(
     plan = ready.plan_to_approve(cluster, override=override)
     for objection in ready.objections:
         say(one_line(f"{objection.severity}: {objection.sentence}"), err=True)
-    say(render_runbook(plan, site.cluster.ssh, ready.objections), nl=False)
+    say(render_runbook(plan, site.ssh, ready.objections), nl=False)
 
 
 def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
@@ -124,7 +124,7 @@ def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
         say(one_line(f"warning: {words}"), err=True)
     proposal = record.proposal_of(begun.body.proposal)
     record.gates.check(proposal, Rules(GATES), ever=True)
-    return render_runbook(proposed_plan(proposal), site.cluster.ssh)
+    return render_runbook(proposed_plan(proposal), site.ssh)
 
 
 @click.command("restore-leftovers")
@@ -175,7 +175,7 @@ def _released(site: Site, found: BackupSet, run: str) -> Iterator[tuple[str, str
         facts = gather_pods(site.api, site.cluster, manifest)
         plan = plan_release(site.cluster, manifest, facts, Options(run, datetime.now(UTC), ("etcd",)))
         with open_world(site, plan, found) as world:
-            by_hand = partial(rollback_script, ssh=site.cluster.ssh)
+            by_hand = partial(rollback_script, ssh=site.ssh)
             Engine(plan, world, by_hand=by_hand, unreachable_s=site.cluster.limits.unreachable_s).roll_back()
         makers = {step.name for step in plan.steps}
         yield from ((place.name, place.folder) for place in plan.places if place.made_by in makers)

@@ -181,7 +181,7 @@ class _Page:
     def _node_functions(self) -> Iterator[str]:
         yield "# One login for each node, kept open for all that follows."
         yield "LOGINS=$(mktemp -d)"
-        options = _ssh_options("ssh_key")
+        options = _ssh_options("ssh_key", asks=self.ssh.may_ask)
         yield f'SSH=(ssh {options} -o ControlMaster=auto -o "ControlPath=$LOGINS/%C" -o ControlPersist=60)'
         if self.ssh.jump:
             yield f"THROUGH=(-o {_quote(self._proxy('%h:%p'))})"
@@ -202,7 +202,7 @@ class _Page:
         jump = self.ssh.jump
         if jump is None:
             raise ValueError("there is no jump host")
-        options = _ssh_options("jump_ssh_key" if jump.key else "ssh_key")
+        options = _ssh_options("jump_ssh_key" if jump.key else "ssh_key", asks=jump.may_ask)
         login = _login(jump.user, jump.host).replace("%", "%%")
         return f"ProxyCommand=ssh {options} -W {target} -p {jump.port} {login}"
 
@@ -353,9 +353,11 @@ def _login(user: str, host: str) -> str:
     return f"-- {login}" if user.startswith("-") else login
 
 
-def _ssh_options(key: str) -> str:
-    """Stock options and no file of the user's: the set's key and host keys, no question asked, and a dead connection is noticed."""
-    trust = "-o UserKnownHostsFile=access/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes"
+def _ssh_options(key: str, *, asks: bool) -> str:
+    """Stock options and no file of the user's: the set's key and host keys, and a dead connection is noticed; `asks` for a password."""
+    trust = (
+        f"-o UserKnownHostsFile=access/known_hosts -o StrictHostKeyChecking=yes -o BatchMode={'no' if asks else 'yes'}"
+    )
     return f"-F none -i access/{key} -o IdentitiesOnly=yes {trust} -o ServerAliveInterval=5"
 
 

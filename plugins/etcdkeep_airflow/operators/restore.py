@@ -258,9 +258,8 @@ class WalkOperator(RestoreOperator):
         with open_world(self.site, plan, found) as world:
             check_memory(world, plan, phases)
             with record.journal(self.task_id, datetime.now(UTC)) as tell:
-                cluster = self.site.cluster
-                by_hand = partial(rollback_script, ssh=cluster.ssh)
-                limits = cluster.limits
+                by_hand = partial(rollback_script, ssh=self.site.ssh)
+                limits = self.site.cluster.limits
                 yield Engine(plan, world, tell, by_hand=by_hand, unreachable_s=limits.unreachable_s), world
 
 
