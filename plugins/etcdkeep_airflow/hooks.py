@@ -37,7 +37,12 @@ class ConnectionCredentials:
 
     A key is the connection's ``private_key`` extra, else the file its ``key_file`` extra names, else, but never for SSH,
     its password.
+
+    :param masks: Whether there is a task's log in which keys are to be masked. Each new one costs Airflow more than the last.
     """
+
+    def __init__(self, *, masks: bool = True) -> None:
+        self._masks = masks
 
     def secret(self, ref: SecretRef) -> bytes:
         """Return a private key; it is masked in the task's log."""
@@ -47,14 +52,14 @@ class ConnectionCredentials:
             key = read_ssh_key(_connection(ref.connection))
         else:
             key = self._from_connection(ref.connection)
-        mask_key(key)
+        self.mask(key)
         return key
 
     def ssh_login(self, connection: str) -> SshLogin:
         """Return what a connection of type `ssh` says; its key and password are masked in the task's log."""
         login = read_ssh_connection(_connection(connection))
-        mask_key(login.key)
-        if login.password:
+        self.mask(login.key)
+        if login.password and self._masks:
             mask_secret(login.password)
         return login
 
@@ -62,7 +67,7 @@ class ConnectionCredentials:
         """Return what a connection of type `google_cloud_platform` says; its key is masked in the task's log."""
         account = read_google_connection(_connection(connection))
         if account.key:
-            mask_key(str(account.key["private_key"]).encode())
+            self.mask(str(account.key["private_key"]).encode())
         return account
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
@@ -71,7 +76,7 @@ class ConnectionCredentials:
         if found.source is None:
             return None
         text = portable_kubeconfig(found.source, found.context, name=found.name)
-        mask_key(text)
+        self.mask(text)
         return text
 
     def api_client(self, ref: KubeconfigRef) -> KubeConnection:
@@ -80,22 +85,23 @@ class ConnectionCredentials:
         if found.source is None:
             return open_in_cluster(keepalive=found.keepalive)
         if isinstance(found.source, bytes):
-            mask_key(found.source)
+            self.mask(found.source)
         else:
             with suppress(OSError):  # that it cannot be read is said below
-                mask_key(found.source.read_bytes())
+                self.mask(found.source.read_bytes())
         return open_kubeconfig(
             found.source,
             found.context,
             permits=Permits.of(ref),
-            mask=mask_key,
+            mask=self.mask,
             keepalive=found.keepalive,
             name=found.name,
         )
 
     def mask(self, key: bytes) -> None:
-        """Mask a key that was found elsewhere in the task's log."""
-        mask_key(key)
+        """Mask a key in the task's log, also one that was found elsewhere."""
+        if self._masks:
+            mask_key(key)
 
     def _from_connection(self, connection_id: str) -> bytes:
         connection = _connection(connection_id)
@@ -140,7 +146,7 @@ def beside_airflow() -> ConnectionCredentials:
     """
     forbid_core_dumps()
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    return ConnectionCredentials()
+    return ConnectionCredentials(masks=False)
 
 
 def mask_key(secret: bytes) -> None:

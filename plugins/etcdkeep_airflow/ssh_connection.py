@@ -83,28 +83,32 @@ def read_ssh_connection(connection: Connection) -> SshLogin:
 
 def read_ssh_key(connection: Connection) -> bytes:
     """
-    Return the private key alone, of a connection of any type; its password is none.
+    Return the private key alone, of a connection of any type; its password is none. Without a passphrase it is as it stands there.
 
-    :raises ConfigError: when it holds none, or one that cannot be used.
-    :raises SecretUnavailable: when its key file cannot be read here.
+    :raises ConfigError: when its passphrase does not open it.
+    :raises SecretUnavailable: when it holds none, or its key file cannot be read here.
     """
     name = f"Airflow connection {connection.conn_id!r}"
-    key = _key(name, connection.extra_dejson.get)
+    key = _key(name, connection.extra_dejson.get, as_it_is=True)
     if key:
         return key
     also = " Its password is not one: a password logs in by ssh.connection." if connection.password else ""
     raise SecretUnavailable(f"{name} holds no key: expected extra `private_key` or `key_file`.{also}")
 
 
-def _key(name: str, value: Callable[[str], str | None]) -> bytes:
+def _key(name: str, value: Callable[[str], str | None], *, as_it_is: bool = False) -> bytes:
     """
     Return the key as OpenSSH reads it, without passphrase; empty when there is none.
 
     :param value: Field of the extra → what it holds.
+    :param as_it_is: Whether a key that needs no passphrase is returned unread.
     """
     text, file, passphrase = (value(each) for each in ("private_key", "key_file", "private_key_passphrase"))
     if text and file:
         raise ConfigError(f"{name} gives private_key and key_file. Remove one of them.")
+    as_it_is = as_it_is and not passphrase
+    if text and as_it_is:
+        return text.encode()
     if text:
         return _normalised(f"{name}: its private_key", text.encode(), passphrase)
     if not file:
@@ -115,7 +119,7 @@ def _key(name: str, value: Callable[[str], str | None]) -> bytes:
         raw = read_secret_file(file)
     except SecretUnavailable as err:
         raise SecretUnavailable(f"{name}: its key_file: {err}") from err
-    return _normalised(f"{name}: its key_file {file}", raw, passphrase)
+    return raw if as_it_is else _normalised(f"{name}: its key_file {file}", raw, passphrase)
 
 
 def _normalised(what: str, raw: bytes, passphrase: str | None) -> bytes:
