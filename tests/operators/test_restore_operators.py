@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from tests.restore_site import RestoreSite
 from tests.unit.restore.machine import Fault, Killed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -324,6 +325,31 @@ def test_the_node_remembers_a_good_end_that_was_deleted_from_the_repository(
         ran.walk(task)
     assert data_of(site) == restored
     assert ran.walk("verify")["kind"] == "restored"
+
+
+@pytest.mark.parametrize("dead", ["10.0.0.1", "10.0.0.3"])
+def test_a_node_that_is_dead_keeps_no_other_from_being_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: str
+) -> None:
+    site = RestoreSite(tmp_path / "three", 3)
+    site.install(monkeypatch)
+    run = Ran(site)
+    run.approve()
+    run.walk(*FORWARD[:3])
+    alive, opened = [machine for address, machine in site.machines.items() if address != dead], site.open_node
+
+    @contextmanager
+    def open_node(address: str) -> Iterator[Any]:
+        if address == dead:
+            raise Unreachable(f"{address} is dead.")
+        with opened(address) as shell:
+            yield shell
+
+    monkeypatch.setattr(site, "open_node", open_node)
+    with pytest.raises(RollbackIncomplete, match="is dead") as caught:
+        run.walk("rollback")
+    assert caught.value.remaining
+    assert {machine.files["/var/lib/etcd/member/snap/db"].partition(" of ")[0] for machine in alive} == {"live data"}
 
 
 def test_the_node_remembers_an_end_that_was_deleted_from_the_repository(ran: Ran, site: RestoreSite) -> None:

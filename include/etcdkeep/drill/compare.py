@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etcdkeep.drill.contents import OTHER
-from etcdkeep.errors import SecretUnavailable, ValueDamaged
+from etcdkeep.errors import ValueDamaged, ValueEncrypted
 from etcdkeep.objects.decode import decode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def find_undecodable(samples: Mapping[str, LiveKey]) -> list[str]:
 def _decodes(sample: LiveKey) -> bool:
     try:
         decode(sample.key, sample.value, mod_revision=sample.revision)
-    except SecretUnavailable:
+    except ValueEncrypted:
         return True
     except ValueDamaged:
         return False

@@ -12,13 +12,13 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from etcdkeep.errors import ObjectDamaged
 from etcdkeep.naming import split_address
 from etcdkeep.plain_text import one_line
-from etcdkeep.restore.actions import exists_argv, rename_argv, write_argv
+from etcdkeep.restore.actions import move_argv, write_argv
 from etcdkeep.restore.preflight import LIMITS
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
 
@@ -39,6 +39,30 @@ TITLES: dict[Phase, str] = {
     "verify": "Wait for it",
     "close": "Close: from here on this restore is not rolled back any more",
 }
+QUESTIONS = (
+    "# What asks is answered with yes or no by the place itself. One that does not answer ends this bash: nothing is done then.",
+    'no_answer() { echo "no answer, nothing was done: $*" >&2; exit 1; }',
+    "ask() {",
+    """  SAID=$("$1" "echo etcdkeep-begins; ($2) 2>/dev/null; r=\\$?; echo; echo etcdkeep-ends-\\$r.") || true""",
+    """  case $SAID in *etcdkeep-begins*etcdkeep-ends-[0-9]*.*) ;; *) no_answer "$@" ;; esac""",
+    """  STATUS=${SAID##*etcdkeep-ends-} SAID=${SAID#*etcdkeep-begins}""",
+    """  STATUS=${STATUS%%.*} SAID=${SAID%etcdkeep-ends-*}""",
+    "}",
+    'holds() { ask "$@"; [ "$STATUS" = 0 ]; }',
+    'fails() { ask "$@"; [ "$STATUS" != 0 ]; }',
+    """silent() { ask "$@"; [ "$STATUS" = 0 ] || no_answer "$@"; [ -z "${SAID//[$' \\t\\r\\n']/}" ]; }""",
+    'says() { ask "$2" "$3"; [ "$STATUS" = 0 ] && grep -Eq -- "$1" <<<"$SAID"; }',
+    'lacks() { ask "$2" "$3"; [ "$STATUS" != 0 ] || ! grep -Eq -- "$1" <<<"$SAID"; }',
+    'wait_for() { local left=$1; shift; until ("$@"); do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }',
+)
+"""Bash functions; between the marks stands what the command itself printed, whatever a login says before it."""
+API_QUESTIONS = (
+    'get() { GOT=$("${KUBECTL[@]}" get --ignore-not-found -o "$@") || no_answer "kubectl get $*"; }',
+    'there() { get name "$@"; [ -n "$GOT" ]; }',
+    'away() { get name "$@"; [ -z "$GOT" ]; }',
+    'shows() { local value=$1 path=$2; shift 2; get "jsonpath={.$path}" "$@"; [ "${GOT:-0}" = "$value" ]; }',
+    'differs() { local value=$1 path=$2; shift 2; get "jsonpath={.$path}" "$@"; [ "${GOT:-0}" != "$value" ]; }',
+)
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 
 
@@ -102,15 +126,7 @@ class _Page:
         kinds = {place.kind for place in self.plan.places}
         yield "set -eu"
         yield ""
-        yield 'wait_for() { local left=$1; shift; until "$@"; do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }'
-        yield "# Each of these asks; a place that does not answer is neither yes nor no, and counts as not done."
-        yield 'says() { local pattern=$1; shift; "$@" | grep -Eq -- "$pattern"; }'
-        yield 'silent() { local said; said=$("$@") || return 1; [ -z "$said" ]; }'
-        yield 'fails() { [ "$("$1" "if ($2) >/dev/null 2>&1; then echo yes; else echo no; fi" 2>/dev/null)" = no ]; }'
-        yield (
-            'lacks() { local said; said=$("$2" "($3) 2>/dev/null; echo; echo answered" 2>/dev/null) || return 1; '
-            '[ "${said##*$\'\\n\'}" = answered ] && ! grep -Eq -- "$1" <<<"${said%answered}"; }'
-        )
+        yield from QUESTIONS
         if "node" in kinds:
             yield from self._node_functions()
         if "pod" in kinds or "api" in kinds:
@@ -215,11 +231,7 @@ class _Page:
                 namespace, pod, container = (*map(_quote, place.address.split("/", 2)), "''", "''")[:3]
                 call = f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
                 yield from self._two_functions(place, call)
-        yield 'there() { [ -n "$("${KUBECTL[@]}" get --ignore-not-found -o name "$@")" ]; }'
-        yield 'away() { silent "${KUBECTL[@]}" get --ignore-not-found -o name "$@"; }'
-        yield 'field() { local path=$1; shift; "${KUBECTL[@]}" get -o "jsonpath={.$path}" "$@"; }'
-        yield 'shows() { local value=$1 found; shift; found=$(field "$@") || return 1; [ "${found:-0}" = "$value" ]; }'
-        yield 'differs() { local value=$1 found; shift; found=$(field "$@") || return 1; [ "${found:-0}" != "$value" ]; }'
+        yield from API_QUESTIONS
 
     def _two_functions(self, place: Place, call: str) -> Iterator[str]:
         """Two ways to run a command at a place; the one without input must not read the lines that are still to be pasted."""
@@ -274,7 +286,7 @@ class _Page:
         call = f"{self._on(place)} {_quote(shlex.join(check.argv))}"
         match check.expects:
             case "success":
-                return call
+                return f"holds {call}"
             case "failure":
                 return f"fails {call}"
             case "nothing":
@@ -295,12 +307,7 @@ class _Page:
             case Write():
                 yield f"printf %s {_quote(action.text)} | {self._into(place)} {_quote(_write_command(action))}"
             case Move():
-                rename = partial(rename_argv, prefix=action.prefix, gnu=bool(action.prefix))
-                there = shlex.join(exists_argv(action.target, action.prefix))
-                away = shlex.join(rename(action.target, action.displaced))
-                if action.displaced != action.target:
-                    yield f"{self._on(place)} {_quote(f'! {there} || {away}')}"
-                yield f"{self._on(place)} {_quote(shlex.join(rename(action.source, action.target)))}"
+                yield f"{self._on(place)} {_quote(shlex.join(move_argv(action)))}"
             case Call():
                 yield _call_line(action)
             case _:

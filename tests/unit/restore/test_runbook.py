@@ -146,7 +146,7 @@ def expect_functions_defined(script: str) -> None:
             code = re.sub(r"'[^']*'|  # .*", "", line)
             called = {
                 *re.findall(
-                    r"\b(?:on|into|over|back)_\w+|\b(?:wait_for|says|silent|fails|lacks|there|away|shows|differs)\b",
+                    r"\b(?:on|into|over|back)_\w+|\b(?:wait_for|says|silent|holds|fails|lacks|there|away|shows|differs)\b",
                     code,
                 )
             }

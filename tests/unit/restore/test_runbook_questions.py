@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 
 import pytest
 
 from etcdkeep.config import Ssh
-from etcdkeep.restore.runbook import render_runbook
+from etcdkeep.restore.runbook import API_QUESTIONS, QUESTIONS, render_runbook
 from tests.unit.restore import test_pod_plan as in_pods
 from tests.unit.restore.admin_api import AdminApi
 
 BASH = shutil.which("bash") or "/bin/bash"
-FUNCTIONS = re.compile(r"(says|silent|fails|lacks|there|away|field|shows|differs)\(\) ")
 
 ON_A_NODE = [
+    pytest.param("holds on 'test -e /'", True, id="holds"),
+    pytest.param("holds on 'test -e /nowhere'", False, id="does-not-hold"),
     pytest.param("fails on 'test -e /nowhere'", True, id="fails"),
     pytest.param("fails on 'test -e /'", False, id="does-not-fail"),
     pytest.param("fails on 'echo much; exit 3'", True, id="fails-with-words"),
@@ -43,23 +43,38 @@ OF_THE_API = [
 @pytest.fixture(scope="module")
 def functions() -> str:
     page = render_runbook(in_pods.make_plan(AdminApi(1)), Ssh())
-    return "\n".join(line for line in page.splitlines() if FUNCTIONS.match(line))
+    every = "\n".join((*QUESTIONS, *API_QUESTIONS))
+    assert all(line in page for line in every.splitlines())
+    return every
 
 
-def ask(functions: str, place: str, question: str) -> bool:
-    script = "\n".join([functions, "KUBECTL=(api)", place, question])
-    return subprocess.run([BASH, "-c", script], capture_output=True, check=False).returncode == 0
+def ask(functions: str, place: str, question: str) -> str:
+    """Return yes, no, or nothing where the question ended the script."""
+    script = "\n".join(["set -eu", functions, "KUBECTL=(api)", place, f"{question} && echo yes || echo no"])
+    return subprocess.run([BASH, "-c", script], capture_output=True, text=True, check=False).stdout.strip()
 
 
 @pytest.mark.parametrize(("question", "answer"), ON_A_NODE)
 def test_of_a_node_or_pod(functions: str, question: str, answer: bool) -> None:
-    assert ask(functions, 'on() { sh -c "$1"; }', question) is answer
-    assert ask(functions, "on() { echo 'Connection refused' >&2; return 255; }", question) is False
-    if not question.startswith("says"):  # which may have said it before the connection went
-        assert ask(functions, 'on() { sh -c "$1" | head -c 1; return 255; }', question) is False
+    expected = "yes" if answer else "no"
+    assert ask(functions, 'on() { sh -c "$1"; }', question) == expected
+    assert ask(functions, 'on() { echo "Welcome to this node. 1."; sh -c "$1"; echo Bye; }', question) == expected
+    assert ask(functions, "on() { echo 'Connection refused' >&2; return 255; }", question) == ""
+    for cut in (1, 9, 20, 30):
+        assert ask(functions, f'on() {{ sh -c "$1" | head -c {cut}; return 255; }}', question) == ""
 
 
 @pytest.mark.parametrize(("question", "printed", "answer"), OF_THE_API)
 def test_of_the_api(functions: str, question: str, printed: str, answer: bool) -> None:
-    assert ask(functions, f"api() {{ printf '%s' '{printed}'; }}", question) is answer
-    assert ask(functions, "api() { echo 'Unable to connect to the server' >&2; return 1; }", question) is False
+    expected = "yes" if answer else "no"
+    assert ask(functions, f"api() {{ printf '%s' '{printed}'; }}", question) == expected
+    assert ask(functions, "api() { echo 'Unable to connect to the server' >&2; return 1; }", question) == ""
+
+
+def test_waiting_outlasts_a_place_that_does_not_answer(functions: str) -> None:
+    late = 'on() { [ -e "$0.asked" ] || { : > "$0.asked"; return 255; }; sh -c "$1"; }'
+    script = "\n".join(
+        ["set -eu", "cd $(mktemp -d)", functions, late.replace("$0", "./x"), "wait_for 3 holds on true", "echo done"]
+    )
+    done = subprocess.run([BASH, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "done\n"
