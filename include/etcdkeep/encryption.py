@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 API_VERSION = "apiserver.config.k8s.io/v1"
 KIND = "EncryptionConfiguration"
+FORMS = ((API_VERSION, KIND), ("v1", "EncryptionConfig"))
+"""The second is what Kubernetes before 1.13 wrote, and still reads."""
 KEY_SIZES_BYTES: Mapping[str, tuple[int, ...]] = {"aescbc": (16, 24, 32), "aesgcm": (16, 24, 32), "secretbox": (32,)}
 
 
@@ -135,7 +137,7 @@ def find_encryption_configurations(files: Mapping[str, bytes]) -> dict[str, Encr
     """
     found: dict[str, EncryptionConfiguration | ConfigError] = {}
     for path, data in sorted(files.items()):
-        if KIND.encode() not in data:
+        if b"EncryptionConfig" not in data:
             continue
         try:
             if _is_encryption_configuration(read_yaml(data, path)):
@@ -195,7 +197,7 @@ def _where(usable: Sequence[EncryptionConfiguration]) -> str:
 
 
 def _is_encryption_configuration(document: Any) -> bool:
-    return isinstance(document, dict) and document.get("apiVersion") == API_VERSION and document.get("kind") == KIND
+    return isinstance(document, dict) and (document.get("apiVersion"), document.get("kind")) in FORMS
 
 
 def _list(value: Any) -> list[Any]:

@@ -90,7 +90,8 @@ def resolve_path(text: str, folder: Path | None, what: str) -> Path:
         return path
     if folder is None:
         raise KubeconfigProblem(
-            f"{what} is the relative path {text!r}, and this kubeconfig is not in a file. Embed it, or give the whole path"
+            f"{what} is a relative path, and this kubeconfig is not in a file. Give the whole path, or embed the content: its field "
+            "ends in -data (a token: `token`)"
         )
     return (folder / path).absolute()
 

@@ -179,12 +179,20 @@ def etcd_static_pod(
         name=name,
         image=container.image,
         data_dir=data_dir,
-        wal_dir=(container.host_path(wal_dir) or wal_dir) if wal_dir else None,
+        wal_dir=_wal_dir(container, wal_dir, data_dir),
         initial_cluster=initial or ",".join(f"{name}={url}" for url in peer_urls.split(",")),
         initial_advertise_peer_urls=peer_urls,
         client_url=_client_url(settings.value("listen-client-urls"), known.client_url),
         notes=tuple(settings.notes),
     )
+
+
+def _wal_dir(container: Container, given: str | None, data_dir: str) -> str | None:
+    """Return the folder of a write-ahead log of its own; None for where etcd keeps it anyway."""
+    if not given:
+        return None
+    host = posixpath.normpath(container.host_path(given) or given)
+    return None if host == posixpath.join(data_dir, "member", "wal") else host
 
 
 def etcd_servers(container: Container) -> tuple[str, ...]:
@@ -281,8 +289,9 @@ class _Settings:
 
     def get(self, setting: str, default: str, fallback: str, words: str, *, listed: bool = False) -> str:
         """
-        Return a setting, etcd's default for none, or `fallback` for one that cannot be read.
+        Return a setting; `fallback` for none, and for one that cannot be read; else etcd's default.
 
+        :param fallback: What etcd's member list says. It knows a default too, and what a script gives behind our back.
         :param listed: Whether it is a comma-separated list, in which spaces count for nothing.
         :raises ConfigError: when there is nothing to fall back on.
         """
@@ -295,7 +304,7 @@ class _Settings:
                 )
             self.notes.append(f"{self._source}: {reason}; etcd's {words} is taken from its member list: {fallback}")
             return fallback
-        return (",".join(value.replace(" ", "").split(",")) if listed else value) or default
+        return (",".join(value.replace(" ", "").split(",")) if listed else value) or fallback or default
 
 
 def _etcd_container(manifest: bytes, source: str, known: KnownMember) -> Container:

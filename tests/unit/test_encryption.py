@@ -125,6 +125,12 @@ def test_what_is_no_configuration_is_refused(data: bytes) -> None:
         parse_encryption_configuration(data, "config.yaml")
 
 
+def test_the_form_of_old_is_read_as_kubernetes_reads_it() -> None:
+    data = configuration(kms_provider(), apiVersion="v1", kind="EncryptionConfig")
+    assert parse_encryption_configuration(data, "config.yaml")
+    assert list(find_encryption_configurations({"enc.yaml": data})) == ["enc.yaml"]
+
+
 def test_no_message_or_repr_shows_a_key() -> None:
     canary = "CANARYcanaryCANARYcanary"
     broken = configuration(local_provider(secret="x")).replace(b"secret: x", b"secret: [" + canary.encode() + b": {")

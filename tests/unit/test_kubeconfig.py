@@ -65,7 +65,7 @@ def test_paths_begin_at_the_kubeconfigs_folder():
     ],
 )
 def test_a_relative_path_needs_a_file_to_be_relative_to(cluster, user):
-    with pytest.raises(KubeconfigProblem, match=r"is the relative path .*this kubeconfig is not in a file"):
+    with pytest.raises(KubeconfigProblem, match=r"is a relative path, and this kubeconfig is not in a file"):
         read_access(kubeconfig(cluster, user), None, None)
 
 

@@ -322,3 +322,24 @@ def test_the_api_server_is_read_from_its_own_container_with_its_variables() -> N
     manifest = yaml.safe_dump(document).encode()
     assert apiserver_static_pod(manifest, "m", HOST).url == "https://10.0.0.11:7443"
     assert apiserver_static_pod(manifest, "m").url == "https://127.0.0.1:7443"
+
+
+DATA = {"/var/lib/etcd": "/var/lib/etcd"}
+
+
+def test_a_setting_that_is_given_behind_our_back_is_the_member_lists() -> None:
+    manifest = pod(
+        "/usr/bin/env",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.0.0.1:2380",
+        "etcd",
+        "--data-dir=/var/lib/etcd",
+        mounts=DATA,
+    )
+    found = etcd_static_pod(manifest, "etcd.yaml", KnownMember(name="cp-0", peer_urls="https://10.0.0.1:2380"))
+    assert (found.name, found.initial_advertise_peer_urls) == ("cp-0", "https://10.0.0.1:2380")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("/var/lib/etcd/member/wal", None), ("/wal", "/wal")])
+def test_a_log_where_etcd_keeps_it_anyway_is_no_folder_of_its_own(given: str, kept: str | None) -> None:
+    manifest = pod("etcd", "--data-dir=/var/lib/etcd", f"--wal-dir={given}", mounts=DATA)
+    assert etcd_static_pod(manifest, "etcd.yaml", KnownMember()).wal_dir == kept

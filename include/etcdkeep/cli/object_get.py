@@ -168,7 +168,10 @@ def _sort_key(values: Sequence[Any]) -> tuple[int, Any]:
 def _print_one(source: Source, kind: str, namespace: str, object_name: str, revision: int | None, output: str) -> None:
     entry = source.find(kind, namespace, object_name, revision)
     if output == "name":
+        failures = Failures()
+        failures.add_unreadable([entry])
         print_names([entry])
+        failures.report()
         return
     found = source.decode(entry)
     print_object(found.json, output)

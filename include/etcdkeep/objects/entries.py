@@ -189,13 +189,17 @@ def _protobuf_type(value: bytes) -> tuple[str, str]:
     try:
         tag, at = decode_varint(value, start, end)
         size, at = decode_varint(value, at, end)
-        end = min(at + size, at + _MAX_TYPE_META_BYTES, end)
+        if at + size > end:
+            raise ValueDamaged("it ends inside its envelope")
+        end = min(at + size, at + _MAX_TYPE_META_BYTES)
         while tag == _TYPE_META_TAG and at < end:
             name, at = decode_varint(value, at, end)
             size, at = decode_varint(value, at, end)
             if name not in names:
                 break
-            names[name] = value[at : min(at + size, end)].decode(errors="replace")
+            if at + size > end:
+                raise ValueDamaged("it ends inside its apiVersion and kind")
+            names[name] = value[at : at + size].decode(errors="replace")
             at += size
     except ValueError as err:
         raise ValueDamaged("its envelope is damaged") from err

@@ -87,9 +87,23 @@ def usable_nodes(
         keys_site = replace(site, base=run_base(facts.pki.path, facts.mount_points))
         park = posixpath.join(run_base(facts.manifests_dir.path, facts.mount_points), options.run, "manifests")
         usable.append(TargetNode(facts, facts.etcd, facts.apiserver, tool, site, keys_site, park, archive, config))
+    problems += _shared_peer_urls(usable)
     if problems:
         raise RestoreRefused(f"the restore of cluster {cluster.name!r} cannot be planned:", tuple(problems))
     return usable
+
+
+def _shared_peer_urls(nodes: Sequence[TargetNode]) -> list[str]:
+    """Say which nodes give the same peer URL: no etcd cluster starts from that."""
+    users: dict[str, list[str]] = {}
+    for node in nodes:
+        for url in node.etcd.initial_advertise_peer_urls.split(","):
+            users.setdefault(url, []).append(node.name)
+    return [
+        f"nodes {', '.join(names)} have the same peer URL {url}; give each its own --initial-advertise-peer-urls in etcd.yaml"
+        for url, names in users.items()
+        if len(names) > 1
+    ]
 
 
 def _archive(manifest: Manifest, node: str) -> Artifact | None:

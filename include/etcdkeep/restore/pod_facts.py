@@ -233,9 +233,14 @@ def _data_mount(container: Mapping[str, Any], spec: Mapping[str, Any], claims: l
 
 
 def _flags(container: Mapping[str, Any]) -> dict[str, str]:
-    """Return etcd's flags, also from within a shell script; flags given as two words are left out."""
-    text = " ".join([*container.get("command", ()), *container.get("args", ())])
-    return dict(re.findall(r"--([a-z-]+)=(\S+)", text))
+    """Return etcd's settings as etcd reads them: flags with one or two dashes, as one word or two, else ``ETCD_…``."""
+    text = " ".join([*(container.get("command") or ()), *(container.get("args") or ())])
+    given = {
+        each["name"].removeprefix("ETCD_").lower().replace("_", "-"): str(each["value"])
+        for each in container.get("env") or ()
+        if each["name"].startswith("ETCD_") and each.get("value")
+    }
+    return given | dict(re.findall(r"(?<!\S)--?([a-z][a-z-]+)(?:=|\s+)[\"']?([^\s\"'-][^\s\"';]*)", text))
 
 
 def _member(

@@ -333,6 +333,18 @@ def test_damaged_value_is_left_out_and_ends_with_3(snapshot, run):
 
 
 @pytest.mark.parametrize(
+    "value", [b"\0" * 60, b"", config_map("a")[:20], config_map("a")[:30]], ids=["zeros", "empty", "cut", "head"]
+)
+def test_a_damaged_value_is_never_called_a_good_name(snapshot, run, value):
+    path = snapshot(Put(b"/registry/configmaps/shop/a", value), Put(b"/registry/configmaps/shop/b", config_map("b")))
+    for args in (("get", path, "cm", "a", "-n", "shop", "-o", "name"), ("list", path), ("list", path, "-o", "name")):
+        answer = run(*args)
+        assert answer.code == 3
+        assert "configmap/a" in answer.out or "ConfigMap" in answer.out
+        assert "/registry/configmaps/shop/a" in answer.err
+
+
+@pytest.mark.parametrize(
     ("content", "code"),
     [(b"", 2), (b"no snapshot", 2), (recorded_snapshot()[:40_000], 3)],
     ids=["empty", "text", "cut off"],

@@ -287,3 +287,9 @@ def test_steps_have_names_of_their_own() -> None:
         assert replace(step).name
         for other in (*step.needed_until, *step.requires, *step.undo_needed_until, *step.undo_requires):
             assert other in known | {each.name for each in make_plan(3).steps}
+
+
+def test_members_that_share_a_peer_url_cannot_be_planned() -> None:
+    facts = [make_facts("cp-0", 0), make_facts("cp-1", 0)]
+    with pytest.raises(RestoreRefused, match="nodes cp-0, cp-1 have the same peer URL"):
+        plan_restore(make_cluster(), make_manifest(2), facts, Options("r1", PLANNED_AT))

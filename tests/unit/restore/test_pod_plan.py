@@ -94,6 +94,24 @@ def test_what_is_found() -> None:
     assert facts.unfinished == ""
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(["--data-dir", "/var/lib/etcd/data"], id="two-words"),
+        pytest.param(["-data-dir=/var/lib/etcd/data"], id="one-dash"),
+        pytest.param(["sh", "-ec", 'exec etcd --client-cert-auth --data-dir "/var/lib/etcd/data"; true'], id="shell"),
+        pytest.param([], id="variable"),
+    ],
+)
+def test_the_data_directory_is_found_however_it_is_given(args: list[str]) -> None:
+    api = AdminApi(1)
+    container = api.objects[ETCD]["spec"]["template"]["spec"]["containers"][0]
+    container["args"], container["command"] = args, []
+    if not args:
+        container["env"] = [*container.get("env", []), {"name": "ETCD_DATA_DIR", "value": "/var/lib/etcd/data"}]
+    assert gather_pods(api, CLUSTER, manifest(1)).data_dir == "/var/lib/etcd/data"
+
+
 def test_without_a_shell_in_etcds_image_the_profiles_is_taken_as_a_node_has_it() -> None:
     api = AdminApi(shell=False)
     with pytest.raises(RestoreRefused, match=r"control_plane\.restore_image"):

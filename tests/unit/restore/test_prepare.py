@@ -166,7 +166,7 @@ def test_the_approvers_read_which_member_is_left_out(nodes: dict[str, Any]) -> N
 
 
 def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: dict[str, Any]) -> None:
-    nodes["10.0.0.9"] = make_facts("cp-9")
+    nodes["10.0.0.9"] = make_facts("cp-9", 8)
     manifest = with_surplus(address="10.0.0.9").manifest
     archive = make_artifact("control-plane-cp-9.tar.zst.age", "control-plane", "{}", "cp-9")
     manifest = manifest.model_copy(update={"artifacts": (*manifest.artifacts, archive)})
@@ -177,7 +177,7 @@ def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: di
 
 
 def test_a_member_that_was_down_and_has_no_archive_keeps_its_own_keys(nodes: dict[str, Any]) -> None:
-    nodes["10.0.0.9"] = make_facts("cp-9")
+    nodes["10.0.0.9"] = make_facts("cp-9", 8)
     ready = looked_over(nodes, with_surplus(address="10.0.0.9"))
     assert sentences(ready) == []
     assert any("node cp-9 keeps its own certificates and keys" in each for each in sentences(ready, "warning"))
