@@ -332,9 +332,7 @@ def test_damaged_value_is_left_out_and_ends_with_3(snapshot, run):
     assert run("get", path, "cm", "a", "-n", "shop").code == 3
 
 
-@pytest.mark.parametrize(
-    "value", [b"\0" * 60, b"", config_map("a")[:20], config_map("a")[:30]], ids=["zeros", "empty", "cut", "head"]
-)
+@pytest.mark.parametrize("value", [b"\0" * 60, b"", config_map("a")[:20]], ids=["zeros", "empty", "cut"])
 def test_a_damaged_value_is_never_called_a_good_name(snapshot, run, value):
     path = snapshot(Put(b"/registry/configmaps/shop/a", value), Put(b"/registry/configmaps/shop/b", config_map("b")))
     for args in (("get", path, "cm", "a", "-n", "shop", "-o", "name"), ("list", path), ("list", path, "-o", "name")):
