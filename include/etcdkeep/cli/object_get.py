@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def sort_entries(source: Source, found: Iterable[Entry], path: str, failures: Fa
     Return entries in the order of a field; what cannot be read is last.
 
     :raises click.BadParameter: when the path is no JSONPath.
+    :raises NotFound: when no object has the field, as kubectl does: a mistyped path sorts nothing.
     """
     try:
         steps = jsonpath.parse_path(path)
@@ -127,6 +129,8 @@ def sort_entries(source: Source, found: Iterable[Entry], path: str, failures: Fa
             unread.append(entry)
         else:
             keyed.append((_sort_key(values), entry))
+    if keyed and all(key == NO_FIELD for key, _ in keyed):
+        raise NotFound(f"--sort-by {path}: no object of this list has such a field; check the path's spelling.")
     return [*(entry for _, entry in sorted(keyed, key=lambda pair: pair[0])), *unread]
 
 
@@ -156,13 +160,22 @@ def tell_nothing_found(namespaces: Sequence[str], every: Iterable[Entry]) -> Non
     say(printable(f"No resources found in {words}.{hint}"), err=True)
 
 
+NO_FIELD = 0, 0
+"""Sorts what lacks the field before all others."""
+
+
 def _sort_key(values: Sequence[Any]) -> tuple[int, Any]:
     value = values[0] if values else None
     if value is None:
-        return 0, 0
+        return NO_FIELD
     if isinstance(value, bool | int | float):
         return 1, value
-    return 2, value if isinstance(value, str) else exact_json.dumps(value, sort_keys=True)
+    return 2, _natural(value if isinstance(value, str) else exact_json.dumps(value, sort_keys=True))
+
+
+def _natural(text: str) -> tuple[str | int, ...]:
+    """Return what sorts web-2 before web-10, as kubectl does."""
+    return tuple(int(part) if at % 2 else part for at, part in enumerate(re.split(r"([0-9]+)", text)))
 
 
 def _print_one(source: Source, kind: str, namespace: str, object_name: str, revision: int | None, output: str) -> None:

@@ -171,9 +171,9 @@ def _bracket(inner: str) -> Callable[[list[Any]], list[Any]]:
     parts = re.split(r""",(?=(?:[^"']|"[^"]*"|'[^']*')*$)""", inner)
     if len(parts) > 1:
         steps = [_bracket(part) for part in parts]
-        return lambda values: [found for value in values for step in steps for found in step([value])]
+        return lambda values: [found for step in steps for found in step(values)]  # all of the first, as kubectl prints
     if quoted := _QUOTED.fullmatch(inner):
-        return _field(_unquoted(quoted))
+        return _quoted_field(_unquoted(quoted), quoted[0][1:-1])
     match = _SLICE.fullmatch(inner)
     if match is None or not inner:
         return _union_of_a_path(inner)
@@ -193,6 +193,22 @@ def _union_of_a_path(inner: str) -> Callable[[list[Any]], list[Any]]:
 
 def _field(name: str) -> Callable[[list[Any]], list[Any]]:
     return lambda values: [value[name] for value in values if isinstance(value, dict) and name in value]
+
+
+def _quoted_field(name: str, raw: str) -> Callable[[list[Any]], list[Any]]:
+    """Return a field of that very name; where there is none, what kubectl takes the text for: a path."""
+    try:
+        path = parse_path(f".{raw}")
+    except ValueError:
+        return _field(name)
+
+    def step(values: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for value in values:
+            found += [value[name]] if isinstance(value, dict) and name in value else find(path, value)
+        return found
+
+    return step
 
 
 def _index(at: int) -> Callable[[list[Any]], list[Any]]:

@@ -68,7 +68,9 @@ def shop(tmp_path_factory):
         ("{.spec.containers[?(@.ready==true)].name}", "b"),
         ("{.spec.containers[*].ports[?(@.containerPort>=80)].containerPort}", "80"),
         ("{..containerPort}", "80"),
-        ("{.spec.containers[*]['name','image']}", "a x:1 b y:2"),
+        ("{.spec.containers[*]['name','image']}", "a b x:1 y:2"),
+        ("{.spec.containers[*]['name', 'ports[0].containerPort']}", "a b 80"),
+        (r"{.metadata.labels['app\.kubernetes\.io/name']}", "shop"),
         ("{.spec.containers[0].ports}", '[{"containerPort":80}]'),
         ("{.metadata.*}", 'web {"app.kubernetes.io/name":"shop"}'),
     ],
@@ -174,6 +176,16 @@ def test_order_by_a_field(shop, run):
     everything = run("list", shop, "--sort-by", "metadata.name")
     assert (everything.code, [row[2] for row in everything.rows]) == (3, ["a", "b", "c", "x", "y", "bad"])
     assert run("list", shop, "--sort-by", ".a[").code == 2
+    mistyped = run("get", shop, "thing", "--sort-by", ".spec.szie")
+    assert mistyped.code == 1
+    assert "no object of this list has such a field" in mistyped.err
+
+
+def test_names_with_numbers_sort_as_people_count(snapshot, run):
+    names = ("web-10", "web-9", "web", "db-1")
+    path = snapshot(*(Put(b"/registry/configmaps/shop/%s" % name.encode(), config_map(name)) for name in names))
+    sorted_names = run("get", path, "cm", "-n", "shop", "--sort-by", ".metadata.name", "-o", "name").out.split()
+    assert sorted_names == [f"configmap/{name}" for name in ("db-1", "web", "web-9", "web-10")]
 
 
 def test_namespaces(shop, run):
