@@ -181,9 +181,11 @@ def test_order_by_a_field(shop, run):
     assert "no object of this list has such a field" in mistyped.err
 
 
-def test_names_with_numbers_sort_as_people_count(snapshot, run):
+def test_names_with_numbers_sort_as_people_count(tmp_path, run):
     names = ("web-10", "web-9", "web", "db-1")
-    path = snapshot(*(Put(b"/registry/configmaps/shop/%s" % name.encode(), config_map(name)) for name in names))
+    path = tmp_path / "numbers.db"
+    puts = [Put(b"/registry/configmaps/shop/%s" % name.encode(), config_map(name)) for name in names]
+    path.write_bytes(make_snapshot(make_records(puts)))
     sorted_names = run("get", path, "cm", "-n", "shop", "--sort-by", ".metadata.name", "-o", "name").out.split()
     assert sorted_names == [f"configmap/{name}" for name in ("db-1", "web", "web-9", "web-10")]
 
