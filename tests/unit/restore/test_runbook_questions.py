@@ -15,18 +15,18 @@ from tests.unit.restore.admin_api import AdminApi
 BASH = shutil.which("bash") or "/bin/bash"
 
 ON_A_NODE = [
-    pytest.param("holds on 'test -e /'", True, id="holds"),
-    pytest.param("holds on 'test -e /nowhere'", False, id="does-not-hold"),
-    pytest.param("fails on 'test -e /nowhere'", True, id="fails"),
-    pytest.param("fails on 'test -e /'", False, id="does-not-fail"),
-    pytest.param("fails on 'echo much; exit 3'", True, id="fails-with-words"),
-    pytest.param("lacks '^mine$' on 'readlink /nowhere'", True, id="lacks-what-fails"),
-    pytest.param("lacks '^mine$' on 'printf mine'", False, id="has-a-line-without-end"),
-    pytest.param("lacks '^mine$' on 'echo theirs'", True, id="lacks"),
-    pytest.param("lacks '^mine$' on 'echo theirs; echo mine'", False, id="has-a-second-line"),
-    pytest.param("says '^mine$' on 'echo mine'", True, id="says"),
-    pytest.param("silent on true", True, id="silent"),
-    pytest.param("silent on 'echo word'", False, id="not-silent"),
+    pytest.param("holds on_it 'test -e /'", True, id="holds"),
+    pytest.param("holds on_it 'test -e /nowhere'", False, id="does-not-hold"),
+    pytest.param("fails on_it 'test -e /nowhere'", True, id="fails"),
+    pytest.param("fails on_it 'test -e /'", False, id="does-not-fail"),
+    pytest.param("fails on_it 'echo much; exit 3'", True, id="fails-with-words"),
+    pytest.param("lacks '^mine$' on_it 'readlink /nowhere'", True, id="lacks-what-fails"),
+    pytest.param("lacks '^mine$' on_it 'printf mine'", False, id="has-a-line-without-end"),
+    pytest.param("lacks '^mine$' on_it 'echo theirs'", True, id="lacks"),
+    pytest.param("lacks '^mine$' on_it 'echo theirs; echo mine'", False, id="has-a-second-line"),
+    pytest.param("says '^mine$' on_it 'echo mine'", True, id="says"),
+    pytest.param("silent on_it true", True, id="silent"),
+    pytest.param("silent on_it 'echo word'", False, id="not-silent"),
 ]
 OF_THE_API = [
     pytest.param("there pods/a", "pod/a", True, id="there"),
@@ -57,11 +57,11 @@ def ask(functions: str, place: str, question: str) -> str:
 @pytest.mark.parametrize(("question", "answer"), ON_A_NODE)
 def test_of_a_node_or_pod(functions: str, question: str, answer: bool) -> None:
     expected = "yes" if answer else "no"
-    assert ask(functions, 'on() { sh -c "$1"; }', question) == expected
-    assert ask(functions, 'on() { echo "Welcome to this node. 1."; sh -c "$1"; echo Bye; }', question) == expected
-    assert ask(functions, "on() { echo 'Connection refused' >&2; return 255; }", question) == ""
+    assert ask(functions, 'into_it() { sh -c "$1"; }', question) == expected
+    assert ask(functions, 'into_it() { echo "Welcome to this node. 1."; sh -c "$1"; echo Bye; }', question) == expected
+    assert ask(functions, "into_it() { cat >/dev/null; echo 'Connection refused' >&2; return 255; }", question) == ""
     for cut in (1, 9, 20, 30):
-        assert ask(functions, f'on() {{ sh -c "$1" | head -c {cut}; return 255; }}', question) == ""
+        assert ask(functions, f'into_it() {{ sh -c "$1" | head -c {cut}; return 255; }}', question) == ""
 
 
 @pytest.mark.parametrize(("question", "printed", "answer"), OF_THE_API)
@@ -72,9 +72,9 @@ def test_of_the_api(functions: str, question: str, printed: str, answer: bool) -
 
 
 def test_waiting_outlasts_a_place_that_does_not_answer(functions: str) -> None:
-    late = 'on() { [ -e "$0.asked" ] || { : > "$0.asked"; return 255; }; sh -c "$1"; }'
+    late = 'into_it() { [ -e "$0.asked" ] || { : > "$0.asked"; return 255; }; sh -c "$1"; }'
     script = "\n".join(
-        ["set -eu", "cd $(mktemp -d)", functions, late.replace("$0", "./x"), "wait_for 3 holds on true", "echo done"]
+        ["set -eu", "cd $(mktemp -d)", functions, late.replace("$0", "./x"), "wait_for 3 holds on_it true", "echo done"]
     )
     done = subprocess.run([BASH, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout == "done\n"
