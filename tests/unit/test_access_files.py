@@ -92,7 +92,7 @@ def test_what_works_is_not_spoken_of():
     ("data", "text"),
     [
         (kubeconfig({"certificate-authority": "/k/ca.crt"}), "certificate-authority of cluster 'c' is the file /k/ca.crt, which is not in the set"),
-        (kubeconfig({"certificate-authority": "ca.crt"}), "is the relative path 'ca.crt'"),
+        (kubeconfig({"certificate-authority": "ca.crt"}), "is a relative path"),
         (kubeconfig(**{"client-certificate": "/k/c.crt", "client-key": "/k/c.key"}), "client-key of user 'u' is the file /k/c.key"),
         (kubeconfig(tokenFile="/run/token"), "tokenFile is the file /run/token"),
         (kubeconfig(exec={"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "aws"}), "needs the exec plugin 'aws' on the machine"),
