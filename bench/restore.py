@@ -31,7 +31,6 @@ from demo.restore_run import DAG, RestoreRun
 from etcdkeep import naming
 from etcdkeep.adapters.restore_world import open_world
 from etcdkeep.adapters.site import FileCredentials, Site
-from etcdkeep.approval import Answer
 from etcdkeep.config_file import parse_config
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.planning import Options
@@ -224,7 +223,7 @@ class _Bench:
         if restore.ended() != "success":
             raise RuntimeError(f"the restore {restore.run_id} failed: {restore.states()}")
         record = self._record(restore)
-        approved = max(Answer.model_validate_json(each).at for each in record.answers()).timestamp()
+        approved = max(each.at for each in record.gates.answers()).timestamp()
         self._clear()
         return Times(ready - approved, ready - _first_stop(record.events()))
 
