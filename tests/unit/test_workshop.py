@@ -1,0 +1,35 @@
+"""What a contributor starts from: hooks that run the lint of the Makefile, and pages whose links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#([\w-]+))?\)")
+
+
+def test_the_hooks_run_what_make_lint_runs() -> None:
+    (repository,) = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local", "a hook from elsewhere would be fetched"
+    line = re.search(r"^lint: .*\n\t(.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert line is not None
+    assert [hook["entry"] for hook in repository["hooks"]] == line[1].replace("$(BIN)", ".venv/bin").split(" && ")
+    assert all(hook["language"] == "system" and hook["always_run"] for hook in repository["hooks"])
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        found = page.parent / target
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), f"{target}#{anchor}"
