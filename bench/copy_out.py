@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bench.report import Row, interleaved
 from bench.site import cluster_with, filled_lab
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.credentials import FileCredentials
+from etcdkeep.adapters.site import Site
 from etcdkeep.backup.cleanup import clean_up
 from etcdkeep.backup.copy_out import copy_out
 from etcdkeep.backup.discover import discover

@@ -29,8 +29,9 @@ from bench.site import filled_lab
 from bench.vendor_restore import VendorRestore
 from demo.restore_run import DAG, RestoreRun
 from etcdkeep import naming
+from etcdkeep.adapters.credentials import FileCredentials
 from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.site import Site
 from etcdkeep.config_file import parse_config
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.planning import Options

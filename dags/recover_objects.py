@@ -25,9 +25,8 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
-from etcdkeep.config import Limits
 from etcdkeep.config_file import load_config
-from etcdkeep_airflow.operators.base import RETRIES
+from etcdkeep_airflow.operators.base import RETRIES, longest_task
 from etcdkeep_airflow.operators.recover import (
     ApplyRecoveryOperator,
     ChooseSetOperator,
@@ -36,7 +35,6 @@ from etcdkeep_airflow.operators.recover import (
 )
 
 CLUSTERS = load_config().clusters
-TASK_LIMIT = timedelta(seconds=max((cluster.limits.task_s for cluster in CLUSTERS.values()), default=Limits().task_s))
 QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()}
 
 PARAMS = {
@@ -68,7 +66,7 @@ with DAG(
         "retries": 3,
         "retry_delay": timedelta(seconds=30),
         "retry_policy": RETRIES,
-        "execution_timeout": TASK_LIMIT,
+        "execution_timeout": longest_task(CLUSTERS.values()),
     },
 ) as dag:
     resolve_backup = ChooseSetOperator(task_id="resolve_backup")

@@ -28,12 +28,12 @@ well is a new restore. After `hold`, clear the failed task to go on, or `rollbac
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TriggerRule
 
-from etcdkeep.config import Limits
 from etcdkeep.config_file import load_config
+from etcdkeep_airflow.operators.base import longest_task
 from etcdkeep_airflow.operators.restore import (
     RESTORE_RETRIES,
     ROLLBACK_RETRIES,
@@ -51,7 +51,6 @@ from etcdkeep_airflow.operators.restore import (
 )
 
 CLUSTERS = load_config().clusters
-TASK_LIMIT = timedelta(seconds=max((cluster.limits.task_s for cluster in CLUSTERS.values()), default=Limits().task_s))
 QUEUES = {cluster.verify_queue or cluster.queue for cluster in CLUSTERS.values()}
 
 PARAMS = {
@@ -83,7 +82,7 @@ with DAG(
         "retries": TRIES,
         "retry_delay": SOON,
         "retry_policy": RESTORE_RETRIES,
-        "execution_timeout": TASK_LIMIT,
+        "execution_timeout": longest_task(CLUSTERS.values()),
     },
 ) as dag:
     resolve_backup = ResolveBackupOperator(task_id="resolve_backup")

@@ -13,8 +13,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBacke
 from airflow.sdk.log import mask_secret
 
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
+from etcdkeep.adapters.credentials import read_secret_file
 from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
-from etcdkeep.adapters.site import Site, read_secret_file
+from etcdkeep.adapters.site import Site
 from etcdkeep.config import SshKeyRef
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import SecretUnavailable

@@ -22,7 +22,7 @@ def test_what_may_be_left_empty_can_be(read_dags, clusters, file):
 def test_no_task_can_run_for_ever(read_dags, clusters):
     clusters[0]["limits"] = {"task_s": 20000}
     bag = read_dags(*({**entry, "drill": {}} for entry in clusters))
-    limits = {task.task_id: task.execution_timeout for dag in bag.dags.values() for task in dag.tasks}
+    limits = {(dag.dag_id, task.task_id): task.execution_timeout for dag in bag.dags.values() for task in dag.tasks}
     assert [task for task, limit in limits.items() if limit is None] == []
     assert bag.dags["backup__harbor"].get_task("verify").execution_timeout.total_seconds() == 20000
     assert bag.dags["backup__fleet"].get_task("verify").execution_timeout.total_seconds() == 4 * 3600

@@ -17,7 +17,7 @@ from demo.acceptance_restore import Restoration
 from demo.airflow import PROJECT
 from demo.gated_run import READING_S
 from demo.telling import Report
-from etcdkeep.adapters.site import FileCredentials
+from etcdkeep.adapters.credentials import FileCredentials
 from etcdkeep.adapters.site import Site as open_site
 from etcdkeep.config_file import CONFIG_VARIABLE, load_config
 from lab.waiting import wait_for

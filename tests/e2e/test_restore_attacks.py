@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from demo.restore_run import DAG, RestoreRun
-from etcdkeep.adapters.site import FileCredentials
+from etcdkeep.adapters.credentials import FileCredentials
 from etcdkeep.adapters.site import Site as open_site
 from etcdkeep.config_file import CONFIG_VARIABLE, load_config
 from tests.e2e.restore_run import Spoiled

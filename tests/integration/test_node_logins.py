@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.credentials import FileCredentials
+from etcdkeep.adapters.site import Site
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import AccessDenied
 from etcdkeep.restore.gather import gather_node

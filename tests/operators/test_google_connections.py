@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import _regional_access_boundary_utils, iam
 
 from etcdkeep.adapters import gcs
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.credentials import FileCredentials
+from etcdkeep.adapters.site import Site
 from etcdkeep.config_file import parse_config
 from etcdkeep.errors import AccessDenied, EtcdkeepError, StoreUnavailable
 from etcdkeep_airflow import hooks

@@ -18,7 +18,8 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.credentials import FileCredentials
+from etcdkeep.adapters.site import Site
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import etcdkeep.adapters.kube_config  # noqa: F401 - urllib3 looks for IPv6 when it is imported, which no unit test may
-from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
+from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
+from etcdkeep.adapters.site import Site
 from etcdkeep.config import KubeconfigRef, SecretRef, SshKeyRef
 from etcdkeep.errors import ConfigError, NotFound, SecretUnavailable, Unreachable
 from etcdkeep.manifest import Plaintext

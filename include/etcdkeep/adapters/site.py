@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
+from etcdkeep.access_files import SSH_KEY, SSH_PASSWORD
+from etcdkeep.adapters.credentials import read_secret_file
 from etcdkeep.adapters.stores import open_store
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.backup.spool import Spool
@@ -47,15 +48,11 @@ if TYPE_CHECKING:
     from etcdkeep.repository import BackupSet
     from etcdkeep.ssh_login import SshLogin
 
-__all__ = ["FileCredentials", "Site", "read_secret_file"]
-
 log = logging.getLogger(__name__)
 
-SSH_KEY = "ssh_key"
 JUMP_SSH_KEY = "jump_ssh_key"
-SSH_PASSWORD = "ssh_password"  # noqa: S105 - names a file
-JUMP_SSH_PASSWORD = "jump_ssh_password"  # noqa: S105
-"""Names of files in a set's access archive."""
+JUMP_SSH_PASSWORD = "jump_ssh_password"  # noqa: S105 - names a file
+"""Names of files in a set's access archive, beside those that `verify` opens."""
 
 
 class Site:

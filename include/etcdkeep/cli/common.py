@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from etcdkeep import naming
-from etcdkeep.adapters.site import FileCredentials, Site, read_secret_file
+from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
+from etcdkeep.adapters.site import Site
 from etcdkeep.age_keys import Identity, parse_identities
 from etcdkeep.cli.say import say
 from etcdkeep.config_file import load_config

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_PAGES = 4096
 """How many free pages are looked at, spread over the file: each costs a read and a search."""
 
+NO_RECORD = b"", -1
+
 
 def find_lost_records(image: Image, root: int, reached: bytearray, compacted: int, last: int) -> str:
     """
@@ -36,9 +38,9 @@ def find_lost_records(image: Image, root: int, reached: bytearray, compacted: in
     looked_at = free[:: max(1, len(free) // MAX_PAGES)]
     lost = []
     for page in looked_at:
-        key = _first_record(image, page)
-        if key and compacted < decode_revision(key)[0] <= last and not has_record(image, root, key):
-            lost.append(decode_revision(key)[0])
+        key, revision = _first_record(image, page)
+        if compacted < revision <= last and not has_record(image, root, key):
+            lost.append(revision)
     if not lost:
         return ""
     return (
@@ -47,19 +49,19 @@ def find_lost_records(image: Image, root: int, reached: bytearray, compacted: in
     )
 
 
-def _first_record(image: Image, page: int) -> bytes:
-    """Return the first key of a leaf page of bucket ``key``; nothing for any other page."""
+def _first_record(image: Image, page: int) -> tuple[bytes, int]:
+    """Return the first key of a leaf page of bucket ``key`` and its revision; that of no record for any other page."""
     start = page * image.page_size
     body = image.read(start, start + image.page_size)
     page_id, flags, count, _ = PAGE_HEADER.unpack_from(body)
     if page_id != page or flags != LEAF_PAGE or not count:
-        return b""
+        return NO_RECORD
     flags, pos, size, _ = LEAF_ELEMENT.unpack_from(body, PAGE_HEADER.size)
     at = PAGE_HEADER.size + pos
     if flags or not REVISION_BYTES <= size <= REVISION_BYTES + 1 or at + size > len(body):
-        return b""
+        return NO_RECORD
+    key = body[at : at + size]
     try:
-        decode_revision(key := body[at : at + size])
+        return key, decode_revision(key)[0]
     except ValueError:
-        return b""
-    return key
+        return NO_RECORD

@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from etcdkeep import naming
+from etcdkeep.config import Limits
 from etcdkeep.errors import PermanentError, RecordRefused, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow.sdk import Context
 
     from etcdkeep.adapters.site import Site
+    from etcdkeep.config import Cluster
     from etcdkeep.records import Body, Kind
 
 SIGNED = "signed"
 """Of an XCom value, the field with the signed record."""
+
+
+def longest_task(clusters: Iterable[Cluster]) -> timedelta:
+    """Return the ``limits.task_s`` of a DAG whose cluster is chosen in its form: a task's limit cannot depend on that."""
+    return timedelta(seconds=max((cluster.limits.task_s for cluster in clusters), default=Limits().task_s))
+
 
 BACKUP_COLOR = "#cfe8d5"
 VERIFY_COLOR = "#d6e4f5"

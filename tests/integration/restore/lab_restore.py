@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from etcdkeep.adapters.credentials import FileCredentials
 from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.site import Site
 from etcdkeep.restore.engine import Engine, Event
 from etcdkeep.restore.planning import Options
 from etcdkeep.restore.prepare import Prepared, look_round, prepare

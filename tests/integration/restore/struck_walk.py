@@ -18,8 +18,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from etcdkeep.adapters import kube, kube_config, node
+from etcdkeep.adapters.credentials import FileCredentials
 from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import FileCredentials, Site
+from etcdkeep.adapters.site import Site
 from etcdkeep.config_file import load_config
 from etcdkeep.errors import EtcdkeepError
 from etcdkeep.ports import StreamLimits
