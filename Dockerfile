@@ -5,7 +5,8 @@
 #   ETCD_IMAGE      gcr.io/etcd-development/etcd:v3.5.21
 #   AIRFLOW_IMAGE   apache/airflow:slim-3.3.2-python3.11
 #   docker buildx imagetools inspect TAG --format '{{.Manifest.Digest}}'
-# Compare the digest with what the project publishes or signs, and keep it with your own build.
+# Compare the digest with what the project publishes or signs, and keep it with your own build. An image that is on this machine alone has no
+# digest; its id (sha256:…) says as exactly what it holds.
 ARG ETCD_IMAGE
 ARG AIRFLOW_IMAGE
 FROM ${ETCD_IMAGE} AS etcd
@@ -14,7 +15,7 @@ FROM ${AIRFLOW_IMAGE}
 ARG ETCD_IMAGE
 ARG AIRFLOW_IMAGE
 RUN for base in "$ETCD_IMAGE" "$AIRFLOW_IMAGE"; do \
-      printf '%s\n' "$base" | grep -Eqx '[^[:space:]@]+@sha256:[0-9a-f]{64}' || { echo "$base is not named by digest"; exit 1; }; \
+      printf '%s\n' "$base" | grep -Eqx '([^[:space:]@]+@)?sha256:[0-9a-f]{64}' || { echo "$base is not named by digest"; exit 1; }; \
     done
 COPY --from=etcd /usr/local/bin/etcd /usr/local/bin/etcdctl /usr/local/bin/etcdutl /usr/local/bin/
 COPY --chown=airflow:0 requirements.lock /tmp/requirements.lock
@@ -22,8 +23,10 @@ RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock && rm 
 COPY --chown=airflow:0 dags /opt/airflow/dags
 COPY --chown=airflow:0 plugins /opt/airflow/plugins
 COPY --chown=airflow:0 include /opt/airflow/include
-# Each task is a process of its own: compile once, not at every start.
-RUN python -m compileall -q /opt/airflow/plugins /opt/airflow/include
+# Each task is a process of its own: compile once, not at every start. The configuration is empty, since all settings come from the
+# environment: without the file Airflow would write one, with the secrets of its environment in it, and a root file system that is
+# read-only would stop it.
+RUN python -m compileall -q /opt/airflow/plugins /opt/airflow/include && touch /opt/airflow/airflow.cfg
 # The same three folders that the Makefile puts on the path of its environment.
 ENV PYTHONPATH=/opt/airflow/include:/opt/airflow/plugins \
     ETCDKEEP_CONFIG=/opt/airflow/include/clusters.yaml \

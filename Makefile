@@ -1,18 +1,20 @@
 # `make demo` and `make test` do all their own set-up; nothing needs root.
 SHELL := bash
 PYTHON ?= python3
+IMAGE ?= etcdkeep
+EXECUTOR ?= local
 BIN := .venv/bin
 export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
 
-.PHONY: demo up down test bench lint docs acceptance image lock clean
+.PHONY: demo up down test bench lint docs acceptance image check-image package lock clean
 
 demo: .venv/ready  ## lab, Airflow, a verified backup of two clusters, and what to do next
 	$(BIN)/python -m demo run
 
-up: .venv/ready  ## the lab and Airflow's UI on loopback
-	$(BIN)/python -m demo up
+up: .venv/ready  ## make up [EXECUTOR=celery]: the lab and Airflow's UI on loopback; celery: as a team has it, with PostgreSQL and Redis
+	$(BIN)/python -m demo up --executor '$(EXECUTOR)'
 
-down: .venv/ready  ## stop both; what they keep stays in .lab and .airflow
+down: .venv/ready  ## stop both; what they keep stays in .lab, .airflow and .airflow-celery
 	$(BIN)/python -m demo down
 
 test: .venv/ready lint  ## the whole suite
@@ -28,12 +30,19 @@ docs: .venv/ready  ## the generated pages: configuration reference, schema, samp
 	$(BIN)/python tools/generate_docs.py
 
 acceptance: .venv/ready  ## make acceptance CONFIG=clusters.yaml CLUSTER=name [RESTORE=yes]: one backup of a real cluster; its restore
-	$(BIN)/python -m demo acceptance --config "$(CONFIG)" --cluster "$(CLUSTER)" $(if $(RESTORE),--restore "$(RESTORE)")
+	@tools=$$($(BIN)/python -c 'from lab.tools import etcd_folder; print(etcd_folder())') && \
+	  PATH="$$tools:$(BIN):$$PATH" ETCDKEEP_CONFIG="$(CONFIG)" $(BIN)/python -m etcdkeep acceptance "$(CLUSTER)" $(if $(RESTORE),--restore "$(RESTORE)")
 
-image:  ## make image ETCD_IMAGE=name:tag@sha256:… AIRFLOW_IMAGE=name:tag@sha256:…: the image, from bases by digest
+image:  ## make image ETCD_IMAGE=name:tag@sha256:… AIRFLOW_IMAGE=name:tag@sha256:… [IMAGE=etcdkeep]: the image, from bases by digest
 	@for base in ETCD_IMAGE='$(ETCD_IMAGE)' AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)'; do \
-	  [[ $$base =~ =[^[:space:]@]+@sha256:[0-9a-f]{64}$$ ]] || { echo "$$base: a base image is named by digest, name:tag@sha256:…; the Dockerfile's head says how to find it" >&2; exit 2; }; done
-	docker build --build-arg ETCD_IMAGE='$(ETCD_IMAGE)' --build-arg AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)' -t etcdkeep .
+	  [[ $$base =~ =([^[:space:]@]+@)?sha256:[0-9a-f]{64}$$ ]] || { echo "$$base: a base image is named by digest, name:tag@sha256:…; the Dockerfile's head says how to find it" >&2; exit 2; }; done
+	docker build --build-arg ETCD_IMAGE='$(ETCD_IMAGE)' --build-arg AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)' -t '$(IMAGE)' .
+
+check-image: .venv/ready  ## as root, with docker: build the image on a stand-in base and take a backup in it, five minutes; no part of make test
+	$(BIN)/python -m pytest tests/image_check.py
+
+package: .venv/ready  ## dist/etcdkeep-VERSION-py3-none-any.whl: code for an Airflow or a laptop; the DAG folder stays outside
+	$(BIN)/python -m hatchling build -t wheel
 
 lock: .venv/ready  ## resolve the pinned versions anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-bootstrap.txt -o requirements-bootstrap.lock
@@ -41,7 +50,7 @@ lock: .venv/ready  ## resolve the pinned versions anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 clean: down  ## remove what demo, up and test made
-	rm -rf .lab .airflow .venv
+	rm -rf .lab .airflow .airflow-celery .venv
 
 .venv/ready: requirements-dev.lock requirements-bootstrap.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "etcdkeep needs Python 3.11 or later; set PYTHON=python3.x")'

@@ -38,10 +38,15 @@ BENCHES: dict[str, Callable[[Path], list[Row]]] = {
     "memory": partial(_later, "bench.memory", "run"),
     "one_run": partial(_later, "bench.airflow_runs", "one_run"),
     "fifty": partial(_later, "bench.airflow_runs", "fifty"),
+    "hundred": partial(_later, "bench.hundred", "run"),
     "parse": partial(_later, "bench.parse", "run"),
     "drill": partial(_later, "bench.drill", "run"),
     "restore": partial(_later, "bench.restore", "run"),
     "objects": partial(_later, "bench.objects", "run"),
+    "object_search": partial(_later, "bench.object_search", "run"),
+    "housekeeping": partial(_later, "bench.housekeeping", "run"),
+    "listing": partial(_later, "bench.listing", "run"),
+    "page": partial(_later, "bench.page", "run"),
 }
 """Imported when run: Airflow's benches do not wait for the others' imports, nor the others for Airflow's."""
 

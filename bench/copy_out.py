@@ -16,12 +16,12 @@ from pathlib import Path
 
 from bench.report import Row, interleaved
 from bench.site import cluster_with, filled_lab
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site
 from etcdkeep.backup.cleanup import clean_up
 from etcdkeep.backup.copy_out import copy_out
 from etcdkeep.backup.discover import discover
 from etcdkeep.backup.snapshot import save_snapshot
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site
 from lab.site import ClusterHandle, kubectl_path
 
 TITLE = "copy_out of a 200 MiB snapshot"

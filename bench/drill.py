@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.report import Row, interleaved
 from bench.snapshot_file import snapshot_file
-from etcdkeep.adapters.local_etcd import LocalEtcd
-from etcdkeep.config import Drill
+from etcdkeep.adapters.local_etcd.programs import LocalEtcd
+from etcdkeep.config.models import Drill
 from etcdkeep.drill.run import PHASES, drill_set
 from lab.tools import etcd_folder
 from tests.drill_sets import identities, open_repository, publish_snapshot

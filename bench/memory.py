@@ -13,29 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import Row
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.adapters.kube import KubeApiClient
-from etcdkeep.adapters.kube_config import open_kubeconfig
-from etcdkeep.age_keys import generate_identity, parse_identities
+from etcdkeep.adapters.kube.client import KubeApiClient
+from etcdkeep.adapters.kube.config import open_kubeconfig
+from etcdkeep.adapters.kube.exec_protocol import CLOSE, STDIN
+from etcdkeep.adapters.stores.directory import DirectoryStore
 from etcdkeep.backup.copy_out import copy_out
 from etcdkeep.backup.discover import Discovery
 from etcdkeep.backup.snapshot import TRAILER_BYTES, SavedSnapshot
 from etcdkeep.backup.spool import Spool
-from etcdkeep.config_file import parse_config
-from etcdkeep.exec_protocol import CLOSE, STDIN
-from etcdkeep.manifest import Identity, Manifest, Member, Run, Snapshot
+from etcdkeep.config.loading import parse_config
 from etcdkeep.naming import ETCD_ARTIFACT
 from etcdkeep.records import trust_for_all
-from etcdkeep.repository import BackupSet, Repository
+from etcdkeep.sealing.age_keys import generate_identity, parse_identities
+from etcdkeep.sets.backup_set import BackupSet
+from etcdkeep.sets.manifest import BackupRun, Identity, Manifest, Member, SnapshotFacts
+from etcdkeep.sets.repository import Repository
 from etcdkeep.snapshot import open_snapshot
-from etcdkeep.verify import verify_set
+from etcdkeep.verify.run import verify_set
 from tests.etcd import running_etcd
 from tests.exec_server import STDOUT, SUCCESS, Certificates, ExecServer, Peer, close, frame, running, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
 
 TITLE = "Peak memory, from 64 MiB to 4 GiB of snapshot"
 SIZES_MIB = (64, 4096)
@@ -101,7 +102,7 @@ def _verify(scratch: Path, cluster: Cluster, identity: str, snapshot: Path) -> N
         artifact = spool.seal(ETCD_ARTIFACT, "etcd", iter(lambda: plain.read(2**18), b""))
     manifest = Manifest(
         cluster=cluster.name, profile=cluster.profile, backup_id=snapshot.stem, taken_at=reported.taken_at,
-        revision=reported.revision, run=Run(dag_id="bench", run_id="bench"), identity=_IDENTITY, versions={},
+        revision=reported.revision, run=BackupRun(dag_id="bench", run_id="bench"), identity=_IDENTITY, versions={},
         members=(), snapshot=reported, artifacts=(artifact,), signing_key="",
     )  # fmt: skip
     found = BackupSet(cluster.name, snapshot.stem, manifest, b"", b"", ())
@@ -114,8 +115,8 @@ def _verify(scratch: Path, cluster: Cluster, identity: str, snapshot: Path) -> N
 _IDENTITY = Identity(kube_system_uid="", namespace_uid="", etcd_cluster_id="")
 
 
-def _reported(size_bytes: int, hash_: int = 0, revision: int = 1, total_keys: int = 0) -> Snapshot:
-    return Snapshot(
+def _reported(size_bytes: int, hash_: int = 0, revision: int = 1, total_keys: int = 0) -> SnapshotFacts:
+    return SnapshotFacts(
         member="cp-0", taken_at=datetime.now(UTC), hash=hash_, revision=revision, total_keys=total_keys,
         size_bytes=size_bytes, tool="etcdctl", tool_version="3.5.16",
     )  # fmt: skip

@@ -13,7 +13,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from bench.snapshot_file import made_once
-from etcdkeep.objects import schema
+from etcdkeep.objects.decoding import schema
 from tests.etcd import b64
 from tests.kubernetes_values import control_plane, envelope
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from bench.object_snapshot import KEYS, object_place, object_snapshot
 from bench.report import Row, interleaved, print_rows
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
-from etcdkeep.manifest import Plaintext, Stored
+from etcdkeep.adapters.stores.directory import DirectoryStore
 from etcdkeep.naming import ETCD_ARTIFACT
 from etcdkeep.objects.index import index_snapshot
-from etcdkeep.seal import seal
-from etcdkeep.signature import load_signing_key
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.seal import seal
+from etcdkeep.sealing.signature import load_signing_key
+from etcdkeep.sets.manifest import Plaintext, Stored
 from etcdkeep.snapshot import open_snapshot
 from tests.builders import (
     BACKUP_ID,
@@ -45,7 +45,7 @@ def run(folder: Path) -> list[Row]:
     """Measure and return the rows."""
     file = object_snapshot()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        environment = _publish(Path(scratch), file)
+        environment = publish(Path(scratch), file)
         kind, namespace, name = object_place(KEYS // 2)
         commands = (
             ("status", str(file), "--json"),
@@ -73,7 +73,7 @@ def run(folder: Path) -> list[Row]:
     ]
 
 
-def _publish(folder: Path, file: Path) -> dict[str, str]:
+def publish(folder: Path, file: Path) -> dict[str, str]:
     """Publish the snapshot as a verified set, and return the environment of a machine that can read it."""
     identity, recipient = age_pair()
     store = DirectoryStore(folder / "repository")

@@ -27,27 +27,27 @@ from bench.airflow_runs import running_airflow
 from bench.report import Row, taking_turns
 from bench.site import filled_lab
 from bench.vendor_restore import VendorRestore
-from demo.restore_run import DAG, RestoreRun
 from etcdkeep import naming
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import Site
-from etcdkeep.config_file import parse_config
+from etcdkeep.acceptance.restore_run import DAG, RestoreRun
+from etcdkeep.config.loading import parse_config
 from etcdkeep.restore.engine import Engine
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.prepare import prepare_restore
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.rehearse import rehearse
 from etcdkeep.restore.steps import OUTAGE
-from etcdkeep.unseal import unseal_set
+from etcdkeep.sets.opening import unseal_set
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.restore_world import open_world
+from etcdkeep.site.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from demo.airflow import Airflow
-    from etcdkeep.repository import BackupSet
-    from etcdkeep.restore.engine import Event
+    from etcdkeep.acceptance.airflow import Airflow
+    from etcdkeep.restore.engine import StepEvent
     from etcdkeep.restore.steps import Plan
+    from etcdkeep.sets.backup_set import BackupSet
     from lab.site import NodeHandle
 
 TITLE = "restore of a 200 MiB snapshot"
@@ -230,7 +230,7 @@ class _Bench:
 
     def direct(self, way: Way) -> Times:
         """Time the walk of a plan."""
-        events: list[Event] = []
+        events: list[StepEvent] = []
         plan = self._plan(way)
         with open_world(self.site, plan, self.found) as world:
             engine = Engine(plan, world, events.append)
@@ -243,11 +243,7 @@ class _Bench:
 
     def _plan(self, way: Way) -> Plan:
         options = Options(f"restore-{uuid.uuid4().hex[:8]}", datetime.now(UTC), ("etcd", "pki"), way)
-        cluster, store, identities = self.site.cluster, self.site.repository.store, self.site.identities()
-        known = look_round(cluster, self.found, store, identities, lambda: self.site.api, now=datetime.now(UTC))
-        ready = prepare(
-            cluster, self.found, options, known, open_node=self.site.open_node, open_api=lambda: self.site.api
-        )
+        ready = prepare_restore(self.site, self.found, options, self.site.identities(), now=datetime.now(UTC))
         return ready.plan_to_approve("harbor", override=True)
 
     def _record(self, restore: RestoreRun) -> RestoreRecord:
@@ -273,15 +269,7 @@ def _back_up(airflow: Airflow, site: Site) -> BackupSet:
 
 def _rehearse(site: Site, found: BackupSet) -> float:
     """Rehearse a restore of the set as the nightly task does; return the seconds that it took."""
-    rehearsal = rehearse(
-        site.cluster,
-        found,
-        site.repository.store,
-        site.identities(),
-        open_node=site.open_node,
-        open_api=lambda: site.api,
-        now=datetime.now(UTC),
-    )
+    rehearsal = rehearse(site, found, site.identities(), now=datetime.now(UTC))
     if rehearsal.restorable != "yes":
         raise RuntimeError(f"{found.name} is not restorable: {'; '.join(rehearsal.reasons)}")
     return rehearsal.seconds
@@ -307,7 +295,7 @@ def _settled() -> float:
     return time.time()
 
 
-def _first_stop(events: Sequence[Event]) -> float:
+def _first_stop(events: Sequence[StepEvent]) -> float:
     return min(event.at for event in events if event.phase == "stop")
 
 

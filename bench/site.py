@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from etcdkeep.config_file import parse_config
+from etcdkeep.config.loading import parse_config
 from lab.site import ClusterHandle, Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from lab.site import Site as LabSite
 
 OBJECT_BYTES = 16 * 1024

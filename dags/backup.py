@@ -1,15 +1,19 @@
 """
-Back up one cluster's control plane, and prove the backup good.
+Back up one cluster's control plane, and check that the backup is good.
 
-**Changes nothing** in the cluster: one snapshot file lies in the etcd pod while the run lasts, and `cleanup` removes
-it, however the run ends. The set appears in the repository when `upload` has written its manifest, and counts as good
-when `verify` has read it back and found nothing wrong. `rehearse` then asks everything that a restore's preflight would ask,
-of this set, on the live site, and records the answer: could it be restored tonight?
+**Changes nothing** in the cluster: one snapshot file is in the etcd pod during the run, and `cleanup` removes it, however
+the run ends. The set appears in the repository when `upload` has written its manifest. It counts as good when `verify` has
+read it back and found nothing wrong. `rehearse` then runs the checks of a restore's preflight with this set on the live
+site, and records the answer: could it be restored tonight? `replicate`, where the cluster has `copies`, brings the verified sets to each
+of them and reads them back.
 
-**When it fails:** the failed task's log names the object, what was found and the next step. Each task may be cleared
-by itself; a cleared run never makes a second set. A set that `verify` rejects stays, marked bad, and is never offered
-for a restore. When `rehearse` fails, the set is good and stays: correct what its log names, so that a restore can work.
-The sets of a cluster: `python -m etcdkeep list CLUSTER`.
+**When it fails:** the log of the failed task names the object, what was found and the next step. You may clear each task by
+itself; a cleared run never makes a second set. A set that `verify` rejects stays, marked bad, and is never offered for a
+restore. When `replicate` fails, a copy of the set is missing; the set is good and stays. Clear it, or let the next run copy what
+is missing (`python -m etcdkeep replicate CLUSTER`). When `rehearse` fails, the set is good and stays. Correct what its log names, so that a restore can work.
+List the sets of a cluster: `python -m etcdkeep list CLUSTER`.
+
+**Who is notified:** the cluster's `notifications`, when the run has finally failed; its `ping` (docs/monitoring.md).
 
 **By hand:** trigger it with a reason.
 """
@@ -18,10 +22,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, Param, get_parsing_context
+from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
-from etcdkeep.config import Cluster
-from etcdkeep.config_file import load_config
+from etcdkeep.config.loading import load_config
+from etcdkeep.config.models import Cluster
+from etcdkeep_airflow.notifications.backups import backup_callbacks, ping_start, ping_success, task_callbacks
 from etcdkeep_airflow.operators.backup import (
     CleanupOperator,
     CopyOutOperator,
@@ -30,25 +35,30 @@ from etcdkeep_airflow.operators.backup import (
     SnapshotOperator,
     UploadOperator,
 )
-from etcdkeep_airflow.operators.base import RETRIES
+from etcdkeep_airflow.operators.base import RETRIES, placed, placed_with_keys
 from etcdkeep_airflow.operators.rehearse import RehearseOperator
+from etcdkeep_airflow.operators.replicate import ReplicateOperator
 from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
 
 PARAMS = {
     "reason": Param(
-        "", type=["string", "null"], title="Reason", description="Why this backup is taken; stands in its manifest."
+        "",
+        type=["string", "null"],
+        title="Reason",
+        description="Why this backup is taken. It is recorded in the manifest.",
     ),
     "pin": Param(
         False,
         type="boolean",
         title="Pin",
-        description="Mark the set as pinned in its manifest. Nothing removes sets yet, pinned or not.",
+        description="Keep this set whatever the rules of retention say, until somebody unpins it (python -m etcdkeep unpin).",
     ),
 }
 
 
 def backup_dag(cluster: Cluster) -> DAG:
     has_nodes = cluster.control_plane.has_nodes
+    with_keys = placed_with_keys(cluster)
     with DAG(
         dag_id=f"backup__{cluster.name}",
         doc_md=__doc__,
@@ -56,19 +66,20 @@ def backup_dag(cluster: Cluster) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        params=PARAMS,
         tags=["backup", cluster.profile, *cluster.tags],
         default_args={
             "owner": "etcdkeep",
             "cluster": cluster.name,
-            "queue": cluster.queue,
+            **placed(cluster),
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
             "retry_policy": RETRIES,
             "execution_timeout": timedelta(seconds=cluster.limits.task_s),
+            **task_callbacks(cluster),
         },
+        **backup_callbacks(cluster),
     ) as dag:
-        discover = DiscoverOperator(task_id="discover")
+        discover = DiscoverOperator(task_id="discover", **ping_start(cluster))
         snapshot = SnapshotOperator(task_id="snapshot", discovery=discover.output)
         copy_out = CopyOutOperator(task_id="copy_out", discovery=discover.output, snapshot=snapshot.output)
         fetch_pki = FetchPkiOperator(task_id="fetch_pki", discovery=discover.output) if has_nodes else None
@@ -80,16 +91,24 @@ def backup_dag(cluster: Cluster) -> DAG:
         )
         verify = VerifyOperator(
             task_id="verify",
-            queue=cluster.verify_queue or cluster.queue,
+            **with_keys,
             outlets=[backup_asset(cluster.name)],
+            **ping_success(cluster),
         )
+        if cluster.copies:
+            # Also where verify was skipped for want of an age identity: the bytes were compared with the manifest.
+            verify >> ReplicateOperator(task_id="replicate", **with_keys, trigger_rule=TriggerRule.NONE_FAILED)
         if cluster.rehearse:
-            verify >> RehearseOperator(task_id="rehearse", queue=cluster.verify_queue or cluster.queue)
+            verify >> RehearseOperator(task_id="rehearse", **with_keys)
         cleanup = CleanupOperator(task_id="cleanup", discovery=discover.output).as_teardown(on_failure_fail_dagrun=True)
 
-        discover >> snapshot >> copy_out >> upload >> [verify, cleanup]
+        # The outputs above are the other arrows: each that is drawn twice costs time at a parse.
+        upload >> [verify, cleanup]
         if fetch_pki:
-            discover >> fetch_pki >> [upload, cleanup]
+            fetch_pki >> cleanup
+    # Last, for each task would carry a copy; added, for those that are assigned are validated, for each DAG anew. A thousand
+    # DAGs would take four times as long to serialise, and half as long again to parse.
+    dag.params.update(PARAMS)
     return dag
 
 

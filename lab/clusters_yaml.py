@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def write_configuration(layout: Layout) -> None:
     """Describe the site; keys are made at the first call and kept."""
-    recipient = _age_identity(layout.keys / "age.txt")
+    recipient = age_identity(layout.keys / "age.txt")
     public_key = _signing_key(layout.keys / "signing.pem")
     files = f"file://{layout.root}/repository"
     document = {
@@ -31,6 +31,7 @@ def write_configuration(layout: Layout) -> None:
             "age_identity": {"path": str(layout.keys / "age.txt")},
             "signing": {"key": {"path": str(layout.keys / "signing.pem")}, "public_keys": [public_key]},
             "tags": ["lab"],
+            "retention": {"daily": 14, "weekly": 8, "monthly": 12},  # reported only: no `enforce`
             "drill": {"schedule": None, "etcd_dir": str(etcd_folder())},
             "schedule": None,  # Airflow would run a night's missed backup at once, beside the one asked for
         },
@@ -113,7 +114,7 @@ def _skiff(layout: Layout, repository: str) -> dict[str, Any]:
     }
 
 
-def _age_identity(path: Path) -> str:
+def age_identity(path: Path) -> str:
     """Make the age identity unless it is there, in age-keygen's format, and return its recipient."""
     if not path.exists():
         identity = pyrage.x25519.Identity.generate()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
@@ -16,7 +16,8 @@ from lab.variables import environment, expand
 from lab.volumes import MountError, forget_volumes, mount_volumes
 
 if TYPE_CHECKING:
-    from lab.kubelet import Kubelet
+    from lab.kube import Kube
+    from lab.layout import Node
 
 FIRST_BACK_OFF_S = 0.2
 LAST_BACK_OFF_S = 5.0
@@ -24,6 +25,17 @@ STEADY_S = 10.0
 PROBE_EVERY_S = 0.25
 PROBE_READY_EVERY_S = 1.0
 PULL_EVERY_S = 1.0
+
+
+class NodeRuntime(Protocol):
+    """What a pod needs of its node's kubelet."""
+
+    node: Node
+    active: asyncio.Event
+    changed: asyncio.Event
+    environment: dict[str, str]
+    kube: Kube
+    probes: aiohttp.ClientSession
 
 
 class PodWorker:
@@ -34,7 +46,7 @@ class PodWorker:
     :param key: Name of its folder on the node.
     """
 
-    def __init__(self, kubelet: Kubelet, pod: dict[str, Any], key: str) -> None:
+    def __init__(self, kubelet: NodeRuntime, pod: dict[str, Any], key: str) -> None:
         self.kubelet = kubelet
         self.pod = pod
         self.key = key

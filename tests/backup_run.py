@@ -23,19 +23,20 @@ from typing import TYPE_CHECKING, Any
 import airflow  # noqa: F401 - it sets up logging when it is first imported, which must not fall into a test
 import yaml
 
-from etcdkeep.adapters.stores import open_store, transfer
-from etcdkeep.config_file import config_path, load_config
+from etcdkeep.adapters.stores.opening import open_store, transfer
+from etcdkeep.config.loading import config_path, load_config
 from etcdkeep.errors import TransientError
 from etcdkeep.naming import backup_id
-from etcdkeep.repository import BackupSet, Repository
+from etcdkeep.sets.repository import Repository
 from etcdkeep_airflow.hooks import open_site
 from etcdkeep_airflow.operators.base import SIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from etcdkeep.records import Kind
+    from etcdkeep.sets.backup_set import BackupSet
     from lab import Site
 
 DAG_FILE = Path(__file__).parents[1] / "dags/backup.py"
@@ -73,7 +74,9 @@ class Moment:
     def context(self) -> Any:
         return {
             "run_id": self.run_id,
-            "dag_run": SimpleNamespace(run_id=self.run_id, logical_date=LOGICAL_DATE, run_after=LOGICAL_DATE),
+            "dag_run": SimpleNamespace(
+                run_id=self.run_id, run_type="manual", logical_date=LOGICAL_DATE, run_after=LOGICAL_DATE
+            ),
             "ti": SimpleNamespace(try_number=self.try_number),
             "params": {"reason": "a test", "pin": False},
             "outlet_events": _Events(self.assets),

@@ -16,10 +16,10 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.adapters.gcs import GcsStore
-from etcdkeep.adapters.kube_exec import PodExec
-from etcdkeep.adapters.node import NodeShell
+from etcdkeep.adapters.kube.exec import PodExec
+from etcdkeep.adapters.ssh.node import NodeShell
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.adapters.stores.gcs import GcsStore
 from etcdkeep_airflow import hooks
 from etcdkeep_airflow.operators import backup, verify
 from tests.backup_run import BackupRun, execute

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from etcdkeep.age_keys import generate_identity
 from etcdkeep.backup.discover import Discovery
-from etcdkeep.config_file import parse_config
-from etcdkeep.manifest import Artifact, Identity, Manifest, Member, Plaintext, Run, Snapshot, Stored
+from etcdkeep.config.loading import parse_config
 from etcdkeep.records import Kind, Records, Signed, trust_for_all
-from etcdkeep.repository import Repository, Verification
-from etcdkeep.signature import generate_signing_key, load_signing_key
+from etcdkeep.sealing.age_keys import generate_identity
+from etcdkeep.sealing.signature import generate_signing_key, load_signing_key
+from etcdkeep.sets.manifest import Artifact, BackupRun, Identity, Manifest, Member, Plaintext, SnapshotFacts, Stored
+from etcdkeep.sets.repository import Repository
+from etcdkeep.sets.results import Verification
 from tests.snapshots import Change, Delete, Put, make_snapshot
 from tests.snapshots import make_records as make_changes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from etcdkeep.ports import ObjectStore
 
 NOW = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
@@ -140,7 +141,7 @@ def make_discovery(*members: Member, **overrides: Any) -> Discovery:
     return Discovery.model_validate({**fields, **overrides})
 
 
-def make_reported(**overrides: Any) -> Snapshot:
+def make_reported(**overrides: Any) -> SnapshotFacts:
     fields = {
         "member": "cp-0",
         "taken_at": NOW,
@@ -151,7 +152,7 @@ def make_reported(**overrides: Any) -> Snapshot:
         "tool": "etcdctl",
         "tool_version": "3.5.16",
     }
-    return Snapshot.model_validate({**fields, **overrides})
+    return SnapshotFacts.model_validate({**fields, **overrides})
 
 
 def make_artifact(name: str = "etcd.db.zst.age", **overrides: Any) -> Artifact:
@@ -172,7 +173,7 @@ def make_manifest(**overrides: Any) -> Manifest:
         "backup_id": BACKUP_ID,
         "taken_at": NOW,
         "revision": 23,
-        "run": Run(dag_id="backup__harbor", run_id="scheduled__2026-11-23T02:30:00+00:00"),
+        "run": BackupRun(dag_id="backup__harbor", run_id="scheduled__2026-11-23T02:30:00+00:00"),
         "identity": make_identity(),
         "versions": {"etcd": "3.5.16"},
         "members": (make_member(),),

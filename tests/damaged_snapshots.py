@@ -206,7 +206,7 @@ DAMAGES: dict[str, Damage] = {
     # Freelist.
     "freelist-swapped": Damage(_edit(_swap_freelist), "is on the freelist and in use"),
     "freelist-outside": Damage(_edit(lambda edit: edit.set_meta(freelist=2**40)), "the freelist is on page"),
-    "freelist-is-a-leaf": Damage(_edit(lambda edit: edit.set_meta(freelist=_leaf(edit))), "is no freelist"),
+    "freelist-is-a-leaf": Damage(_edit(lambda edit: edit.set_meta(freelist=_leaf(edit))), "is not a freelist"),
     "freelist-count": Damage(_edit(lambda edit: edit.set_header(_freelist(edit), count=0xFFFE)), "more than fit"),
     "freelist-long-count": Damage(
         _edit(
@@ -219,14 +219,14 @@ DAMAGES: dict[str, Damage] = {
     "freelist-unsorted": Damage(
         _edit(lambda edit: edit.write(edit.at(_freelist(edit)) + 16, struct.pack("<Q", 4))), "the freelist names page"
     ),
-    "freelist-overflow": Damage(_edit(lambda edit: edit.set_header(_freelist(edit), overflow=99)), "is no freelist"),
+    "freelist-overflow": Damage(_edit(lambda edit: edit.set_header(_freelist(edit), overflow=99)), "is not a freelist"),
     "unreachable-page": Damage(
         _edit(lambda edit: edit.set_header(_freelist(edit), count=2)), "neither in use nor free"
     ),
     # Buckets.
     "bucket-root-outside": Damage(_edit(lambda edit: _set_root_bucket(edit, 2**50)), "is referred to"),
     "bucket-root-freed": Damage(_edit(lambda edit: _set_root_bucket(edit, 3)), "wrong"),
-    "bucket-is-no-bucket": Damage(_edit(_bad_bucket(b"", flags=0)), "is no bucket"),
+    "bucket-is-no-bucket": Damage(_edit(_bad_bucket(b"", flags=0)), "is not a bucket"),
     "inline-page-type": Damage(_edit(_bad_bucket(bytes(24) + b"\x01")), "inline page of bucket 'meta' is damaged"),
     "inline-page-count": Damage(
         _edit(_bad_bucket(bytes(24) + b"\x02\0\xff\xff")), "inline page of bucket 'meta' is damaged"
@@ -234,9 +234,9 @@ DAMAGES: dict[str, Damage] = {
     "no-key-bucket": Damage(lambda _: _buckets(meta=[(b"term", bytes(8))]), "no bucket 'key'"),
     "bucket-inside": Damage(_edit(_bad_bucket(struct.pack("<I", 1), at=32)), "holds an entry of type 1"),
     # Records.
-    "record-key-size": Damage(_with_record(b"\0" * 16, _RECORD), "is no revision"),
-    "record-key-separator": Damage(_with_record(revision_key(9).replace(b"_", b"-"), _RECORD), "is no revision"),
-    "record-key-negative": Damage(_with_record(b"\xff" * 8 + b"_" + bytes(8), _RECORD), "is no revision"),
+    "record-key-size": Damage(_with_record(b"\0" * 16, _RECORD), "is not a revision"),
+    "record-key-separator": Damage(_with_record(revision_key(9).replace(b"_", b"-"), _RECORD), "is not a revision"),
+    "record-key-negative": Damage(_with_record(b"\xff" * 8 + b"_" + bytes(8), _RECORD), "is not a revision"),
     "record-other-revision": Damage(_with_record(revision_key(8), _RECORD), "mod_revision is 9, expected 8"),
     "record-created-later": Damage(
         _with_record(revision_key(9), record_value(Put(b"c", b"3", create=10), 9)), "create_revision is 10"

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import naming
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
+from etcdkeep.adapters.stores.directory import DirectoryStore
 from etcdkeep.backup.spool import Spool
-from etcdkeep.signature import load_signing_key
+from etcdkeep.documents import write
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.signature import load_signing_key
 from etcdkeep.snapshot import open_snapshot
-from etcdkeep.stored_documents import write
 from tests.builders import (
     BACKUP_ID,
     age_pair,
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from etcdkeep.repository import BackupSet, Repository
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.sets.repository import Repository
 
 ETCD_VERSION = "3.5.1"
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import serialization
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.adapters.stores import transfer
-from etcdkeep.age_keys import parse_identities
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.adapters.stores.opening import open_store, transfer
 from etcdkeep.backup.cleanup import clean_up
 from etcdkeep.backup.copy_out import CopiedSnapshot, copy_out
 from etcdkeep.backup.discover import Discovery, discover
@@ -19,19 +18,21 @@ from etcdkeep.backup.publish import compose_manifest, publish
 from etcdkeep.backup.snapshot import SavedSnapshot, save_snapshot
 from etcdkeep.backup.spool import Spool
 from etcdkeep.errors import Unreachable
-from etcdkeep.manifest import Manifest, Run
 from etcdkeep.naming import split_address
-from etcdkeep.repository import BackupSet, Repository
-from etcdkeep.signature import load_signing_key, public_key_text
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.signature import load_signing_key, public_key_text
+from etcdkeep.sets.manifest import BackupRun, Manifest
+from etcdkeep.sets.repository import Repository
 from tests.builders import BACKUP_ID, age_pair, signing_pair
 from tests.fakes import FakeKube, FakeMember, FakeNode, Faults
 from tests.pki import key_pem, make_key, make_pki
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
+    from etcdkeep.sets.backup_set import BackupSet
 
 APISERVER = """\
 apiVersion: v1
@@ -75,6 +76,7 @@ class FakeSite:
         self.node_faults = Faults()
         self.down: set[str] = set()
         self.has_identity = True
+        self.used = ""
         self.api_error: Exception | None = None
 
     @property
@@ -89,11 +91,33 @@ class FakeSite:
 
     @property
     def repository(self) -> Repository:
+        if self.used in self.copies:
+            return self.copies[self.used]()
         return Repository(DirectoryStore(self.folder / "repository"), self.cluster.signing.trust, self.signer)
 
+    @property
+    def copies(self) -> dict[str, Callable[[], Repository]]:
+        def opener(url: str) -> Callable[[], Repository]:
+            return lambda: Repository(open_store(url), self.cluster.signing.trust, self.signer)
+
+        return {each.repository: opener(each.repository) for each in self.cluster.copies}
+
+    @property
+    def repositories(self) -> dict[str, Callable[[], Repository]]:
+        return {self.cluster.repository: lambda: self.repository, **self.copies}
+
+    def store_at(self, url: str, connection: str | None) -> Any:
+        return open_store(url)
+
+    def use(self, url: str) -> None:
+        self.used = url
+
     def spool(self, identifier: str) -> Spool:
-        store = DirectoryStore(self.folder / "spool")
-        return Spool(store, self.cluster.name, identifier, self.cluster.age_recipients)
+        return Spool(self.spool_store, self.cluster.name, identifier, self.cluster.age_recipients)
+
+    @property
+    def spool_store(self) -> DirectoryStore:
+        return DirectoryStore(self.folder / "spool")
 
     @contextmanager
     def open_node(self, address: str) -> Iterator[FakeNode]:
@@ -140,7 +164,7 @@ class FakeSite:
         discovery = self.discover()
         copied = self.copy_out(discovery, self.save(discovery))
         files = self.fetch(discovery)
-        run = Run(dag_id=f"backup__{self.cluster.name}", run_id="manual")
+        run = BackupRun(dag_id=f"backup__{self.cluster.name}", run_id="manual")
         key = public_key_text(self.signer().public_key())
         return compose_manifest(self.cluster, BACKUP_ID, run, discovery, copied, files, key)
 

@@ -224,7 +224,7 @@ class FakeExec:
         raise AssertionError(f"the fake etcdctl does not know {words}")
 
     def _failed(self, argv: Sequence[str], said: str) -> CommandFailed:
-        message = f"{' '.join(argv)!r} in {self.where} ended with exit code 1. Its last words: {said}"
+        message = f"{' '.join(argv)!r} in {self.where} ended with exit code 1. Last output: {said}"
         return CommandFailed(message, exit_code=1, stderr_tail=said)
 
 

@@ -37,6 +37,7 @@ class Stored:
     generation: int
     content_type: str
     retention: dict[str, str] = field(default_factory=dict)
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
     updated: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def resource(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Stored:
             "metageneration": "1",
             "contentType": self.content_type,
             "crc32c": crc32c(self.data),
+            "timeCreated": self.created.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "updated": self.updated.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "retention": self.retention,
         }
@@ -68,7 +70,7 @@ class Fault:
     """
     One misbehaviour, the next `times` times a request matches.
 
-    :param what: ``status``: answer with `status`, do nothing. ``drop``: hang up, do nothing. ``lose``: do it, then hang up without an answer. ``cut``: hang up
+    :param what: ``status``: answer with `status` and `words`, do nothing. ``drop``: hang up, do nothing. ``lose``: do it, then hang up without an answer. ``cut``: hang up
         after `after` bytes of a download. ``short``: end a download properly after `after` bytes. ``flip``: change a byte of an
         upload before storing it. ``partial``: keep only the first 256 KiB of a chunk.
     """
@@ -79,6 +81,7 @@ class Fault:
     status: int = 503
     after: int = 0
     times: int = 1
+    words: str = "told to fail"
 
 
 class GcsStub:
@@ -150,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.stub.authorizations.append(self.headers.get("Authorization", ""))
         self.fault = self.stub.fault_for(self.command, self.path)
         if self.fault and self.fault.what == "status":
-            self.answer(self.fault.status, {"error": {"code": self.fault.status, "message": "told to fail"}})
+            self.answer(self.fault.status, {"error": {"code": self.fault.status, "message": self.fault.words}})
             return
         if self.fault and self.fault.what == "drop":
             self.close_connection = True
@@ -216,6 +219,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.stub.object_retention:
             raise Refused(400, "The bucket does not have object retention enabled.")
         found.retention = json.loads(self.body)["retention"]
+        found.updated = datetime.now(UTC)
         return 200, found.resource(), {}
 
     def token(self, grant: dict[str, str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import zstandard
 
-from etcdkeep.objects import schema
+from etcdkeep.objects.decoding import schema
 
 DATA = Path(__file__).parent / "data" / "objects"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.node import NodeTarget
+from etcdkeep.adapters.ssh.node import NodeTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from etcdkeep.pki import AUTHORITIES, ISSUERS
+from etcdkeep.control_plane.pki import AUTHORITIES, ISSUERS
 
 PEM = serialization.Encoding.PEM
 PKCS1_OR_SEC1 = serialization.PrivateFormat.TraditionalOpenSSL

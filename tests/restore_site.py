@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import naming
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
+from etcdkeep.adapters.stores.directory import DirectoryStore
 from etcdkeep.errors import Unreachable
-from etcdkeep.repository import Verification
-from etcdkeep.restore.report import Report
-from etcdkeep.seal import seal
-from etcdkeep.signature import load_signing_key
+from etcdkeep.restore.report import RestoreReport
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.seal import seal
+from etcdkeep.sealing.signature import load_signing_key
+from etcdkeep.sets.results import Verification
 from tests.builders import age_pair, make_repository, signing_pair
 from tests.unit.restore.builders import (
     PLANNED_AT,
@@ -53,7 +54,8 @@ class RestoreSite:
             f"10.0.0.{index + 1}": make_machine(name) for index, name in enumerate(node_names(nodes))
         }
         self.facts = {name: make_facts(name, index) for index, name in enumerate(node_names(nodes))}
-        self.report = Report((), (), 2_000_000_000, 5)
+        self.knows_its_set = False
+        self.report = RestoreReport((), (), 2_000_000_000, 5)
         self._publish(nodes)
 
     @property
@@ -67,11 +69,15 @@ class RestoreSite:
     def identities(self) -> Any:
         return parse_identities(age_pair()[0])
 
-    def fall_back_to(self, found: Any) -> None:
-        """No key of this site lies in a Secret."""
+    def with_fall_back(self, found: Any) -> RestoreSite:
+        """Nodes are opened only by a site that was told which set it has, or that the set is gone."""
+        made = copy.copy(self)
+        made.knows_its_set = True
+        return made
 
     @contextmanager
     def open_node(self, address: str) -> Iterator[Machine]:
+        assert self.knows_its_set, "with the API down, the SSH key comes from the set"
         yield self.machines[address]
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +88,7 @@ class RestoreSite:
             "etcdkeep.restore.prepare.gather_node", lambda runner, cluster, node, address, member=None: self.facts[node]
         )
         monkeypatch.setattr("etcdkeep.restore.loss.find_databases", lambda nodes, open_node: [])
-        monkeypatch.setattr("etcdkeep.restore.prepare.certificates_expire", lambda *args: None)
+        monkeypatch.setattr("etcdkeep.restore.circumstances.certificates_expire", lambda *args: None)
         monkeypatch.setattr("etcdkeep_airflow.operators.restore.inspect", lambda *args, **more: self.report)
 
     def _publish(self, nodes: int) -> None:

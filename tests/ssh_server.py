@@ -14,8 +14,8 @@ import asyncssh
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from etcdkeep.adapters.node import NodeTarget
-from etcdkeep.adapters.ssh_frame import SHELL, framed_line
+from etcdkeep.adapters.ssh.frame import SHELL, framed_line
+from etcdkeep.adapters.ssh.node import NodeTarget
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from etcdkeep.adapters.gcs import RETRY, GcsStore
+from etcdkeep.adapters.stores.gcs import RETRY, GcsStore
 from lab.tools import gcs_emulator
 from tests.gcs_stub import BUCKET
 

@@ -8,7 +8,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "include"))
 
-from etcdkeep import config_pages  # noqa: E402 - the path comes first
+from etcdkeep.config import pages as config_pages  # noqa: E402 - the path comes first
 
 PAGES = {
     "docs/configuration.md": config_pages.reference,

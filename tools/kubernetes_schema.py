@@ -11,7 +11,7 @@ and where two releases say different things of one field the newest counts; each
 between the releases that Debian keeps stands in ``kubernetes_schema_gone.json``, read off the test vectors
 (``testdata/v1.*``) of the same packages; a field in it never replaces one of the sources.
 
-In the table a field reads ``number name type rule``: see ``include/etcdkeep/objects/schema.py``.
+In the table a field reads ``number name type rule``: see ``include/etcdkeep/objects/decoding/schema.py``.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def reachable(table: Table) -> Table:
 
 
 def refuse_unknown_rules(table: Table) -> None:
-    """Stop when the table says something that ``etcdkeep.objects.go_json`` has not been taught."""
+    """Stop when the table says something that ``etcdkeep.objects.decoding.go_json`` has not been taught."""
     scalars = {"string", "bytes", "bool", "int32", "int64"}
     for message, fields in table.messages.items():
         for line in fields.values():

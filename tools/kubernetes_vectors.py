@@ -22,7 +22,7 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
 
-from etcdkeep.objects import schema
+from etcdkeep.objects.decoding import schema
 
 
 def vectors(package: Path) -> dict[bytes, dict[str, object]]:

@@ -1,8 +1,11 @@
 """
-Runs the whole suite as pytest processes side by side: what computes, and two parts of what mostly waits for labs and Airflow.
+Runs the whole suite as parts, several side by side, each a pytest process.
 
-Each part has a lab of its own. The computing part is given less of the machine, so that nothing in the others runs into
-its deadlines. The output of all but the last is shown when everything has ended.
+Most parts wait most of the time: for labs, for Airflow. What waits for less is given less of the machine, so that nothing in
+the others runs into its deadlines, and what only computes has what they leave. That holds where the kernel does not share the
+machine between sessions first (``kernel.sched_autogroup_enabled``: `.ci/run` turns it off). Each part has a lab and an
+Airflow of its own where it needs one. A test file belongs to the part that names it or the nearest folder above it, so that a
+new file is in exactly one. The output of a part is shown when it has ended; what failed is repeated at the end.
 """
 
 from __future__ import annotations
@@ -10,34 +13,105 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
-COMPUTING = ("tests/unit", "tests/operators", "tests/dags")
-RESTORES = ("tests/integration/restore", "tests/integration/drill")
-WAITING = ("tests/integration", "tests/e2e", *(f"--ignore={folder}" for folder in RESTORES))
+PARTS = {
+    "e2e": ("tests/e2e",),
+    "restores": (
+        "tests/integration/restore",
+        "tests/integration/test_untidy_manifests.py",
+        "tests/integration/test_untidy_members.py",
+    ),
+    "integration": ("tests/integration",),
+    "unit": ("tests/unit",),
+    "airflow": ("tests",),
+}
+AFTER = {"integration": "airflow"}
+"""What starts when another part has ended, so that no more than three labs stand by at once: each takes a third of a processor."""
+NICE = {"e2e": 0, "restores": 5, "integration": 8, "unit": 10, "airflow": 10}
+FAILED = (b"FAILED ", b"ERROR ")
 
 
-def pytest(*arguments: str, nice: int = 0, **options: object) -> subprocess.Popen[bytes]:
-    """Start pytest."""
-    line = ("nice", "-n", str(nice), sys.executable, "-m", "pytest", *arguments)
-    return subprocess.Popen(line, **options)  # type: ignore[call-overload,no-any-return]
+@dataclass(frozen=True)
+class Ended:
+    """A part that has ended."""
+
+    name: str
+    code: int
+    seconds: float
+    output: bytes
+
+    @property
+    def headline(self) -> str:
+        return f"{self.name}: exit {self.code} after {self.seconds:.0f} s"
+
+
+def arguments_of(name: str) -> list[str]:
+    """Return what a part gives to pytest: its paths, without those of other parts below them."""
+    mine = [Path(path) for path in PARTS[name]]
+    others = [Path(path) for part, paths in PARTS.items() if part != name for path in paths]
+    below = [path for path in others if any(folder in path.parents for folder in mine)]
+    return [*map(str, mine), *(f"--ignore={path}" for path in below)]
+
+
+def pytest(name: str, *arguments: str) -> Ended:
+    """Run a part."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        line = ("nice", "-n", str(NICE.get(name, 0)), sys.executable, "-m", "pytest", *arguments)
+        code = subprocess.run(line, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        output.seek(0)
+        return Ended(name, code, time.monotonic() - started, output.read())
+
+
+def show(part: Ended) -> None:
+    """Print a part's output under a headline that tells how it ended."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"\n##### {part.headline}\n\n".encode() + part.output)
+    sys.stdout.flush()
+
+
+def summary(parts: list[Ended]) -> str:
+    """Return one line for each part, and below it what failed there."""
+    lines = []
+    for part in sorted(parts, key=lambda part: bool(part.code)):
+        lines.append(part.headline)
+        failures = [line for line in part.output.splitlines() if line.startswith(FAILED)] if part.code else []
+        lines += [f"  {line.decode(errors='replace')}" for line in failures]
+    return "\n".join(lines)
+
+
+def exit_code(parts: list[Ended]) -> int:
+    """Return 0 when each part ended well, else 1: one that a signal ended has a negative code."""
+    return int(any(part.code for part in parts))
+
+
+def run_line(first: str) -> list[Ended]:
+    """Run a part, and those that start after it; show each when it has ended."""
+    ended = []
+    for name in (first, *(name for name, before in AFTER.items() if before == first)):
+        ended.append(pytest(name, *arguments_of(name)))
+        show(ended[-1])
+    return ended
+
+
+def run_all() -> int:
+    """Run every part, and return the exit code."""
+    with ThreadPoolExecutor(len(PARTS)) as pool:
+        lines = pool.map(run_line, [name for name in PARTS if name not in AFTER])
+        parts = [part for line in lines for part in line]
+    print(f"\n##### all parts\n\n{summary(parts)}")
+    return exit_code(parts)
 
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for, or all; return the exit code."""
     if arguments:
-        return pytest(*arguments).wait()
-    with tempfile.TemporaryFile() as computed, tempfile.TemporaryFile() as restored:
-        parts = [
-            pytest(*COMPUTING, nice=10, stdout=computed, stderr=subprocess.STDOUT),
-            pytest(*RESTORES, stdout=restored, stderr=subprocess.STDOUT),
-            pytest(*WAITING),
-        ]
-        codes = [part.wait() for part in reversed(parts)]
-        for told in (computed, restored):
-            told.seek(0)
-            sys.stdout.buffer.write(told.read())
-            sys.stdout.flush()
-    return max(codes)
+        return subprocess.run((sys.executable, "-m", "pytest", *arguments), check=False).returncode
+    return run_all()
 
 
 if __name__ == "__main__":

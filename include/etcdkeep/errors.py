@@ -26,6 +26,14 @@ class TransientError(EtcdkeepError):
     """A node, a network or a store misbehaved: the same call may succeed later."""
 
 
+class _Problems(PermanentError):
+    """One that has several reasons: each is a line of its message."""
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join((message, *(f"  {one_line(problem)}" for problem in problems))))
+        self.problems = problems
+
+
 # --- configuration ---------------------------------------------------------------------------------------------
 
 
@@ -45,10 +53,6 @@ class SecretUnavailable(PermanentError):
     """A key that the configuration refers to cannot be read here."""
 
 
-class PluginFailed(TransientError):
-    """A kubeconfig's exec plugin gave no credentials in time: it failed, or waited for a login."""
-
-
 # --- cluster and node ------------------------------------------------------------------------------------------
 
 
@@ -61,19 +65,14 @@ class NotFound(PermanentError):
 
 
 class ServerUntrusted(PermanentError):
-    """The API server's certificate is expired, of another authority, or for another name."""
-
-
-class Unsupported(PermanentError):
-    """The other side is too old for what is asked of it."""
+    """
+    The other side is not who it should be: its certificate is expired, of another authority or for another name, or a host
+    shows another key than the configured one.
+    """
 
 
 class MembersUnfit(TransientError):
     """No member of the cluster can give a snapshot now."""
-
-
-class MembersDisagree(PermanentError):
-    """The members hold different data at one revision; any snapshot could be the wrong one."""
 
 
 class CommandFailed(PermanentError):
@@ -131,10 +130,6 @@ class HostKeyUnknown(PermanentError):
         self.fingerprint = fingerprint
 
 
-class HostKeyChanged(PermanentError):
-    """The host shows another key than the configured one: a reinstalled node, or somebody in between."""
-
-
 class NoAnswer(TransientError):
     """A node, pod or API did not answer for as long as a restore waits (``limits.unreachable_s``)."""
 
@@ -156,10 +151,6 @@ class SnapshotUnreadable(PermanentError):
 
 class SnapshotDamaged(PermanentError):
     """The bytes of a snapshot are not what etcd wrote."""
-
-
-class RevisionUnavailable(PermanentError):
-    """A snapshot does not hold the state at that revision: it is compacted away, or later than the snapshot."""
 
 
 class ValueDamaged(PermanentError):
@@ -211,28 +202,12 @@ class RecordRefused(PermanentError):
         self.word = word
 
 
-class VerificationFailed(PermanentError):
+class VerificationFailed(_Problems):
     """
     A backup set is not good.
 
     :param problems: What is wrong, one sentence each.
     """
-
-    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_list(message, problems))
-        self.problems = problems
-
-
-class NotRestorable(PermanentError):
-    """
-    A good backup could not be restored on the site as it is.
-
-    :param problems: Why not, one sentence each.
-    """
-
-    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((message, *(f"  {problem}" for problem in problems))))
-        self.problems = problems
 
 
 class DrillImpossible(PermanentError):
@@ -243,23 +218,23 @@ class DrillImpossible(PermanentError):
 
 
 class NotApproved(PermanentError):
-    """Nobody who may do so approved what is to be done."""
+    """Nobody who may do so approved what is to be done, or what is to be done is not what was approved."""
 
 
-class PlanChanged(PermanentError):
-    """The plan to be carried out is not the one that was approved."""
-
-
-class RestoreRefused(PermanentError):
+class RequestRefused(_Problems):
     """
-    A restore cannot be planned or begun.
+    A restore, recovery or prune cannot be done as asked for; nothing was changed.
 
     :param problems: Every reason, one sentence each.
     """
 
-    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_list(message, problems))
-        self.problems = problems
+
+class NeedsAttention(_Problems):
+    """
+    The work ended, and a person has to act: a backup that cannot be restored, backups that are too old, objects not recovered.
+
+    :param problems: What, one sentence each.
+    """
 
 
 class StepFailed(PermanentError):
@@ -288,30 +263,6 @@ class RollbackIncomplete(PermanentError):
 
 
 # --- recovery of single objects ----------------------------------------------------------------------------------
-
-
-class RecoveryRefused(PermanentError):
-    """
-    Objects cannot be recovered as asked for.
-
-    :param problems: Every reason, one sentence each.
-    """
-
-    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_list(message, problems))
-        self.problems = problems
-
-
-class RecoveryIncomplete(PermanentError):
-    """
-    Some of the approved objects could not be recovered; the others are.
-
-    :param problems: Which and why, one sentence each.
-    """
-
-    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_list(message, problems))
-        self.problems = problems
 
 
 class NotServed(NotFound):
@@ -348,11 +299,3 @@ class FieldsOwned(PermanentError):
 
 class LiveChanged(PermanentError):
     """A live object is no longer the one that was looked at: changed, deleted or made anew."""
-
-
-class BeingDeleted(TransientError):
-    """A namespace is on its way out: nothing can be made in it until it is gone."""
-
-
-def _with_list(message: str, problems: tuple[str, ...]) -> str:
-    return "\n".join((message, *(f"  {one_line(problem)}" for problem in problems)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from etcdkeep.errors import NotFound
 
@@ -51,6 +52,11 @@ def restores_prefix(cluster: str) -> str:
     return f"{cluster}/restores/"
 
 
+LAST_YEAR = 9000
+"""Ids of later years are nobody's: adding to their time would fail."""
+
+
+@lru_cache(8192)  # asked of every object that is listed
 def backup_time(backup_id: str) -> datetime:
     """Return the run's time that a backup id begins with."""
     return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -59,7 +65,7 @@ def backup_time(backup_id: str) -> datetime:
 def is_backup_id(text: object) -> bool:
     """Say whether `text` is a backup id, with a time that exists; whatever others handed over."""
     try:
-        return isinstance(text, str) and bool(BACKUP_ID.fullmatch(text) and backup_time(text))
+        return isinstance(text, str) and bool(BACKUP_ID.fullmatch(text)) and backup_time(text).year <= LAST_YEAR
     except ValueError:
         return False
 
@@ -73,7 +79,7 @@ def parse_set_name(name: str) -> tuple[str, str]:
     cluster, _, identifier = name.partition("/")
     if not re.fullmatch(r"[a-z0-9-]+", cluster) or not is_backup_id(identifier):
         raise NotFound(
-            f"{name!r} is no backup: expected CLUSTER/ID such as prod/20261123T023000Z-1f0c9a3e (python -m etcdkeep list)."
+            f"{name!r} is not a backup name; expected CLUSTER/ID such as prod/20261123T023000Z-1f0c9a3e (python -m etcdkeep list)."
         )
     return cluster, identifier
 
@@ -96,6 +102,16 @@ def verification_name(cluster: str, identifier: str, at: datetime, level: str) -
 def rehearsal_name(cluster: str, identifier: str, at: datetime) -> str:
     """Return the object of one rehearsal."""
     return f"{set_prefix(cluster, identifier)}rehearsal/{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+
+
+def beside_set(cluster: str, identifier: str, folder: str, at: datetime) -> str:
+    """Return the object of one record beside a set, in a folder of its own."""
+    return f"{set_prefix(cluster, identifier)}{folder}/{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+
+
+def removed_prefix(cluster: str) -> str:
+    """Return the folder of a cluster's tombstones: what was removed, when and why."""
+    return f"{cluster}/removed/"
 
 
 def control_plane_artifact(node: str, picked_node: str) -> str:
@@ -137,8 +153,8 @@ def split_address(address: str, port: int) -> tuple[str, int]:
     if match is None:
         if re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", address):
             return address, port
-        raise ValueError(f"{address!r} is no address: expected host, host:port or [IPv6]:port")
+        raise ValueError(f"{address!r} is not an address; expected host, host:port or [IPv6]:port")
     given = int(match["v6port"] or match["port"] or port)
     if not 0 < given < 65536:
-        raise ValueError(f"{address!r} is no address: port {given} is not between 1 and 65535")
+        raise ValueError(f"{address!r} is not an address: port {given} is not between 1 and 65535")
     return match["v6"] or match["host"], given

@@ -6,7 +6,7 @@ The adapters implement these; tests bring their own. Nothing here imports a clie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
@@ -22,12 +22,16 @@ class StoredObject:
 
     :param name: Path below the store's root, ``/``-separated, never starting with ``/``.
     :param crc32c: CRC-32C (Castagnoli) of the bytes, when the store keeps one.
+    :param locked_until: Until when the store refuses to delete it, as far as it tells; None where it does not refuse.
+    :param version: Changes when the bytes do, in the store's own words: a generation, an ETag, a file's times; empty where it has none.
     """
 
     name: str
     size_bytes: int
     updated_at: datetime
     crc32c: int | None = None
+    locked_until: datetime | None = None
+    version: str = field(default="", compare=False)
 
 
 class ByteSink(Protocol):

@@ -23,18 +23,16 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, ConfigDict, ValidationError
 
+from etcdkeep.documents import Document, read, write
 from etcdkeep.errors import (
-    AccessDenied,
     NotFound,
     ObjectDamaged,
     ObjectExists,
+    PermanentError,
     RecordRefused,
     SignatureInvalid,
-    UnsafeName,
 )
-from etcdkeep.manifest import Record
-from etcdkeep.signature import check_signature, public_key_text
-from etcdkeep.stored_documents import read, write
+from etcdkeep.sealing.signature import check_signature, public_key_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -56,8 +54,10 @@ def trust_for_all(public_keys: Iterable[str]) -> Trust:
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far two clocks may differ before a moment counts as the future."""
+MAX_RECORD_BYTES = 4 * 2**20
+"""A hundred times what those have of which many are read at once; somebody may have written larger ones."""
 
-Body = TypeVar("Body", bound=Record)
+Body = TypeVar("Body", bound=Document)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Refused:
     sentence: str
 
 
-class _Statement(Record):
+class _Statement(Document):
     """What is signed."""
 
     model_config = ConfigDict(extra="forbid")
@@ -122,13 +122,15 @@ class _Statement(Record):
     schema_version: Literal[1] = 1
     kind: str
     name: str
+    repository: str | None = None
+    """For which it was signed; None of one that travels as text, and in older records, which count everywhere."""
     cluster: str
     subject: str
     at: AwareDatetime
     body: dict[str, Any]
 
 
-class _Envelope(Record):
+class _Envelope(Document):
     model_config = ConfigDict(extra="forbid")
 
     payload: str
@@ -142,6 +144,7 @@ class Records:
 
     :param trust: Which keys may sign what.
     :param signer: Gives the private key of a purpose; None where nothing is written.
+    :param others: URLs of the other repositories of the same clusters: what was signed for one of them says nothing here.
     :param now: The clock.
     """
 
@@ -151,14 +154,32 @@ class Records:
         trust: Trust,
         signer: Callable[[Purpose], Ed25519PrivateKey] | None = None,
         *,
+        others: Iterable[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.store = store
         self.trust = trust
         self.now = now
+        self._others = frozenset(map(same_place, others))
         self._signer = signer
 
+    @property
+    def place(self) -> str:
+        """The repository that records are signed for."""
+        return same_place(self.store.url)
+
     # --- writing -------------------------------------------------------------------------------------------------
+
+    def require_signer(self, purpose: Purpose) -> None:
+        """
+        Check that records of a purpose can be signed here.
+
+        :raises ConfigError: when no key is configured, or its public key is not trusted.
+        :raises SecretUnavailable: when the key cannot be read.
+        """
+        if self._signer is None:
+            raise TypeError("these records are opened for reading")
+        self._signer(purpose)
 
     def write(
         self, kind: Kind[Body], name: str, cluster: str, subject: str, body: Body, at: datetime | None = None
@@ -201,7 +222,13 @@ class Records:
             raise TypeError("these records are opened for reading")
         at = at or self.now()
         statement = _Statement(
-            kind=kind.name, name=name, cluster=cluster, subject=subject, at=at, body=body.model_dump(mode="json")
+            kind=kind.name,
+            name=name,
+            repository=self.place if name else None,
+            cluster=cluster,
+            subject=subject,
+            at=at,
+            body=body.model_dump(mode="json"),
         )
         payload = statement.model_dump_json()
         key = self._signer(kind.purpose)
@@ -216,20 +243,28 @@ class Records:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def read(
-        self, kind: Kind[Body], name: str, cluster: str, subject: str, stored_at: datetime | None = None
+        self,
+        kind: Kind[Body],
+        name: str,
+        cluster: str,
+        subject: str,
+        stored_at: datetime | None = None,
+        *,
+        brought: datetime | None = None,
     ) -> Signed[Body]:
         """
         Return one record.
 
         :param stored_at: When it was stored, where a listing told.
+        :param brought: When records of the other repositories were brought here; later ones of those count as nothing.
         :raises NotFound: when there is none.
         :raises RecordRefused: when it counts as nothing.
         """
         try:
             data = read(self.store, name)
         except ObjectDamaged as err:
-            raise RecordRefused(f"{err} It counts as nothing.", word="unreadable") from err
-        return self._believe(kind, name, cluster, subject, data, stored_at)
+            raise RecordRefused(f"{err} It is ignored.", word="unreadable") from err
+        return self._believe(kind, name, cluster, subject, data, stored_at, brought)
 
     def find(self, kind: Kind[Body], name: str, cluster: str, subject: str) -> Signed[Body] | None:
         """Return one record, or None when there is none; else as :meth:`read`."""
@@ -247,21 +282,32 @@ class Records:
         return self._believe(kind, "", cluster, subject, text.encode(), None)
 
     def read_all(
-        self, kind: Kind[Body], items: list[StoredObject], cluster: str, subject: str
+        self,
+        kind: Kind[Body],
+        items: list[StoredObject],
+        cluster: str,
+        subject: str,
+        *,
+        brought: datetime | None = None,
     ) -> tuple[list[Signed[Body]], list[Refused]]:
         """
         Return the records among listed objects, oldest first by the store's time, and those that count as nothing.
+
+        :param brought: As for :meth:`read`.
         """
         found, refused = [], []
         for item in items:
+            if item.size_bytes > MAX_RECORD_BYTES:
+                refused.append(Refused(item.name, "unreadable", f"{item.name} has {item.size_bytes} bytes, more than any record. It was not read. Remove this object."))  # fmt: skip
+                continue
             try:
-                found.append(self.read(kind, item.name, cluster, subject, item.updated_at))
+                found.append(self.read(kind, item.name, cluster, subject, item.updated_at, brought=brought))
             except RecordRefused as err:
                 refused.append(Refused(item.name, err.word, str(err)))
             except NotFound:
                 continue  # deleted since it was listed
-            except (UnsafeName, AccessDenied) as err:
-                refused.append(Refused(item.name, "unreadable", f"{err} It counts as nothing. Remove this object."))
+            except PermanentError as err:  # of this object alone: it must not hide the others
+                refused.append(Refused(item.name, "unreadable", f"{err} It is ignored. Remove this object."))
         return sorted(found, key=lambda record: record.order), refused
 
     def in_folder(
@@ -271,7 +317,14 @@ class Records:
         return self.read_all(kind, list(self.store.list(folder)), cluster, subject)
 
     def _believe(
-        self, kind: Kind[Body], name: str, cluster: str, subject: str, data: bytes, stored_at: datetime | None
+        self,
+        kind: Kind[Body],
+        name: str,
+        cluster: str,
+        subject: str,
+        data: bytes,
+        stored_at: datetime | None,
+        brought: datetime | None = None,
     ) -> Signed[Body]:
         what = name or f"the {kind.name} record that was handed over"
         statement, payload = self._statement(kind, what, data)
@@ -279,14 +332,20 @@ class Records:
         if claimed != (kind.name, name, cluster, subject):
             raise RecordRefused(
                 f"{what} was copied here: it is a record of something else, a {statement.kind} record of {statement.cluster}/{statement.subject} from "
-                f"{statement.name or 'a task'}. It counts as nothing.",
+                f"{statement.name or 'a task'}. It is ignored.",
+                word="moved",
+            )
+        elsewhere = statement.repository in self._others and statement.repository != self.place
+        if elsewhere and (brought is None or statement.at > brought):
+            raise RecordRefused(
+                f"{what} was copied here: it was signed for {statement.repository}. It is ignored. Remove this object.",
                 word="moved",
             )
         if (
             statement.at > self.now() + CLOCK_SKEW
         ):  # not by the store's time: a file's can be set, and would hide a record
             raise RecordRefused(
-                f"{what} is from the future: it was signed at {statement.at:%Y-%m-%d %H:%M:%S} UTC. It counts as nothing. Check the "
+                f"{what} is from the future: it was signed at {statement.at:%Y-%m-%d %H:%M:%S} UTC. It is ignored. Check the "
                 "clocks of the workers and of the store.",
                 word="future",
             )
@@ -294,7 +353,7 @@ class Records:
             body = kind.model.model_validate(statement.body)
         except ValidationError as err:
             raise RecordRefused(
-                f"{what} is signed, but this version cannot read it ({err.error_count()} fields are wrong). It counts as nothing.",
+                f"{what} is signed, but this version cannot read it ({err.error_count()} fields are wrong). It is ignored.",
                 word="unreadable",
             ) from err
         return Signed(kind, name, cluster, subject, statement.at, stored_at, _digest(payload), body)
@@ -304,21 +363,26 @@ class Records:
             envelope = _Envelope.model_validate_json(data)
             signature = base64.b64decode(envelope.signature, validate=True)
         except ValueError as err:
-            raise RecordRefused(f"{what} is not a signed record. It counts as nothing.", word="unsigned") from err
+            raise RecordRefused(f"{what} is not a signed record. It is ignored.", word="unsigned") from err
         payload = envelope.payload.encode()
         try:
             check_signature(what, payload, signature, self.trust[kind.purpose])
             statement = _Statement.model_validate_json(payload)
         except SignatureInvalid as err:
             raise RecordRefused(
-                f"{what} was altered, or is signed by a key that is not trusted for purpose {kind.purpose!r}. It counts as nothing.",
+                f"{what} was altered, or is signed by a key that is not trusted for purpose {kind.purpose!r}. It is ignored.",
                 word="foreign",
             ) from err
         except ValidationError as err:
             raise RecordRefused(
-                f"{what} is signed, but is not a record of schema_version 1. It counts as nothing.", word="unreadable"
+                f"{what} is signed, but is not a record of schema_version 1. It is ignored.", word="unreadable"
             ) from err
         return statement, envelope.payload
+
+
+def same_place(url: str) -> str:
+    """Return a repository's URL in the spelling by which it is compared."""
+    return url.rstrip("/")
 
 
 def stamp(at: datetime) -> str:

@@ -28,7 +28,7 @@ def read_body(data: bytes) -> dict[str, Any]:
 def _from_protobuf(data: bytes) -> dict[str, Any]:
     """Decode by the product's own schema: the lab has none, and the objects come back to kubectl to be compared."""
     from etcdkeep.errors import EtcdkeepError
-    from etcdkeep.objects.decode import decode
+    from etcdkeep.objects.decoding.decode import decode
 
     try:
         body = decode(b"/request", data, mod_revision=0).json

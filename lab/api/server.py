@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from lab.api import discovery
+from lab.api import discovery, rbac
 from lab.api.body import read_body
 from lab.api.exec import choose_container, exec_request, serve_exec
 from lab.api.patch import APPLY
@@ -97,7 +97,7 @@ class ApiServer:
         raise error
 
     def _authenticate(self, request: web.Request) -> None:
-        """A certificate of the cluster's CA is let in for everything; there is no RBAC here."""
+        """A certificate of the cluster's CA is let in; RBAC is asked for service accounts alone."""
         certificate = request.get_extra_info("peercert")
         if certificate:
             if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
@@ -123,11 +123,21 @@ class ApiServer:
         if document is not None:
             return web.json_response(document)
         target = await self._target(path)
+        await self._authorize(request, target)
         if target.sub:
             return await self._subresource(request, target)
         if target.name:
             return await self._object(request, target)
         return await self._collection(request, target)
+
+    async def _authorize(self, request: web.Request, target: Target) -> None:
+        certificate = request.get_extra_info("peercert") or {}
+        names = {key: value for part in certificate.get("subject", ()) for key, value in part}
+        what = target.resource.plural + (f"/{target.sub}" if target.sub else "")
+        watches = request.query.get("watch") in ("true", "1")
+        for verb in rbac.verbs(request.method, target.name, target.sub, watches=watches):
+            question = rbac.Question(verb, target.resource.group, what, target.namespace, target.name)
+            await rbac.check(self.registry, names.get("commonName", ""), question)
 
     async def _discovery(self, path: str) -> dict[str, Any] | None:
         if path == "/api":

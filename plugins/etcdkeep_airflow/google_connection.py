@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.credentials import read_secret_file
+from etcdkeep.config.google_account import CLOUD_PLATFORM, GoogleAccount
 from etcdkeep.errors import SecretUnavailable
-from etcdkeep.google_account import CLOUD_PLATFORM, GoogleAccount
+from etcdkeep.site.credentials import read_secret_file
 from etcdkeep_airflow.connection_fields import Fields
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _key(fields: Fields) -> tuple[str, dict[str, Any] | None]:
     if not isinstance(inline, dict) or inline.get("type") != "service_account" or missing:
         raise fields.wrong(
             name,
-            "is no key of a service account: expected its JSON, with type 'service_account', " + ", ".join(IN_KEY),
+            "is not a key of a service account: expected its JSON, with type 'service_account', " + ", ".join(IN_KEY),
             "Make one: gcloud iam service-accounts keys create",
         )
     return name, inline

@@ -13,12 +13,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSecretsBacke
 from airflow.sdk.log import mask_secret
 
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
-from etcdkeep.adapters.credentials import read_secret_file
-from etcdkeep.adapters.kube_config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
-from etcdkeep.adapters.site import Site
-from etcdkeep.config import SshKeyRef
-from etcdkeep.config_file import load_config
+from etcdkeep.adapters.kube.config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
+from etcdkeep.config.access import SshKeyRef
+from etcdkeep.config.loading import load_config
 from etcdkeep.errors import SecretUnavailable
+from etcdkeep.site.credentials import read_secret_file
+from etcdkeep.site.site import Site
+from etcdkeep_airflow.aws_connection import read_aws_connection
 from etcdkeep_airflow.google_connection import read_google_connection
 from etcdkeep_airflow.kubernetes_connection import KubernetesConnection, read_connection
 from etcdkeep_airflow.ssh_connection import read_ssh_connection, read_ssh_key
@@ -26,10 +27,11 @@ from etcdkeep_airflow.ssh_connection import read_ssh_connection, read_ssh_key
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from etcdkeep.adapters.kube_connection import KubeConnection
-    from etcdkeep.config import KubeconfigRef, SecretRef
-    from etcdkeep.google_account import GoogleAccount
-    from etcdkeep.ssh_login import SshLogin
+    from etcdkeep.adapters.kube.connection import KubeConnection
+    from etcdkeep.adapters.stores.s3_account import AwsAccount
+    from etcdkeep.config.access import KubeconfigRef, SecretRef
+    from etcdkeep.config.google_account import GoogleAccount
+    from etcdkeep.config.ssh_login import SshLogin
 
 
 class ConnectionCredentials:
@@ -50,7 +52,7 @@ class ConnectionCredentials:
         if ref.connection is None:
             key = read_secret_file(str(ref.path))
         elif isinstance(ref, SshKeyRef):
-            key = read_ssh_key(_connection(ref.connection))
+            key = read_ssh_key(find_connection(ref.connection))
         else:
             key = self._from_connection(ref.connection)
         self.mask(key)
@@ -58,7 +60,7 @@ class ConnectionCredentials:
 
     def ssh_login(self, connection: str) -> SshLogin:
         """Return what a connection of type `ssh` says; its key and password are masked in the task's log."""
-        login = read_ssh_connection(_connection(connection))
+        login = read_ssh_connection(find_connection(connection))
         self.mask(login.key)
         if login.password and self._masks:
             mask_secret(login.password)
@@ -66,9 +68,17 @@ class ConnectionCredentials:
 
     def google_account(self, connection: str) -> GoogleAccount:
         """Return what a connection of type `google_cloud_platform` says; its key is masked in the task's log."""
-        account = read_google_connection(_connection(connection))
+        account = read_google_connection(find_connection(connection))
         if account.key:
             self.mask(str(account.key["private_key"]).encode())
+        return account
+
+    def aws_account(self, connection: str) -> AwsAccount:
+        """Return what a connection of type `aws` says; its secrets are masked in the task's log."""
+        account = read_aws_connection(find_connection(connection))
+        for secret in (account.secret_key, account.session_token):
+            if secret and self._masks:
+                mask_secret(secret)
         return account
 
     def kubeconfig(self, ref: KubeconfigRef) -> bytes | None:
@@ -105,7 +115,7 @@ class ConnectionCredentials:
             mask_key(key)
 
     def _from_connection(self, connection_id: str) -> bytes:
-        connection = _connection(connection_id)
+        connection = find_connection(connection_id)
         extra = connection.extra_dejson
         if key := extra.get("private_key"):
             return str(key).encode()
@@ -134,7 +144,7 @@ def _kubernetes(ref: KubeconfigRef) -> KubernetesConnection:
         return KubernetesConnection()
     if ref.path:
         return KubernetesConnection(path=ref.path, context=ref.context)
-    found = read_connection(_connection(str(ref.connection)))
+    found = read_connection(find_connection(str(ref.connection)))
     return replace(found, context=ref.context or found.context)
 
 
@@ -146,8 +156,13 @@ def beside_airflow() -> ConnectionCredentials:
     only when it is told that it may.
     """
     forbid_core_dumps()
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    read_airflows_database()
     return ConnectionCredentials(masks=False)
+
+
+def read_airflows_database() -> None:
+    """Let this process, which is no task, find connections of Airflow's database. The variable is Airflow's own and private."""
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 def mask_key(secret: bytes) -> None:
@@ -155,7 +170,12 @@ def mask_key(secret: bytes) -> None:
     mask_secret(re.findall(r"[A-Za-z0-9+/=_.-]{20,}", secret.decode(errors="replace")))
 
 
-def _connection(connection_id: str) -> Connection:
+def find_connection(connection_id: str) -> Connection:
+    """
+    Return an Airflow connection.
+
+    :raises SecretUnavailable: when there is none, or it may not be read.
+    """
     try:
         return BaseHook.get_connection(connection_id)
     except AirflowSecretsBackendAccessDenied as err:

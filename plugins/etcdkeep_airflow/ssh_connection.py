@@ -12,11 +12,11 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from typing import TYPE_CHECKING
 
-from etcdkeep.adapters.credentials import read_secret_file
+from etcdkeep.config.host_keys import parse_host_key
+from etcdkeep.config.ssh_login import ALGORITHM_KINDS, KEEPALIVE_S, SshLogin, SshOptions
+from etcdkeep.control_plane.pem import PemError, normalise_private_key
 from etcdkeep.errors import ConfigError, SecretUnavailable
-from etcdkeep.host_keys import parse_host_key
-from etcdkeep.pem import PemError, normalise_private_key
-from etcdkeep.ssh_login import ALGORITHM_KINDS, KEEPALIVE_S, SshLogin, SshOptions
+from etcdkeep.site.credentials import read_secret_file
 from etcdkeep_airflow.connection_fields import Fields
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from etcdkeep.config_file import CONFIG_VARIABLE
+from etcdkeep.config.loading import CONFIG_VARIABLE
 from tests.builders import make_entry, make_file
 
 if TYPE_CHECKING:

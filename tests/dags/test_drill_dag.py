@@ -57,6 +57,7 @@ def test_a_drill_gives_itself_up_before_airflow_does(dags):
 def test_a_backup_can_be_chosen(dags):
     params = dags["drill__harbor"].params
     assert params.dump() == {"backup": ""}
+    assert dags["drill__harbor"].get_task("drill").repository == "{{ params.get('repository') or '' }}"
     assert dags["drill__harbor"].get_task("drill").backup == "{{ params.backup or '' }}"
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
-from etcdkeep.errors import BeingDeleted, NotApproved, RecoveryIncomplete
+from etcdkeep.errors import NeedsAttention, NotApproved, TransientError
 
 GRAPH = {"resolve_backup": {"plan"}, "plan": {"approve"}, "approve": {"apply"}, "apply": set()}
 
@@ -58,7 +58,14 @@ def test_the_form_refuses(dag, name, wrong):
 
 
 def test_clusters_are_a_drop_down(dag):
-    assert dag.params.get_param("cluster").schema["enum"] == ["fleet", "harbor", "skiff"]
+    assert dag.params.get_param("cluster").schema["enum"] == ["harbor", "skiff"]
+
+
+def test_each_queue_has_a_dag_of_its_own_with_its_clusters(read_dags, clusters):
+    other = read_dags(*clusters, file="recover_objects.py").dags["recover_objects__restore"]
+    assert other.params.get_param("cluster").schema["enum"] == ["fleet"]
+    assert {task.queue for task in other.tasks} == {"restore"}
+    assert other.tags == {"recover", "fleet"}
 
 
 def test_the_gate_never_answers_itself(dag):
@@ -69,16 +76,16 @@ def test_the_gate_never_answers_itself(dag):
 
 
 def test_what_decides_is_no_template_of_any_task(dag):
-    for name, allowed in {"approve": {"cluster"}, "apply": {"cluster"}, "plan": {"cluster", "backup"}}.items():
-        assert set(dag.get_task(name).template_fields) == allowed
+    for name, own in {"approve": set(), "apply": set(), "plan": {"backup"}}.items():
+        assert set(dag.get_task(name).template_fields) == {"cluster", "repository"} | own
 
 
 def test_retries_go_by_the_kind_of_error(dag):
     for name in ("resolve_backup", "plan", "apply"):
         task = dag.get_task(name)
         assert task.retries == 3
-        assert task.retry_policy.evaluate(BeingDeleted("x"), 1, 3).action.value == "retry"
-        assert task.retry_policy.evaluate(RecoveryIncomplete("x"), 1, 3).action.value == "fail"
+        assert task.retry_policy.evaluate(TransientError("x"), 1, 3).action.value == "retry"
+        assert task.retry_policy.evaluate(NeedsAttention("x"), 1, 3).action.value == "fail"
 
 
 def test_every_parse_gives_the_same(read_dags, clusters):

@@ -62,7 +62,7 @@ def test_the_form_is_safe_unless_said_otherwise(dag):
         "reason": None,
         "confirm": None,
     }
-    assert dag.params.get_param("cluster").schema["enum"] == ["fleet", "harbor", "skiff"]
+    assert dag.params.get_param("cluster").schema["enum"] == ["harbor", "skiff"]
     for param in dag.params:
         assert dag.params.get_param(param).schema["title"]
         assert dag.params.get_param(param).description
@@ -98,7 +98,8 @@ def test_a_gate_waits_for_hours_and_is_never_answered_by_anything_but_a_person(d
 def test_what_decides_is_no_template_of_any_task(dag):
     for task in dag.tasks:
         fields = {field: str(getattr(task, field)) for field in task.template_fields}
-        allowed = {"cluster", "backup"} if task.task_id == "preflight" else {"cluster"}
+        # The repository is one of the cluster's own, and what is read there is believed by its signature alone.
+        allowed = {"cluster", "repository"} | ({"backup"} if task.task_id == "preflight" else set())
         assert {field for field, value in fields.items() if "{{" in value} <= allowed, task.task_id
 
 
@@ -114,13 +115,51 @@ def test_errors_are_tried_again_soon_or_taken_back(dag):
     assert rollback.retry_policy.evaluate(RollbackIncomplete("x", remaining=()), 1, 3).action.value == "retry"
 
 
-def test_it_runs_on_the_queue_of_the_age_identity_where_there_is_only_one(read_dags, clusters):
-    mixed = read_dags(*clusters, file="restore.py").dags["restore"]
-    assert {task.queue for task in mixed.tasks} == {None}
-    for each in clusters:
-        each["verify_queue"] = "restore"
-    one = read_dags(*clusters, file="restore.py").dags["restore"]
-    assert {task.queue for task in one.tasks} == {"restore"}
+def test_each_queue_has_a_dag_of_its_own_with_its_clusters(read_dags, clusters):
+    clusters[0]["limits"] = {"task_s": 20000}
+    dags = read_dags(*clusters, file="restore.py").dags
+    assert {name: dag.params.get_param("cluster").schema["enum"] for name, dag in dags.items()} == {
+        "restore": ["harbor", "skiff"],
+        "restore__restore": ["fleet"],
+    }
+    queues = {name: {task.queue for task in dag.tasks} for name, dag in dags.items()}
+    assert queues == {"restore": {"default"}, "restore__restore": {"restore"}}
+    assert dags["restore__restore"].tags == {"restore", "fleet"}, "the tag filter finds it by the cluster's name"
+    assert (
+        dags["restore__restore"].get_task("swap").execution_timeout < dags["restore"].get_task("swap").execution_timeout
+    )
+
+
+def test_no_task_of_a_cluster_with_queues_is_on_the_default_queue(read_dags, clusters):
+    queued = [{**each, "queue": "backup", "verify_queue": "verify", "drill": {}} for each in clusters]
+    bag = read_dags(*queued)
+    assert bag.import_errors == {}
+    queues = {(dag.dag_id, task.task_id): task.queue for dag in bag.dags.values() for task in dag.tasks}
+    elsewhere = {task for task, queue in queues.items() if queue not in ("backup", "verify")}
+    assert elsewhere == {("housekeeping", "report")}, "it needs no key: it reports what the others found"
+
+
+def test_where_there_are_pods_the_queue_chooses_the_template(read_dags, clusters, monkeypatch):
+    monkeypatch.setenv("ETCDKEEP_POD_TEMPLATES", "/etc/etcdkeep-pods")
+    bag = read_dags(*({**each, "queue": "backup", "verify_queue": "verify", "drill": {}} for each in clusters))
+    assert bag.import_errors == {}
+    placed = {
+        (task.queue, str(task.executor_config))
+        for dag in bag.dags.values()
+        for task in dag.tasks
+        if task.task_id != "report"
+    }
+    assert placed == {
+        (queue, str({"pod_template_file": f"/etc/etcdkeep-pods/{queue}.yaml"})) for queue in ("backup", "verify")
+    }
+
+
+@pytest.mark.parametrize("wrong", ["a queue", "a/b", ""])
+def test_a_queue_that_can_name_no_dag_is_an_error_of_that_cluster_alone(read_dags, clusters, wrong):
+    clusters[2]["verify_queue"] = wrong
+    bag = read_dags(*clusters, file="restore.py")
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["restore"]
 
 
 def test_reading_it_twice_gives_the_same(read_dags, clusters):

@@ -1,4 +1,9 @@
-"""One lab and one Airflow for the whole tier."""
+"""
+One lab and one Airflow for all modules; repositories of its own for each.
+
+Where PostgreSQL and Redis are installed, the Airflow is a team's: Celery, and two kinds of workers that share no private key.
+Elsewhere it is one machine's.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from demo.airflow import PROJECT, Airflow
-from lab import Lab
+from demo.kinds import kinds_of, split
+from etcdkeep.acceptance.airflow import PROJECT, Airflow
+from etcdkeep.acceptance.celery_airflow import CeleryAirflow, missing_programs
+from tests.labs import running_lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,42 +30,121 @@ if TYPE_CHECKING:
     from lab import Site
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A running site; LAB_DIR names one that runs already and is left running."""
-    folder = os.environ.get("LAB_DIR") or tmp_path_factory.mktemp("lab")
-    with Lab(folder) as site:
-        yield site
-        site.faults.clear()
+LOST_S = 30
+"""After so long without a sign of life a task counts as lost. Airflow's default is five minutes."""
 
 
-@pytest.fixture(scope="module")
-def config(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lab's clusters, with repositories of this session: a bucket for `harbor`, a directory for the others."""
-    folder = tmp_path_factory.mktemp("e2e")
+def write_clusters(path: Path, site: Site, repositories: Path) -> None:
+    """Write the lab's clusters, with repositories of that name: a bucket for `harbor`, a directory for the others."""
     document = yaml.safe_load(site.config.read_text())
+    if not missing_programs():
+        split(document, site)
+    bucket = f"gs://{site.bucket}/{repositories.name}-{os.getpid()}"
     for entry in document["clusters"]:
         entry["schedule"] = None  # else Airflow would begin with the run that was due last night
-        bucket = f"gs://{site.bucket}/{folder.name}-{os.getpid()}"
-        entry["repository"] = bucket if entry["name"] == "harbor" else f"file://{folder}/repository"
-    path = folder / "clusters.yaml"
+        entry["repository"] = bucket if entry["name"] == "harbor" else f"file://{repositories}"
     path.write_text(yaml.safe_dump(document))
-    return path
+
+
+@dataclass(frozen=True)
+class Rig:
+    """
+    A running site and a running Airflow.
+
+    :param config: What Airflow reads all the time; each module writes its own clusters there.
+    """
+
+    site: Site
+    airflow: Airflow
+    config: Path
+
+
+@contextmanager
+def running_rig(folders: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Start a site and an Airflow, and stop both in the end."""
+    with running_lab(folders) as site:
+        config = folders.mktemp("e2e") / "clusters.yaml"
+        write_clusters(config, site, config.parent / "repositories")
+        extra = {
+            "STORAGE_EMULATOR_HOST": site.gcs_url,
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(LOST_S),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": str(LOST_S),
+        }
+        home = folders.mktemp("airflow")
+        celery = not missing_programs()
+        airflow = CeleryAirflow(home, config, kinds_of(site), extra) if celery else Airflow(home, config, extra)
+        try:
+            airflow.start()
+            yield Rig(site, airflow, config)
+        finally:
+            airflow.stop()
+
+
+@dataclass
+class Rigs:
+    """One rig for all modules, until a test fails."""
+
+    folders: pytest.TempPathFactory
+    stack: ExitStack
+    running: Rig | None = None
+
+    def current(self) -> Rig:
+        if self.running is None:
+            self.running = self.stack.enter_context(running_rig(self.folders))
+        return self.running
+
+    def stop(self) -> None:
+        self.running = None
+        self.stack.close()
+
+
+@pytest.fixture(scope="session")
+def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rigs]:
+    """The rigs, of which one runs at a time."""
+    with ExitStack() as stack:
+        yield Rigs(tmp_path_factory, stack)
 
 
 @pytest.fixture(scope="module")
-def airflow(site: Site, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A running Airflow."""
-    extra = {
-        "STORAGE_EMULATOR_HOST": site.gcs_url,
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
-    }
-    airflow = Airflow(tmp_path_factory.mktemp("airflow"), config, extra)
-    try:
-        airflow.start()
-        yield airflow
-    finally:
-        airflow.stop()
+def rig(rigs: Rigs, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """
+    A site without faults, and an Airflow.
+
+    A test that fails may leave a cluster without its control plane or a run at a gate. The next module then gets another
+    rig, so that one failure stays one.
+    """
+    failed = request.session.testsfailed
+    rig = rigs.current()
+    yield rig
+    rig.site.faults.clear()
+    if request.session.testsfailed > failed:
+        rigs.stop()
+
+
+@pytest.fixture(scope="module")
+def site(rig: Rig) -> Site:
+    return rig.site
+
+
+@pytest.fixture(scope="module")
+def repositories(rig: Rig, request: pytest.FixtureRequest) -> Path:
+    """Where the module's directories are; its bucket has the same name."""
+    return rig.config.parent / request.module.__name__.rpartition(".")[2]
+
+
+@pytest.fixture(scope="module")
+def config(rig: Rig, repositories: Path) -> Path:
+    """The configuration. Tasks read it when they start, so that new repositories count at once."""
+    write_clusters(rig.config, rig.site, repositories)
+    return rig.config
+
+
+@pytest.fixture(scope="module")
+def airflow(rig: Rig, config: Path) -> Airflow:
+    """Airflow with the module's configuration."""
+    return rig.airflow
 
 
 class Catalogue:

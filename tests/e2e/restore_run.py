@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demo.gated_run import ENDED_S, READING_S
-from demo.restore_run import DAG, RestoreRun
+from etcdkeep.acceptance.gated_run import ENDED_S, READING_S
+from etcdkeep.acceptance.restore_run import DAG, RestoreRun
 from lab.site import LabError
 from lab.waiting import wait_for
 from tests.integration.restore.lab_restore import SETTLED_S

@@ -17,7 +17,7 @@ from tests.canaries import ArgvWatch, canaries, leaks, leaks_in_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from demo.airflow import Airflow
+    from etcdkeep.acceptance.airflow import Airflow
 
 LEVELS = {
     "harbor": ["stored", "sealed", "etcd", "pki"],
@@ -138,12 +138,10 @@ def test_a_cleared_run_makes_no_second_set(disturbed, catalogue):
     assert [found["state"] for found in catalogue.sets("fleet")] == ["good"]
 
 
-def test_nothing_but_sets_and_attempts_is_left(disturbed, config):
-    folder = config.parent / "repository"
-    left = [
-        path for path in folder.rglob("*") if path.is_file() and (".spool" in path.parts or path.name.startswith("."))
-    ]
-    assert left == []
+def test_nothing_but_sets_and_attempts_is_left(disturbed, repositories):
+    files = [path for path in repositories.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if ".spool" in path.parts or path.name.startswith(".")] == []
 
 
 def test_no_secret_is_in_logs_xcom_rendered_fields_or_command_lines(airflow, disturbed, argv_watch, site, config):
@@ -156,7 +154,7 @@ def test_a_wrong_entry_is_an_import_error_and_costs_no_other_cluster_its_dag(air
     good = config.read_text()
     document = yaml.safe_load(good)
     document["clusters"].append(
-        {"name": "wrong", "profile": "gke-admin", "repository": "s3://elsewhere", "colour": "blue"}
+        {"name": "wrong", "profile": "gke-admin", "repository": "ftp://elsewhere", "colour": "blue"}
     )
     try:
         config.write_text(yaml.safe_dump(document))

@@ -15,10 +15,10 @@ from lab.tools import etcd_folder
 from tests.canaries import ArgvWatch, canaries, leaks, leaks_in_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from demo.airflow import Airflow
+    from etcdkeep.acceptance.airflow import Airflow
 
 BACKUP, DRILL = "backup__harbor", "drill__harbor"
 RUN_S = 240
@@ -74,8 +74,8 @@ def drills_of(airflow: Airflow) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def after_backup(airflow, argv_watch) -> dict[str, Any]:
-    """The run of the drill that follows a verified backup."""
+def after_backup(airflow, argv_watch) -> Iterator[dict[str, Any]]:
+    """The run of the drill that follows a verified backup. Backups of other modules are not drilled."""
     eventually(
         "the drill's DAG", lambda: DRILL in {dag["dag_id"] for dag in airflow.call("GET", "/dags?limit=100")["dags"]}
     )
@@ -83,7 +83,8 @@ def after_backup(airflow, argv_watch) -> dict[str, Any]:
     backup = airflow.wait(BACKUP, airflow.trigger(BACKUP, {"reason": "to be drilled"}), RUN_S)
     assert backup["state"] == "success"
     (run,) = eventually("a drill that the asset triggers", lambda: drills_of(airflow))
-    return dict(airflow.wait(DRILL, run["dag_run_id"], RUN_S))
+    yield dict(airflow.wait(DRILL, run["dag_run_id"], RUN_S))
+    airflow.call("PATCH", f"/dags/{DRILL}", {"is_paused": True})
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_the_level_and_the_seconds_stand_with_the_set(after_backup, airflow, cat
     answer = airflow.call("GET", path)["value"]
     answer = answer if isinstance(answer, dict) else yaml.safe_load(answer)
     assert answer["backup_id"] == found["backup_id"]
-    assert list(answer["seconds"]) == ["unseal", "restore", "start", "read", "compare"]
+    assert set(answer["seconds"]) == {"unseal", "restore", "start", "read", "compare"}
     assert answer["restore_s"] >= START_S
 
 
@@ -131,7 +132,7 @@ def test_a_drill_that_is_killed_is_retried_and_leaves_nothing(killed, airflow, w
     assert killed["had_left"], "it was killed too late: nothing was there to be swept"
     assert killed["state"] == "success"
     assert airflow.tasks(DRILL, killed["run_id"])["drill"]["try_number"] == 2
-    assert "removing what a drill that was killed has left" in airflow.log_text(DRILL, killed["run_id"], "drill")
+    assert "removing the files of a drill that was killed" in airflow.log_text(DRILL, killed["run_id"], "drill")
 
 
 def test_an_altered_backup_fails_the_run_at_once_and_is_bad_until_a_drill_passes(altered, airflow):

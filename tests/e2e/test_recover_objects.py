@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from demo.gated_run import ENDED_S, GatedRun
+from etcdkeep.acceptance.gated_run import ENDED_S, GatedRun
 from tests.canaries import canaries, leaks_in_files
 
 if TYPE_CHECKING:
-    from demo.airflow import Airflow
+    from collections.abc import Iterator
+
+    from etcdkeep.acceptance.airflow import Airflow
     from lab import Site
     from lab.site import ClusterHandle
 
@@ -57,14 +59,14 @@ OVEN = _named("Oven", "first", "bakery.example.com/v1", spec={"degrees": 230})
 class Recovery(GatedRun):
     """One run of the DAG."""
 
-    dag: ClassVar[str] = DAG
+    form: ClassVar[str] = DAG
     plans: ClassVar[str] = "plan"
 
     @classmethod
     def start(cls, airflow: Airflow, **form: Any) -> Recovery:
         """Fill the form in as alice."""
         conf = {"cluster": "harbor", "namespace": NAMESPACE, "reason": "e2e", "dry_run": False, **form}
-        return cls(airflow, airflow.trigger(DAG, conf, user="alice"))
+        return cls(airflow, airflow.trigger(airflow.on_verify_queue(DAG), conf, user="alice"))
 
     def decide(self, choice: str, user: str = "bob") -> str:
         """Answer the gate, and return what it showed."""
@@ -89,18 +91,19 @@ def everything(harbor: ClusterHandle) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def backup(airflow: Airflow, harbor: ClusterHandle) -> dict[str, Any]:
-    """The namespace as last night's backup has it."""
+def backup(airflow: Airflow, harbor: ClusterHandle) -> Iterator[dict[str, Any]]:
+    """The namespace as last night's backup has it; gone again after the module."""
     for content in (*OBJECTS, OVEN):
         harbor.kubectl("apply", "-f", "-", stdin=json.dumps(content).encode())
     run_id = airflow.trigger("backup__harbor", {"reason": "e2e"})
     assert airflow.wait("backup__harbor", run_id, ENDED_S)["state"] == "success"
-    return everything(harbor)
+    yield everything(harbor)
+    delete_namespace(harbor)
 
 
 def delete_namespace(harbor: ClusterHandle) -> None:
-    harbor.kubectl("delete", "namespace", NAMESPACE)
-    harbor.kubectl("delete", "crd", "ovens.bakery.example.com")
+    harbor.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+    harbor.kubectl("delete", "crd", "ovens.bakery.example.com", "--ignore-not-found")
     assert NAMESPACE not in harbor.kubectl("get", "namespaces", "-o", "name").stdout.decode()
 
 
@@ -144,7 +147,7 @@ def test_what_differs_is_left_without_the_flag_and_overwritten_with_it(airflow, 
     harbor.kubectl("-n", NAMESPACE, "delete", "secret", "db")
     left = Recovery.start(airflow, kinds="configmaps,secrets")
     shown = left.decide("Approve")
-    assert "is left as it is" in shown
+    assert "is left unchanged" in shown
     assert left.ended() == "success", left.log("apply")[-3000:]
     settings = everything(harbor)["ConfigMap", "settings"]
     assert settings["data"] == {"color": "white"}
@@ -168,7 +171,7 @@ def test_what_changed_since_it_was_shown_is_refused_and_the_run_fails(airflow, h
     )
     run.decide("Approve")
     assert run.ended() == "failed"
-    assert "it was changed since the plan was made" in run.log("apply")
+    assert "it was changed after the plan was made" in run.log("apply")
     assert everything(harbor)["ConfigMap", "settings"]["data"]["color"] == "black"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,23 +11,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.acceptance import back_up
-from demo.acceptance_restore import Restoration
-from demo.airflow import PROJECT
-from demo.gated_run import READING_S
-from demo.telling import Report
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site as open_site
-from etcdkeep.config_file import CONFIG_VARIABLE, load_config
+from etcdkeep.acceptance.airflow import PROJECT
+from etcdkeep.acceptance.gated_run import READING_S
+from etcdkeep.acceptance.restoration import Restoration
+from etcdkeep.acceptance.run import back_up
+from etcdkeep.acceptance.telling import AcceptanceReport
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site as open_site
+from lab.site import kubectl_path
+from lab.tools import etcd_folder
 from lab.waiting import wait_for
 from tests.canaries import canaries, leaks_in_files
+from tests.e2e.kills import kill_worker
 from tests.e2e.restore_run import RestoreRun, Spoiled
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, Markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from demo.airflow import Airflow
+    from etcdkeep.acceptance.airflow import Airflow
     from lab import Site
 
 CLUSTERS = ("harbor", "skiff", "fleet")
@@ -123,7 +125,7 @@ def test_a_ruined_cluster_is_as_backed_up_and_so_it_is_a_second_time(
         spoiled.markers.spoil()
 
 
-# --- when a step fails; the cluster is up, spoiled, and the objections are overridden ----------------------------------
+# --- when a step fails; the cluster is up, spoiled, and the blocking problems are overridden ----------------------------------
 
 RENAME_INTO_PLACE = r"mv .*/data/member "
 
@@ -168,9 +170,9 @@ def test_a_worker_killed_in_the_outage_is_followed_by_one_that_goes_on(airflow, 
     with site.faults.ssh("stall", where="harbor", match="crictl.* stop", times=1) as stalled:
         run.approve()
         wait_for(lambda: site.faults.hits(stalled.id), "the outage to begin", 120)
-        os.kill(int(airflow.tasks("restore", run.run_id)["swap"]["pid"]), signal.SIGKILL)
+        kill_worker(airflow, run.dag, run.run_id, "swap")
         assert run.ended() == "success"
-    assert airflow.tasks("restore", run.run_id)["swap"]["try_number"] == 2
+    assert airflow.tasks(run.dag, run.run_id)["swap"]["try_number"] == 2
     assert run.returned("verify")["kind"] == "restored"
     assert spoiled.shows(AS_BACKED_UP)
 
@@ -181,8 +183,9 @@ def test_acceptance_restores_a_cluster_and_tells_how_long_it_was_down(
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", site.gcs_url)
     cluster = load_config().cluster("harbor")
-    identity, report = Path(cluster.age_identity.path), Report()
+    identity, report = Path(cluster.age_identity.path), AcceptanceReport()
     opened = open_site(cluster, FileCredentials())
+    monkeypatch.setenv("PATH", os.pathsep.join((str(etcd_folder()), str(kubectl_path().parent), os.environ["PATH"])))
     trial = Restoration(airflow, opened, identity, tmp_path, report, reading_s=READING_S)
     trial.go(lambda: back_up(airflow, opened, identity, report))
     told = capsys.readouterr().out

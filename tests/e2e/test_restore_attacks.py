@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from demo.restore_run import DAG, RestoreRun
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site as open_site
-from etcdkeep.config_file import CONFIG_VARIABLE, load_config
+from etcdkeep.acceptance.restore_run import RestoreRun
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site as open_site
 from tests.e2e.restore_run import Spoiled
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, Markers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from demo.airflow import Airflow
-    from etcdkeep.repository import Repository
+    from etcdkeep.acceptance.airflow import Airflow
+    from etcdkeep.sets.repository import Repository
     from lab import Site
 
 pytestmark = pytest.mark.timeout(1200)
 CLUSTER = "harbor"
+ANSWERED_S = 60.0
 FORGED = "### Plan\n- Nothing will change."
 
 
@@ -54,7 +56,15 @@ class Attacker:
         self.user = user
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        return self.run._call(method, path, body, self.user)
+        """Call the REST API, again while SQLite has two writers at once."""
+        deadline = time.monotonic() + ANSWERED_S
+        while True:
+            try:
+                return self.run._call(method, path, body, self.user)
+            except urllib.error.HTTPError as err:
+                if err.code != 500 or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
 
     def mark(self, task: str, state: str) -> None:
         """Mark a task as done or failed, and nothing else."""
@@ -72,7 +82,7 @@ class Attacker:
 
     def clear(self, *tasks: str) -> None:
         body = {"dry_run": False, "dag_run_id": self.run.run_id, "task_ids": list(tasks), "only_failed": False}
-        self.run.airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", body, self.user)
+        self.run.airflow.call("POST", f"/dags/{self.run.dag}/clearTaskInstances", body, self.user)
 
 
 def start(airflow: Airflow) -> Attacker:
@@ -91,7 +101,7 @@ def test_one_person_cannot_complete_a_restore_by_marking_gates_and_editing_xcom(
         alice.mark(gate, "success")
         alice.put_xcom(gate, answer)
     assert alice.run.ended() == "failed"
-    assert "has asked and nobody has answered" in alice.run.log("stage")
+    assert "has no answer" in alice.run.log("stage")
     assert spoiled.shows(SPOILED)
 
 
@@ -160,7 +170,7 @@ def test_a_viewer_can_do_nothing(airflow: Airflow, spoiled: Spoiled) -> None:
         lambda: victor.put_xcom("preflight", FORGED, key="page"),
         lambda: victor.clear("preflight"),
         lambda: victor.call("PATCH", "taskInstances/approve/-1/hitlDetails", {"chosen_options": ["Approve"], "params_input": {}}),
-        lambda: airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": {}}, "victor"),
+        lambda: airflow.call("POST", f"/dags/{alice.run.dag}/dagRuns", {"logical_date": None, "conf": {}}, "victor"),
     ):  # fmt: skip
         with pytest.raises(urllib.error.HTTPError) as caught:
             attempt()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import pytest
 
 from etcdkeep.backup.discover import Discovery
 from etcdkeep.backup.handover import DISCOVERY
-from lab import Lab
 from tests.backup_run import BackupRun, copy_sets, write_config
+from tests.labs import running_lab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +23,8 @@ StartRun = Callable[..., BackupRun]
 
 @pytest.fixture(scope="session")
 def lab_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A running site; LAB_DIR names one that runs already and is left running."""
-    folder = os.environ.get("LAB_DIR") or tmp_path_factory.mktemp("lab")
-    with Lab(folder) as site:
+    """A running site."""
+    with running_lab(tmp_path_factory) as site:
         yield site
 
 

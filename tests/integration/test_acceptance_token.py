@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from etcdkeep.kubeconfig import parse_kubeconfig, read_access
+from etcdkeep.kubeconfig.reading import parse_kubeconfig, read_access
 
 PAGE = Path(__file__).parents[2] / "docs/acceptance.md"
 KUBECTL = r"""#!/bin/sh

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from etcdkeep.errors import (
     AccessDenied,
-    HostKeyChanged,
     HostKeyUnknown,
     MembersUnfit,
     NotFound,
+    ServerUntrusted,
     TransientError,
     Unreachable,
 )
@@ -27,8 +27,8 @@ API_ANSWERS = [
     pytest.param(401, AccessDenied, "HTTP 401.*not accepted: expired, revoked, or of another cluster", id="401"),
     pytest.param(403, AccessDenied, "HTTP 403.*Allow the kubeconfig's account", id="403"),
     pytest.param(404, NotFound, "HTTP 404.*Check the name", id="404"),
-    pytest.param(500, Unreachable, "HTTP 500.*try again", id="500"),
-    pytest.param(503, Unreachable, "HTTP 503.*try again", id="503"),
+    pytest.param(500, Unreachable, "HTTP 500.*Retry", id="500"),
+    pytest.param(503, Unreachable, "HTTP 503.*Retry", id="503"),
     pytest.param(0, Unreachable, "no answer.*Is the API server up", id="hung-up"),
 ]
 
@@ -97,8 +97,8 @@ SSH_FAULTS = [
     pytest.param("forward", "jump", Unreachable, f"{NODE} through the jump host .*cannot reach", id="jump-host-cannot-forward"),
     pytest.param("auth", "harbor-cp-0", AccessDenied, f"{NODE}: the server refused the key SHA256:.*authorized_keys", id="node-refuses-the-key"),
     pytest.param("auth", "jump", AccessDenied, f"{JUMP}: the server refused the key SHA256:.*authorized_keys", id="jump-host-refuses-the-key"),
-    pytest.param("hostkey", "harbor-cp-0", HostKeyChanged, f"{NODE}: it shows the host key .*expects .*nothing was sent", id="node-shows-another-host-key"),
-    pytest.param("hostkey", "jump", HostKeyChanged, f"{JUMP}: it shows the host key .*expects .*nothing was sent", id="jump-host-shows-another-host-key"),
+    pytest.param("hostkey", "harbor-cp-0", ServerUntrusted, f"{NODE}: the host shows the host key .*expects .*nothing was sent", id="node-shows-another-host-key"),
+    pytest.param("hostkey", "jump", ServerUntrusted, f"{JUMP}: the host shows the host key .*expects .*nothing was sent", id="jump-host-shows-another-host-key"),
     pytest.param("sudo", "harbor-cp-0", AccessDenied, r"sudo does not allow it without a password.*NOPASSWD", id="sudo-refuses"),
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdkeep.errors import CommandMissing, MembersDisagree, MembersUnfit, NoSpace, StreamStalled
+from etcdkeep.errors import CommandMissing, MembersUnfit, NoSpace, PermanentError, StreamStalled
 from lab.tools import DISTROLESS
 from tests.backup_run import assert_nothing_lost, assert_one_good_set
 
@@ -126,7 +126,7 @@ def diverged(site):
 def test_members_that_disagree_give_no_backup(start_run, diverged):
     run = start_run("fleet", discovered=False)
     with pytest.raises(
-        MembersDisagree, match=r"HashKV at revision \d+ differs.*etcd-fleet-cp-2=\d+.*none was taken.*replace it"
+        PermanentError, match=r"HashKV at revision \d+ differs.*etcd-fleet-cp-2=\d+.*none was taken.*replace it"
     ):
         run.retried("discover")
     assert_nothing_lost(run)

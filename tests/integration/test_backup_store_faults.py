@@ -8,8 +8,7 @@ from threading import Thread
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from etcdkeep.adapters.gcs import RETRY, GcsStore
-from etcdkeep.age_keys import generate_identity
+from etcdkeep.adapters.stores.gcs import RETRY, GcsStore
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
@@ -20,7 +19,8 @@ from etcdkeep.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from etcdkeep.signature import generate_signing_key
+from etcdkeep.sealing.age_keys import generate_identity
+from etcdkeep.sealing.signature import generate_signing_key
 from tests.backup_run import assert_nothing_lost, assert_one_good_set
 
 COPY = r"^POST .*/rewriteTo/"

@@ -21,9 +21,9 @@ def position(run, where: str) -> int:
 
 
 STREAM_FAULTS = [
-    *(pytest.param("cut", where, StreamCut, "no exit status came", id=f"cut-{where}") for where in ("begin", "middle", "trailer", "last")),
+    *(pytest.param("cut", where, StreamCut, "no exit status received", id=f"cut-{where}") for where in ("begin", "middle", "trailer", "last")),
     *(pytest.param("close", where, StreamCut, "the server closed it", id=f"closed-{where}") for where in ("begin", "last")),
-    pytest.param("no-status", "begin", StreamCut, "no exit status came", id="whole-without-status"),
+    pytest.param("no-status", "begin", StreamCut, "no exit status received", id="whole-without-status"),
     *(pytest.param("truncate", where, StreamStalled, "gave no output for 1.5 s", id=f"short-{where}") for where in ("begin", "middle", "last")),
     pytest.param("stall", "middle", StreamStalled, "gave no output for 1.5 s", id="stalled"),
     pytest.param("corrupt", "middle", SnapshotDamaged, "bytes were altered in the pod or on the way", id="altered-byte"),
@@ -48,7 +48,7 @@ def test_a_broken_stream_is_an_error_and_the_next_try_makes_one_good_set(site, s
 @pytest.mark.parametrize(
     ("action", "where", "said"),
     [
-        pytest.param("cut", "last", "no exit status came", id="cut-last"),
+        pytest.param("cut", "last", "no exit status received", id="cut-last"),
         pytest.param("truncate", "last", "gave no output for 1.5 s", id="short-last"),
         pytest.param("stall", "begin", "gave no output for 1.5 s", id="stalled"),
         pytest.param("corrupt", "begin", "bytes were altered in the pod or on the way", id="altered-byte"),

@@ -48,7 +48,7 @@ def temporary(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("etcdkeep.private_file.TMPFS", folder)
+    monkeypatch.setattr("etcdkeep.sealing.private_file.TMPFS", folder)
     return folder
 
 

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
-from etcdkeep.adapters.kube_config import Permits
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube.config import Permits
 from etcdkeep.errors import AccessDenied, ConfigError, NotFound, ServerUntrusted, Unreachable
 from etcdkeep.ports import PodRef, StreamLimits
 from tests.exec_server import Certificates, ExecServer, Peer, http, running
@@ -102,7 +102,7 @@ def test_a_refusal(server, code, body, error, text):
 
 def test_an_answer_that_is_no_json(server):
     server.answer = lambda peer: http(200, b"<html>login</html>", "text/html")
-    with pytest.raises(Unreachable, match=r"no JSON.*login"):
+    with pytest.raises(Unreachable, match=r"not JSON.*login"):
         api(server).version()
 
 

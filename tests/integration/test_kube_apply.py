@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig, yaml_body
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig, yaml_body
 from etcdkeep.errors import AccessDenied, FieldsOwned, LiveChanged, NotFound, NotServed, ObjectRefused, Unreachable
 from tests.exec_server import Certificates, ExecServer, http, running
 
@@ -70,7 +70,7 @@ def owned(*fields):
         pytest.param(status(409, "Apply failed with 1 conflict", owned(".data.a")), FieldsOwned, "Apply failed", id="owned"),
         pytest.param(status(409, "the object has been modified", name="settings"), LiveChanged, "has been modified", id="other-version"),
         pytest.param(status(409, "uid mismatch: …, and no existing object was found", name="settings"), LiveChanged, "uid mismatch", id="deleted"),
-        pytest.param(status(422, "field is immutable", [{"field": "metadata.uid"}]), LiveChanged, "made anew", id="made-anew"),
+        pytest.param(status(422, "field is immutable", [{"field": "metadata.uid"}]), LiveChanged, "recreated", id="made-anew"),
         pytest.param(status(422, "data: Invalid value", [{"field": "data"}]), ObjectRefused, "Invalid value", id="invalid"),
         pytest.param(status(400, "error decoding YAML"), ObjectRefused, "error decoding YAML", id="no-yaml"),
         pytest.param(status(500, "failed to create typed patch object (…): .spec.foo: field not declared in schema"), ObjectRefused, "not declared", id="other-schema"),
@@ -81,9 +81,9 @@ def owned(*fields):
         pytest.param(status(404, 'namespaces "shop" not found', name="shop", kind="namespaces"), NotFound, "shop", id="no-namespace"),
         pytest.param(status(404, "the server could not find the requested resource"), NotServed, "does not serve", id="no-kind"),
         pytest.param(http(404, b"404 page not found\n", "text/plain"), NotServed, "does not serve", id="no-group"),
-        pytest.param(status(503, "try again"), Unreachable, "try again", id="overloaded"),
+        pytest.param(status(503, "try again"), Unreachable, "Retry", id="overloaded"),
         pytest.param(status(500, "etcdserver: request timed out"), Unreachable, "timed out", id="etcd-is-slow"),
-        pytest.param(http(200, b"<html>"), Unreachable, "no JSON", id="proxy"),
+        pytest.param(http(200, b"<html>"), Unreachable, "not JSON", id="proxy"),
     ],
 )  # fmt: skip
 def test_refusals(server, api, answer, error, said):

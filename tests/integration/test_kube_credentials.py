@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from etcdkeep.adapters import kube_connection
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
-from etcdkeep.adapters.kube_config import Permits, open_in_cluster
+from etcdkeep.adapters.kube import connection as kube_connection
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube.config import Permits, open_in_cluster
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
     EtcdkeepError,
     NotFound,
-    PluginFailed,
     SecretUnavailable,
+    TransientError,
     Unreachable,
 )
 from etcdkeep.ports import PodRef, StreamLimits
@@ -32,7 +32,7 @@ from lab.waiting import wait_for
 from tests.exec_server import Certificates, ExecServer, Peer, http, running
 
 if TYPE_CHECKING:
-    from etcdkeep.adapters.kube_connection import KubeConnection
+    from etcdkeep.adapters.kube.connection import KubeConnection
 
 POD = PodRef("a", "b", "c")
 NOTHING = Permits()
@@ -95,7 +95,7 @@ def test_a_token_file_is_stripped_and_read_anew(server, tmp_path):
     ("content", "text"),
     [
         (f"{CANARY}\n{CANARY}\n".encode(), "holds a space, a line break"),
-        (f"{CANARY}\0".encode(), "it is no token"),
+        (f"{CANARY}\0".encode(), "it is not a token"),
         (f"{CANARY}\xff".encode("latin-1"), "not ASCII"),
         (b" \n", "it is empty"),
         (None, "cannot be read: No such file"),
@@ -134,7 +134,8 @@ def test_a_pod_s_own_account_is_read_anew(server, tmp_path, certificates):
     both(connection)
     assert server.peers[-1].headers["authorization"] == "Bearer second"
     with pytest.raises(
-        SecretUnavailable, match="works only in a pod of the cluster, and this is none: KUBERNETES_SERVICE_HOST"
+        SecretUnavailable,
+        match="works only in a pod of the cluster, and this process does not run in one: KUBERNETES_SERVICE_HOST",
     ):
         open_in_cluster({}, tmp_path)
 
@@ -329,11 +330,11 @@ def test_a_key_reaches_openssl_without_a_file_where_there_is_no_memfd(server, ce
 BAD = [
     pytest.param("exit 0", "printed nothing", id="silent"),
     pytest.param(f"echo '{CANARY}'", "printed no ExecCredential: 18 bytes that are not JSON", id="no-json"),
-    pytest.param(f"echo '{{\"token\": \"{CANARY}\"}}'", "is no ExecCredential", id="other-json"),
-    pytest.param(f"echo '{CANARY}'; echo 'my words about {CANARY}' >&2; exit 3", "ended with exit code 3.\nIts last words: my words about ***", id="fails"),
-    pytest.param("echo 'Please log in at https://login.example.net' >&2; exit 1", "Its last words: Please log in at https://login.example.net", id="asks"),
+    pytest.param(f"echo '{{\"token\": \"{CANARY}\"}}'", "is not an ExecCredential", id="other-json"),
+    pytest.param(f"echo '{CANARY}'; echo 'my words about {CANARY}' >&2; exit 3", "ended with exit code 3.\nLast output: my words about ***", id="fails"),
+    pytest.param("echo 'Please log in at https://login.example.net' >&2; exit 1", "Last output: Please log in at https://login.example.net", id="asks"),
     pytest.param("read -r answer < /dev/tty || { echo no terminal >&2; exit 9; }", "no terminal", id="terminal"),
-    pytest.param("read -r answer || { echo no input >&2; exit 9; }", "Its last words: no input", id="input"),
+    pytest.param("read -r answer || { echo no input >&2; exit 9; }", "Last output: no input", id="input"),
     pytest.param("yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "printed more than 1048576 bytes", id="endless"),
 ]  # fmt: skip
 
@@ -343,7 +344,7 @@ def test_a_plugin_that_gives_nothing_says_so_and_nothing_is_asked(server, plugin
     plugin.fields["installHint"] = "See https://intranet.example.net/plugin"
     connection = plugin.does(script).connect(server)
     for call in (connection_version(connection), connection_exec(connection)):
-        said = failure(call, PluginFailed)
+        said = failure(call, TransientError)
         assert text in said
         assert f"exec plugin '{plugin.path}'" in said
         assert "See https://intranet.example.net/plugin" in said
@@ -356,16 +357,16 @@ def test_a_plugin_that_gives_nothing_says_so_and_nothing_is_asked(server, plugin
         ({}, {}, "gave neither a token nor a certificate"),
         ({"token": ""}, {}, "gave neither a token nor a certificate"),
         (None, {}, "has no status"),
-        ({"token": {"a": CANARY}}, {}, "gave a token that is no text"),
+        ({"token": {"a": CANARY}}, {}, "gave a token that is not text"),
         ({"token": f"{CANARY}\n{CANARY}"}, {}, "the token that it gave holds a space, a line break"),
         ({"clientCertificateData": CANARY}, {}, "gave a certificate without its key"),
         ({"clientKeyData": CANARY}, {}, "gave a certificate without its certificate"),
         ({"token": CANARY}, {"apiVersion": "client.authentication.k8s.io/v1beta1"}, f"another apiVersion than {V1}"),
-        ({"token": CANARY, "expirationTimestamp": "tomorrow"}, {}, "expirationTimestamp that is no time"),
+        ({"token": CANARY, "expirationTimestamp": "tomorrow"}, {}, "expirationTimestamp that is not a time"),
     ],
 )
 def test_an_answer_without_credentials_is_refused(server, plugin, status, changes, text):
-    assert text in failure(KubeApiClient(plugin.prints(status, **changes).connect(server)).version, PluginFailed)
+    assert text in failure(KubeApiClient(plugin.prints(status, **changes).connect(server)).version, TransientError)
     assert server.peers == []
 
 
@@ -389,10 +390,10 @@ WAIT = f"987.{os.getpid()}"
 def test_a_plugin_that_waits_is_stopped(server, plugin, script):
     client = KubeApiClient(plugin.does(script).connect(server, timeout_s=0.5))
     began = time.monotonic()
-    said = failure(client.version, PluginFailed)
+    said = failure(client.version, TransientError)
     assert time.monotonic() - began < 60
     assert "did not end within 0.5 s and was stopped. Does it wait for a login?" in said
-    assert "Its last words: waiting for a login" in said
+    assert "Last output: waiting for a login" in said
     is_over = ["pgrep", "-f", f"sleep {WAIT}"]
     wait_for(lambda: subprocess.run(is_over, capture_output=True).returncode == 1, "the plugin to be gone")
 
@@ -407,7 +408,7 @@ def test_a_plugin_that_is_missing_tells_its_install_hint(server, plugin):
 def test_a_plugin_runs_only_when_the_configuration_names_it(server, plugin, monkeypatch):
     plugin.prints({"token": "one"})
     said = failure(lambda: plugin.connect(server, allowed=False), ConfigError)
-    assert "may not run here: it is not in exec_plugins, which holds nothing. If you trust it" in said
+    assert "is not allowed here. exec_plugins holds: nothing. If you trust the plugin" in said
     assert f"exec_plugins: [{plugin.path}]" in said
     assert plugin.runs == 0
     monkeypatch.setenv("PATH", f"{plugin.folder}:{os.environ['PATH']}")
@@ -417,7 +418,7 @@ def test_a_plugin_runs_only_when_the_configuration_names_it(server, plugin, monk
     other.mkdir()
     (other / "plugin").write_bytes(plugin.path.read_bytes())
     (other / "plugin").chmod(0o700)
-    with pytest.raises(ConfigError, match="may not run here"):
+    with pytest.raises(ConfigError, match="is not allowed here"):
         as_user(server, Permits(exec_plugins=["plugin"]), exec={**plugin.fields, "command": str(other / "plugin")})
 
 
@@ -464,7 +465,7 @@ def test_secret_arguments_and_variables_are_not_repeated_from_a_plugin_s_words(s
         "env": [{"name": "MY_PASSWORD", "value": f"{CANARY}3"}],
     }
     client = KubeApiClient(plugin.does('echo "bad: $* $MY_PASSWORD" >&2; exit 1').connect(server))
-    assert "Its last words: bad: --client-secret *** --token=*** ***" in failure(client.version, PluginFailed)
+    assert "Last output: bad: --client-secret *** --token=*** ***" in failure(client.version, TransientError)
 
 
 def test_what_a_plugin_gives_is_masked(server, plugin):
@@ -524,7 +525,7 @@ def test_a_server_that_repeats_what_it_was_sent_makes_no_error_show_it(server, p
 
 def test_the_search_finds_a_secret_that_is_shown():
     with pytest.raises(AssertionError):
-        failure(lambda: (_ for _ in ()).throw(PluginFailed(CANARY)), PluginFailed)
+        failure(lambda: (_ for _ in ()).throw(TransientError(CANARY)), TransientError)
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------

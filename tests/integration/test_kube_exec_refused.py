@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
-from etcdkeep.adapters.kube_exec import ExecTiming, PodExec
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube.exec import ExecTiming, PodExec
 from etcdkeep.errors import (
     AccessDenied,
     CommandFailed,
@@ -73,7 +73,7 @@ INTERNAL = "Internal error occurred: error executing command in container: "
     ("wire", "error", "text"),
     [
         pytest.param(
-            failure("NonZeroExitCode", "exit 3", 3), CommandFailed, "exit code 3. Its last words: oh", id="exit-code"
+            failure("NonZeroExitCode", "exit 3", 3), CommandFailed, "exit code 3. Last output: oh", id="exit-code"
         ),
         pytest.param(
             failure(
@@ -136,7 +136,7 @@ def forbidden(message: str) -> bytes:
             403, 'cannot create resource "pods/exec"', AccessDenied, "create and get on pods/exec", id="forbidden"
         ),
         pytest.param(404, 'pods "etcd-cp-0" not found', NotFound, "not found", id="pod-gone"),
-        pytest.param(429, "slow down", Unreachable, "try again", id="too-many"),
+        pytest.param(429, "slow down", Unreachable, "Retry", id="too-many"),
         pytest.param(500, 'container not found ("etcd")', Unreachable, "container not found", id="not-running"),
         pytest.param(302, "elsewhere", Unreachable, "Redirect", id="redirect-not-followed"),
     ],

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
-from etcdkeep.adapters.kube_exec import ExecTiming
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig
+from etcdkeep.adapters.kube.exec import ExecTiming
 from etcdkeep.errors import AccessDenied, ConfigError, EtcdkeepError, NotFound, Unreachable
 from etcdkeep.ports import PodRef, StreamLimits
 from tests.exec_server import Certificates, ExecServer, http, running
 from tests.proxies import ProxyServer, running_proxy
 
 if TYPE_CHECKING:
-    from etcdkeep.adapters.kube_connection import KubeConnection
+    from etcdkeep.adapters.kube.connection import KubeConnection
 
 LOGIN = ("backup", "p@ss:w%rd/canary-71aa")
 ENCODED = "backup:p%40ss%3Aw%25rd%2Fcanary-71aa"
@@ -114,11 +114,11 @@ def test_a_proxy_that_is_not_there_is_named(server, scheme):
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 def test_a_proxy_that_never_answers_has_a_deadline(server, scheme, monkeypatch):
-    monkeypatch.setattr("etcdkeep.adapters.kube_connection.CONNECT_S", 0.3)
+    monkeypatch.setattr("etcdkeep.adapters.kube.connection.CONNECT_S", 0.3)
     with running_proxy(ProxyServer(silent=True)) as proxy:
         connection = through(server, f"{scheme}://{ENCODED}@127.0.0.1:{proxy.port}")
         with pytest.raises(
-            Unreachable, match=rf"proxy {scheme}://127\.0\.0\.1:{proxy.port} did not connect us .*timed out"
+            Unreachable, match=rf"proxy {scheme}://127\.0\.0\.1:{proxy.port} did not connect .*timed out"
         ):
             KubeApiClient(connection).version()
 
@@ -133,16 +133,16 @@ def test_a_server_that_fails_behind_a_proxy_names_the_proxy(server):
 
 
 def test_something_that_is_no_proxy_is_said(server, monkeypatch):
-    monkeypatch.setattr("etcdkeep.adapters.kube_connection.CONNECT_S", 0.3)
+    monkeypatch.setattr("etcdkeep.adapters.kube.connection.CONNECT_S", 0.3)
     url = server.url.removeprefix("https://")
     for found in fails_both_ways(through(server, f"socks5://{ENCODED}@{url}")):
-        assert "did not connect us" in str(found) or "does not speak SOCKS" in str(found)
+        assert "did not connect" in str(found) or "does not speak SOCKS" in str(found)
 
 
 def test_the_environment_s_proxy_counts_where_the_kubeconfig_names_none(server, monkeypatch):
     with running_proxy(ProxyServer(LOGIN)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{ENCODED}@127.0.0.1:{proxy.port}")
-        monkeypatch.setattr("etcdkeep.adapters.dial._is_loopback", lambda host: False)
+        monkeypatch.setattr("etcdkeep.adapters.kube.dial._is_loopback", lambda host: False)
         client = KubeApiClient(open_kubeconfig(server.certificates.kubeconfig(server.url)))
         assert client.version() == "v1"
         with pytest.raises(NotFound):
@@ -165,6 +165,6 @@ def test_a_loopback_server_needs_no_proxy_of_the_environment(server, monkeypatch
 
 def test_a_name_that_is_never_resolved_has_a_deadline(certificates, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: time.sleep(1) or [])
-    monkeypatch.setattr("etcdkeep.adapters.kube_connection.CONNECT_S", 0.2)
+    monkeypatch.setattr("etcdkeep.adapters.kube.connection.CONNECT_S", 0.2)
     with pytest.raises(Unreachable, match=r"api\.invalid"):
         KubeApiClient(open_kubeconfig(certificates.kubeconfig("https://api.invalid:6443"))).version()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from etcdkeep.age_keys import parse_identities
-from etcdkeep.archive import read_archive
+from etcdkeep.control_plane.archive import read_archive
 from etcdkeep.errors import ConfigError
-from etcdkeep.unseal import open_artifact
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sets.opening import open_artifact
 from lab.site import kubectl_path
 from tests.backup_run import BackupRun, assert_nothing_lost
 from tests.proxies import ProxyServer, running_proxy
@@ -130,7 +130,7 @@ def test_a_plugin_s_certificate_backs_up_a_cluster(start_run, kept):
     kept.user.clear()
     kept.user["exec"] = {"apiVersion": version, "command": "./plugin"}
     run = start_run("harbor", discovered=False, kubeconfig=kept.write())
-    with pytest.raises(ConfigError, match="may not run here"):
+    with pytest.raises(ConfigError, match="is not allowed here"):
         run.task("discover")
     run.reconfigure(kubeconfig={**kept.write(), "exec_plugins": [str(plugin)]})
     run.whole()
@@ -178,7 +178,7 @@ WRONG = {
         {},
         "client-certificate and client-key cannot be used",
     ),
-    "plugin": ({"exec": PLUGIN}, {}, "ended with exit code 4.\n  Its last words: I say ***"),
+    "plugin": ({"exec": PLUGIN}, {}, "ended with exit code 4.\n  Last output: I say ***"),
     "proxy": (
         {},
         {"proxy-url": f"socks5://{CANARY}:{CANARY}@127.0.0.1:1"},

@@ -8,16 +8,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
 
-from etcdkeep.adapters.node import NodeTarget, open_node, scan_host_keys
-from etcdkeep.errors import (
-    AccessDenied,
-    ConfigError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    StreamCut,
-    Unreachable,
-)
-from etcdkeep.host_keys import parse_host_key
+from etcdkeep.adapters.ssh.node import NodeTarget, open_node, scan_host_keys
+from etcdkeep.config.host_keys import parse_host_key
+from etcdkeep.errors import AccessDenied, ConfigError, HostKeyUnknown, ServerUntrusted, StreamCut, Unreachable
 from etcdkeep.ports import StreamLimits
 from tests.ssh_server import (
     ECDSA,
@@ -91,7 +84,7 @@ def test_an_unknown_host_is_refused_with_the_line_to_paste(node):
 )
 def test_a_changed_host_key_is_refused_before_anything_is_sent(offered):
     with running(Node(host_keys=offered)) as node:
-        with pytest.raises(HostKeyChanged) as caught, open_node(node.target(line(OTHER_HOST_KEY)), KEY):
+        with pytest.raises(ServerUntrusted) as caught, open_node(node.target(line(OTHER_HOST_KEY)), KEY):
             pass
         assert OTHER_HOST_KEY.get_fingerprint() in str(caught.value)
         assert HOST_KEYS[offered[0]].get_fingerprint() in str(caught.value)
@@ -150,7 +143,7 @@ ENCRYPTED = serialization.BestAvailableEncryption(b"secret")
     [
         pytest.param(b"", "no private key", id="empty"),
         pytest.param(KEY[:200], "no private key", id="cut-off"),
-        pytest.param(line(OTHER_HOST_KEY).encode(), "no private key", id="public-key"),
+        pytest.param(line(OTHER_HOST_KEY).encode(), "not a private one", id="public-key"),
         pytest.param(USER_KEYS["ed25519"].private_bytes(PEM, PKCS8, ENCRYPTED), "passphrase", id="encrypted-pem"),
         pytest.param(USER_KEYS["rsa"].private_bytes(PEM, TRADITIONAL, ENCRYPTED), "passphrase", id="encrypted-rsa"),
         pytest.param(
@@ -233,7 +226,10 @@ def test_both_hops_host_keys_are_checked(node, jump_host):
     ):
         pass
     stranger = jump_host.target(line(OTHER_HOST_KEY))
-    with pytest.raises(HostKeyChanged, match=f":{jump_host.port}"), open_node(node.target(), KEY, jump=(stranger, KEY)):
+    with (
+        pytest.raises(ServerUntrusted, match=f":{jump_host.port}"),
+        open_node(node.target(), KEY, jump=(stranger, KEY)),
+    ):
         pass
     assert node.logins == []
 
@@ -278,6 +274,6 @@ def test_a_jump_host_that_goes_down_in_the_middle(node, jump_host):
 
 
 def test_clients_own_log_stays_quiet(node, caplog):
-    with pytest.raises(HostKeyChanged), open_node(node.target(line(OTHER_HOST_KEY)), KEY):
+    with pytest.raises(ServerUntrusted), open_node(node.target(line(OTHER_HOST_KEY)), KEY):
         pass
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

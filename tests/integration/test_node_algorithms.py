@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from etcdkeep.adapters.node import open_node
+from etcdkeep.adapters.ssh.node import open_node
+from etcdkeep.config.ssh_algorithms import WEAK
 from etcdkeep.errors import AccessDenied, ConfigError
 from etcdkeep.ports import StreamLimits
-from etcdkeep.ssh_algorithms import WEAK
 from tests.builders import make_cluster
 from tests.etcd import free_ports
 from tests.openssh import make_key, needs_sshd, running_sshd

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site
-from etcdkeep.config_file import load_config
+from etcdkeep.config.loading import load_config
 from etcdkeep.errors import AccessDenied
-from etcdkeep.restore.gather import gather_node
+from etcdkeep.restore.probe.nodes import gather_node
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site
 from tests.backup_run import assert_nothing_lost, assert_one_good_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.found.nodes import NodeFacts
     from lab.site import NodeHandle
 
 ONLY_DOCUMENTED = """case $2 in cat | find | tar) ;; *)
@@ -113,7 +113,7 @@ def test_a_refused_sudo_is_called_that_in_any_language(site, start_run, words):
             gather(node)
     assert words in str(caught.value)
     assert "NOPASSWD: /usr/bin/cat, /usr/bin/find, /usr/bin/tar" in str(caught.value)
-    assert "not there" not in str(caught.value)
+    assert "does not exist" not in str(caught.value)
     assert_nothing_lost(run)
 
 
@@ -121,7 +121,7 @@ def test_a_refused_sudo_is_called_that_in_any_language(site, start_run, words):
     ("script", "said"),
     [
         pytest.param("echo 'FATA[0000] permission denied' >&2; exit 1\n", "exit code 1, 'FATA.*permission denied'", id="fails"),
-        pytest.param("echo 'WARN[0000] runtime connect using default endpoints'\n" + RUN, "something else than its list", id="warns"),
+        pytest.param("echo 'WARN[0000] runtime connect using default endpoints'\n" + RUN, "unexpected output", id="warns"),
         pytest.param("echo 'sudo: crictl: command not found' >&2; exit 1\n", "has no crictl", id="missing"),
     ],
 )  # fmt: skip

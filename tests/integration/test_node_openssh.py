@@ -7,8 +7,8 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from etcdkeep.adapters.node import NodeTarget, open_node, scan_host_keys
-from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, HostKeyChanged, HostKeyUnknown, StreamCut
+from etcdkeep.adapters.ssh.node import NodeTarget, open_node, scan_host_keys
+from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, HostKeyUnknown, ServerUntrusted, StreamCut
 from etcdkeep.ports import StreamLimits
 from tests.etcd import free_ports
 from tests.openssh import USER, make_key, needs_sshd, running_sshd
@@ -34,7 +34,7 @@ def test_bytes_exit_codes_and_standard_input(sshd):
         content = bytes(range(256)) * 40_000
         assert shell.run(("cat",), LIMITS, stdin=content).stdout == content
         assert shell.run(("printf", "%s", "a b;$HOME"), LIMITS).stdout == b"a b;$HOME"
-        with pytest.raises(CommandFailed, match=r"exit code 3\. Its last words: oh"):
+        with pytest.raises(CommandFailed, match=r"exit code 3\. Last output: oh"):
             shell.run(("sh", "-c", "echo oh >&2; exit 3"), LIMITS)
         with pytest.raises(CommandMissing):
             shell.run(("no-such-program",), LIMITS)
@@ -82,7 +82,7 @@ def test_a_wrong_host_key_and_none(sshd):
     algorithm, text = sshd.host_keys[0].split()[:2]
     blob = b64decode(text)
     changed = f"{algorithm} {b64encode(blob[:-1] + bytes([blob[-1] ^ 1])).decode()}"
-    with pytest.raises(HostKeyChanged), open_node(sshd.target(changed), sshd.key):
+    with pytest.raises(ServerUntrusted), open_node(sshd.target(changed), sshd.key):
         pass
     with pytest.raises(HostKeyUnknown), open_node(NodeTarget("127.0.0.1", sshd.port, USER, ()), sshd.key):
         pass

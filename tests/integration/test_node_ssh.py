@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from etcdkeep.adapters.node import open_node
+from etcdkeep.adapters.ssh.node import open_node
 from etcdkeep.errors import (
     AccessDenied,
     CommandFailed,
@@ -51,7 +51,7 @@ def test_every_byte_of_the_output_and_the_command_line(node):
 @pytest.mark.parametrize(
     ("code", "stderr", "error", "text"),
     [
-        pytest.param(3, b"oh\n", CommandFailed, "exit code 3. Its last words: oh", id="exit-code"),
+        pytest.param(3, b"oh\n", CommandFailed, "exit code 3. Last output: oh", id="exit-code"),
         pytest.param(
             127, b"bash: line 1: crictl: command not found\n", CommandMissing, "no such program.*crictl", id="missing"
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.node import open_node
+from etcdkeep.adapters.ssh.node import open_node
 from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, OutputUnexpected, StreamCut
 from etcdkeep.ports import StreamLimits
 from tests.etcd import free_ports
@@ -282,15 +282,15 @@ def test_the_words_of_a_command_are_shown_without_control_characters(start):
     with site.open() as shell, pytest.raises(CommandFailed) as caught:
         shell.run(("sh", "-c", "printf 'oh\\033]0;title\\007 no' >&2; exit 3"), LIMITS)
     assert "\x1b" not in str(caught.value)
-    assert "Its last words: oh" in str(caught.value)
+    assert "Last output: oh" in str(caught.value)
 
 
 # --- logins that run nothing -------------------------------------------------------------------------------------------
 
 LOGINS = [
     pytest.param("/usr/sbin/nologin", r"currently not available(.|\n)*usermod --shell", id="nologin"),
-    pytest.param("/bin/false", r"exit code 1 and said nothing(.|\n)*/bin/bash", id="false"),
-    pytest.param("/bin/true", r"exit code 0 and said nothing(.|\n)*/bin/bash", id="true"),
+    pytest.param("/bin/false", r"exit code 1 and printed nothing(.|\n)*/bin/bash", id="false"),
+    pytest.param("/bin/true", r"exit code 0 and printed nothing(.|\n)*/bin/bash", id="true"),
     pytest.param(
         'echo \'Please login as the user "ubuntu" rather than the user "root".\'; exit 142',
         r"Please login as(.|\n)*Set ssh\.user to ubuntu",
@@ -344,7 +344,7 @@ def test_an_output_without_its_end_is_not_complete_whatever_the_exit_code(node):
         command._process.exit(0)
 
     node.behave = behave
-    with open_node(node.target(), KEY) as shell, pytest.raises(StreamCut, match="end of its output did not come"):
+    with open_node(node.target(), KEY) as shell, pytest.raises(StreamCut, match="end of its output is missing"):
         shell.run(("cat",), LIMITS)
 
 

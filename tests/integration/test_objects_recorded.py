@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from etcdkeep.objects import exact_json
+from etcdkeep.objects.decoding import exact_json
 from tests.objects_command import objects
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.kube import KubeApiClient, open_kubeconfig
-from etcdkeep.age_keys import parse_identities
+from etcdkeep.adapters.kube.client import KubeApiClient, open_kubeconfig
 from etcdkeep.errors import Unreachable
 from etcdkeep.objects.selection import Selection
 from etcdkeep.objects.stored_set import StoredSet
 from etcdkeep.recover.applying import apply_plan
 from etcdkeep.recover.gather import gather
 from etcdkeep.recover.planning import check_same_cluster, plan_recovery
+from etcdkeep.sealing.age_keys import parse_identities
 from lab.samples import SECRET_CANARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from etcdkeep.recover.plan import Plan
+    from etcdkeep.recover.plan import RecoveryPlan
     from lab import Site
     from tests.backup_run import BackupRun
 
@@ -50,7 +50,7 @@ def api(site: Site) -> KubeApiClient:
     return KubeApiClient(open_kubeconfig(site.clusters["harbor"].kubeconfig.read_bytes()))
 
 
-def planned(run: BackupRun, api: KubeApiClient) -> Plan:
+def planned(run: BackupRun, api: KubeApiClient) -> RecoveryPlan:
     repository = run.repository
     identities = parse_identities(Path(run.cluster.age_identity.path).read_bytes())
     found = repository.get(run.name, run.identifier)

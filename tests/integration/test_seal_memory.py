@@ -12,9 +12,9 @@ SMALL_MIB, LARGE_MIB, GROWTH_MAX_MIB = 64, 1024, 20
 CHILD = """
 import os, resource, sys
 from pathlib import Path
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import generate_identity, parse_identities
-from etcdkeep.seal import seal, unseal
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.sealing.age_keys import generate_identity, parse_identities
+from etcdkeep.sealing.seal import seal, unseal
 
 size_mib, kind, root = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 text, recipient = generate_identity()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.age_keys import generate_identity, parse_identities
 from etcdkeep.errors import SealError
-from etcdkeep.seal import seal, unseal
+from etcdkeep.sealing.age_keys import generate_identity, parse_identities
+from etcdkeep.sealing.seal import seal, unseal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,8 +1,8 @@
 """
-What every object store promises, over a directory, a strict bucket server in this process, and the stock emulator.
+What every object store promises, over a directory, a strict bucket server in this process, the stock emulator, and S3 (moto).
 
-The emulator ignores preconditions on resumable uploads and rewrites (AIRFLOW_NOTES §0.5), so the tests of
-"never replaced" run over the other two.
+The stock emulator ignores preconditions on resumable uploads and rewrites (AIRFLOW_NOTES §0.5), so the tests of
+"never replaced" run over the others.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import google_crc32c
 import pytest
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.adapters.stores import open_store, transfer
-from etcdkeep.age_keys import generate_identity, parse_identities
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.adapters.stores.opening import duplicate, open_store, transfer
 from etcdkeep.errors import AccessDenied, ConfigError, NotFound, ObjectExists, StoreUnavailable, UnsafeName
-from etcdkeep.seal import seal, unseal
+from etcdkeep.sealing.age_keys import generate_identity, parse_identities
+from etcdkeep.sealing.seal import seal, unseal
 from tests.gcs_stub import BUCKET, REWRITE_BYTES, gcs_stub
+from tests.s3_server import PART_BYTES, s3_server
 from tests.stores import CHUNK_BYTES, bucket_store, running_emulator
 
 if TYPE_CHECKING:
@@ -44,18 +46,21 @@ def _opener(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     elif kind == "bucket":
         with gcs_stub() as stub:
             yield lambda prefix: bucket_store(stub.url, prefix)
+    elif kind == "s3":
+        with s3_server() as server:
+            yield server.store
     else:
         url = request.getfixturevalue("emulator")
         yield lambda prefix: bucket_store(url, f"{os.urandom(4).hex()}/{prefix}".rstrip("/"))
 
 
-@pytest.fixture(params=["directory", "bucket", "emulator"])
+@pytest.fixture(params=["directory", "bucket", "emulator", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
     for opener in _opener(request.param, request, tmp_path):
         yield opener("team")
 
 
-@pytest.fixture(params=["directory", "bucket"])
+@pytest.fixture(params=["directory", "bucket", "s3"])
 def strict_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
     for opener in _opener(request.param, request, tmp_path):
         yield opener("team")
@@ -139,7 +144,9 @@ def test_facts(store: ObjectStore) -> None:
     assert (found.name, found.size_bytes) == ("a/b", 10)
     assert found.crc32c in (None, google_crc32c.value(b"some bytes"))
     assert abs(found.updated_at - before) < timedelta(minutes=1)
-    assert list(store.list()) == [found]
+    [listed] = store.list()
+    assert listed.crc32c in (None, found.crc32c)
+    assert replace(listed, crc32c=found.crc32c) == found
 
 
 def test_what_is_not_there(store: ObjectStore) -> None:
@@ -323,8 +330,13 @@ def test_folders_without_end_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_prefix_cannot_see_the_one_beside_it(tmp_path: Path) -> None:
-    with gcs_stub() as stub:
-        for opener in (lambda prefix: DirectoryStore(tmp_path / prefix), lambda prefix: bucket_store(stub.url, prefix)):
+    with gcs_stub() as stub, s3_server() as server:
+        openers = (
+            lambda prefix: DirectoryStore(tmp_path / prefix),
+            lambda prefix: bucket_store(stub.url, prefix),
+            server.store,
+        )
+        for opener in openers:
             here, beside = opener("team"), opener("team2")
             put(beside, "a")
             assert names(here) == []
@@ -332,8 +344,9 @@ def test_a_prefix_cannot_see_the_one_beside_it(tmp_path: Path) -> None:
 
 
 def test_room(tmp_path: Path) -> None:
-    with gcs_stub() as stub:
+    with gcs_stub() as stub, s3_server() as server:
         assert bucket_store(stub.url).free_bytes() is None
+        assert server.store().free_bytes() is None
     room = DirectoryStore(tmp_path / "new").free_bytes()
     assert room is not None
     assert room > 0
@@ -359,20 +372,59 @@ def test_protection(tmp_path: Path) -> None:
             bucket.protect("missing", until)
 
 
+def test_protection_in_s3() -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    with s3_server(lock=True) as server:
+        store = server.store("team")
+        put(store, "a/b")
+        assert store.protect("a/b", datetime.now(UTC) - timedelta(days=1))
+        assert server.asked(r"PUT .*\?retention") == 0
+        assert store.protect("a/b", until)
+        assert store.protect("a/b", until)
+        assert server.asked(r"PUT .*\?retention") == 1
+        mode = server.client.head_object(Bucket=server.bucket, Key="team/a/b")
+        assert (mode["ObjectLockMode"], mode["ObjectLockRetainUntilDate"]) == ("COMPLIANCE", until)
+        assert [found.locked_until for found in (store.stat("a/b"), *store.list())] == [until, until]
+        with pytest.raises(AccessDenied, match="locked"):
+            store.delete("a/b")
+        assert names(store) == ["a/b"]
+        with pytest.raises(NotFound):
+            store.protect("missing", until)
+
+
+def test_what_is_removed_from_a_bucket_with_versions_is_gone() -> None:
+    """A plain deletion would only hide it, and let it be paid for; it would also hide what is locked."""
+    with s3_server(lock=True) as server:
+        store = server.store("team")
+        for data in (b"first", b"second"):
+            put(store, "a/b", data)
+            server.client.delete_object(Bucket=server.bucket, Key="team/a/b")  # by somebody else: leaves a marker
+            assert names(store) == []
+        put(store, "a/b", b"third")
+        store.delete("a/b")
+        assert names(store) == []
+        server.client.put_object(Bucket=server.bucket, Key="team/a/c", Body=b"1")
+        server.client.put_object(Bucket=server.bucket, Key="team/a/c", Body=b"2")
+        store.delete("a/c")
+        left = server.client.list_object_versions(Bucket=server.bucket, Prefix="team/a/c")
+        assert left.get("Versions", []) == []
+
+
 # --- between stores --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def kinds(tmp_path: Path) -> Iterator[dict[str, Callable[[str], ObjectStore]]]:
-    with gcs_stub() as stub:
+    with gcs_stub() as stub, s3_server() as server:
         yield {
             "directory": lambda prefix: DirectoryStore(tmp_path / prefix),
             "bucket": lambda prefix: bucket_store(stub.url, prefix),
+            "s3": server.store,
         }
 
 
-@pytest.mark.parametrize("target_kind", ["directory", "bucket"])
-@pytest.mark.parametrize("source_kind", ["directory", "bucket"])
+@pytest.mark.parametrize("target_kind", ["directory", "bucket", "s3"])
+@pytest.mark.parametrize("source_kind", ["directory", "bucket", "s3"])
 def test_transfer(kinds: dict[str, Callable[[str], ObjectStore]], source_kind: str, target_kind: str) -> None:
     source, target = kinds[source_kind]("spool"), kinds[target_kind]("repository")
     data = os.urandom(REWRITE_BYTES + 5)
@@ -395,6 +447,41 @@ def test_transfer_inside_a_bucket_moves_no_bytes_through_here() -> None:
         transfer(spool, "run/a", repository, "set/a")
         assert stub.asked("rewriteTo") == 1
         assert stub.asked("GET /download") == 0
+
+
+def test_transfer_inside_s3_moves_no_bytes_through_here() -> None:
+    with s3_server() as server:
+        spool, repository = server.store("keep/.spool"), server.store("keep")
+        data = os.urandom(2 * REWRITE_BYTES + 7)
+        put(spool, "run/a", data)
+        server.requests.clear()
+        transfer(spool, "run/a", repository, "set/a")
+        assert server.asked("PUT .*partNumber=") == 3
+        assert server.asked("GET /[^?]*/a$") == 0
+        assert get(repository, "set/a") == data
+        assert server.uploads() == []
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket", "s3"])
+def test_a_duplicate_is_bytes_of_its_own(
+    kinds: dict[str, Callable[[str], ObjectStore]], tmp_path: Path, kind: str
+) -> None:
+    first, second = kinds[kind]("one"), kinds[kind]("two")
+    put(first, "set/a", b"x" * 1000)
+    duplicate(first, "set/a", second, "set/a")
+    assert get(second, "set/a") == b"x" * 1000
+    if kind == "directory":
+        assert (tmp_path / "one/set/a").stat().st_ino != (tmp_path / "two/set/a").stat().st_ino
+
+
+def test_s3_of_two_accounts_is_copied_through_here() -> None:
+    """A server copies nothing from a server that it does not know."""
+    with s3_server() as one, s3_server() as another:
+        first, second = one.store("a"), another.store("b")
+        put(first, "set/a", b"x" * (PART_BYTES + 1))
+        transfer(first, "set/a", second, "set/a")
+        assert another.asked("partNumber=.*copy") == 0
+        assert get(second, "set/a") == b"x" * (PART_BYTES + 1)
 
 
 def test_transfer_inside_a_disk_is_a_link(tmp_path: Path) -> None:
@@ -435,10 +522,11 @@ def test_opens_what_a_url_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "s3://b", "gs://", "gs:///x", "file://host/x", "file:x", "/tmp/x", "gs://b/x?y", "file:///x#y"]
+    "url",
+    ["", "s3://", "s3:///x", "gs://", "gs:///x", "file://host/x", "file:x", "/tmp/x", "gs://b/x?y", "file:///x#y"],
 )
 def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="expected gs://bucket/prefix or file:///path"):
+    with pytest.raises(ConfigError, match="expected gs://bucket/prefix, s3://bucket/prefix or file:///path"):
         open_store(url)
 
 

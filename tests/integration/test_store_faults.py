@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import resource
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.copying import copy_bytes
-from etcdkeep.adapters.directory import DirectoryStore
+from etcdkeep.adapters.stores.copying import copy_bytes
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.documents import read
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
@@ -34,7 +36,7 @@ from tests.stores import CHUNK_BYTES, bucket_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from etcdkeep.adapters.gcs import GcsStore
+    from etcdkeep.adapters.stores.gcs import GcsStore
     from etcdkeep.ports import ObjectStore
 
 DATA = os.urandom(3 * CHUNK_BYTES + 99)
@@ -201,7 +203,7 @@ def test_a_chunk_kept_in_part(stub: GcsStub) -> None:
 @pytest.mark.parametrize("size", [10, CHUNK_BYTES, 2 * CHUNK_BYTES + 5])
 def test_damage_on_the_way_up(stub: GcsStub, bucket: GcsStore, size: int) -> None:
     stub.faults.append(Fault("flip", method="PUT"))
-    with pytest.raises(StoreUnavailable, match="damaged on"):
+    with pytest.raises(StoreUnavailable, match="damaged in"):
         put(bucket, "new", DATA[:size])
     assert "new" not in stub.objects
     put(bucket, "new", DATA[:size])
@@ -216,7 +218,7 @@ def test_a_server_that_stored_something_else(stub: GcsStub, bucket: GcsStore) ->
         return original(name, data[:-1], content_type)
 
     stub.put = put_truncated  # type: ignore[method-assign,assignment]
-    with pytest.raises(StoreUnavailable, match="it was deleted again"):
+    with pytest.raises(StoreUnavailable, match="it was deleted"):
         put(bucket, "new")
     assert "new" not in stub.objects
     assert stub.asked(r"DELETE .*ifGenerationMatch=\d{16}") == 1
@@ -289,6 +291,23 @@ def test_an_object_replaced_while_it_is_read(stub: GcsStub, bucket: GcsStore) ->
             stream.read()
 
 
+@pytest.mark.parametrize(
+    ("act", "path"),
+    [
+        pytest.param(lambda store: read(store, "there"), "/download/", id="read"),
+        pytest.param(lambda store: store.copy("there", "new"), "/rewriteTo/", id="copy"),
+    ],
+)
+def test_an_object_that_its_writer_encrypted_is_named(
+    stub: GcsStub, bucket: GcsStore, act: Callable[[GcsStore], object], path: str
+) -> None:
+    words = "The target object is encrypted by a customer-supplied encryption key."
+    stub.faults.append(Fault("status", path=path, status=400, words=words))
+    with pytest.raises(AccessDenied, match=r"there .*refuses this object and no other \(400 .*key of its writer"):
+        act(bucket)
+    assert [found.name for found in bucket.list()] == ["there"]
+
+
 @pytest.mark.parametrize("what", ["altered", "truncated"])
 def test_a_copy_of_a_damaged_object_is_refused(
     stub: GcsStub, bucket: GcsStore, directory: DirectoryStore, what: str
@@ -326,7 +345,7 @@ def test_private_files_and_folders(directory: DirectoryStore) -> None:
 
 def test_a_killed_writer_leaves_nothing_that_shows(directory: DirectoryStore) -> None:
     code = (
-        "import os, signal; from pathlib import Path; from etcdkeep.adapters.directory import DirectoryStore\n"
+        "import os, signal; from pathlib import Path; from etcdkeep.adapters.stores.directory import DirectoryStore\n"
         f"with DirectoryStore(Path({str(directory.root)!r})).create('set/etcd.db') as sink:\n"
         "    sink.write(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -355,6 +374,27 @@ def test_a_retry_keeps_off_the_remains_of_longer_names(directory: DirectoryStore
     assert get(directory, "manifest.json.sig") == b"signature"
 
 
+def test_a_part_that_another_writer_sweeps_up_before_it_is_locked_is_made_again(
+    directory: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = fcntl.flock, []
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        if not swept:
+            (part,) = (directory.root / "set").glob(".a.*.part")
+            swept.append(part.name)
+            with directory.create("set/b") as stream:  # finds a part that nobody has locked
+                stream.write(b"b")
+            assert not part.exists()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("etcdkeep.adapters.stores.directory.fcntl.flock", lock_late)
+    with directory.create("set/a") as stream:
+        stream.write(b"a")
+    assert read(directory, "set/a") == b"a"
+    assert [item.name for item in directory.list("set/")] == ["set/a", "set/b"]
+
+
 def test_the_next_object_in_a_folder_takes_the_remains_of_killed_writers_along(directory: DirectoryStore) -> None:
     """A verification's name holds its time: nothing of that very name is ever begun again."""
     put(directory, "set/verification/first.json")
@@ -376,7 +416,7 @@ def test_a_writer_thought_dead_cannot_publish_its_successors_half(directory: Dir
             sink.write(b"old")
             successor.__enter__().write(b"new, half")
 
-    with pytest.raises(StoreUnavailable, match="begun anew by another process"):
+    with pytest.raises(StoreUnavailable, match="rewritten by another process"):
         stale_writer()
     assert directory.stat("etcd.db") is None
     successor.__exit__(None, None, None)
@@ -389,7 +429,7 @@ def test_a_folder_purged_while_it_is_written_to(directory: DirectoryStore) -> No
             sink.write(b"x")
             directory.purge("set")
 
-    with pytest.raises(StoreUnavailable, match="purged"):
+    with pytest.raises(StoreUnavailable, match="removed or rewritten"):
         write_into_it()
     assert tree(directory.root) == []
 
@@ -406,7 +446,7 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
 
 
 def test_no_room(directory: DirectoryStore) -> None:
-    with pytest.raises(NoSpace, match="half-written object was removed"), file_size_limit(150_000):
+    with pytest.raises(NoSpace, match="incomplete object was removed"), file_size_limit(150_000):
         put(directory, "set/etcd.db")
     assert tree(directory.root) == []
     put(directory, "set/etcd.db")

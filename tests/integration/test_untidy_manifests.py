@@ -147,7 +147,7 @@ def test_the_set_is_good_and_comes_back(start_run: StartRun, variant: Any) -> No
     told = [note for note in restore.found.manifest.notes if "etcd.yaml" in note]
     assert bool(told) == (variant is hidden), told
     prepared = restore.prepare()
-    assert prepared.plan is not None, prepared.objections
+    assert prepared.plan is not None, prepared.findings
     (facts,) = prepared.facts or ()
     assert facts.etcd is not None
     assert facts.etcd.name == "harbor-cp-0"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.manifest import Member
-from etcdkeep.restore.preflight import blocking
+from etcdkeep.restore.judge.finding import blocking_problems
+from etcdkeep.sets.manifest import Member
 from lab.waiting import wait_for
 from tests.integration.restore.lab_restore import AS_BACKED_UP, LabRestore
 
@@ -99,9 +99,9 @@ def test_an_older_set_with_a_member_too_many_is_restored_when_that_is_overridden
     restore.found = with_one_too_many(restore.found)
     restore.ruin()
     prepared = restore.prepare()
-    assert blocking(prepared.objections)
-    assert not blocking(prepared.objections, override=True)
-    assert any(f"member {NAME} of the backup cannot be restored" in each.sentence for each in prepared.objections)
+    assert blocking_problems(prepared.findings)
+    assert not blocking_problems(prepared.findings, override=True)
+    assert any(f"member {NAME} of the backup cannot be restored" in each.sentence for each in prepared.findings)
     plan = prepared.plan_to_approve("fleet", override=True)
     with restore.engine(plan) as engine:
         engine.walk()

@@ -30,7 +30,9 @@ def make_context() -> Callable[..., dict[str, Any]]:
     def make(try_number: int = 1, run_id: str = "scheduled__2026-11-23", **overrides: Any) -> dict[str, Any]:
         return {
             "run_id": run_id,
-            "dag_run": SimpleNamespace(run_id=run_id, logical_date=NOW, run_after=NOW, dag_id="backup__harbor"),
+            "dag_run": SimpleNamespace(
+                run_id=run_id, run_type="scheduled", logical_date=NOW, run_after=NOW, dag_id="backup__harbor"
+            ),
             "ti": SimpleNamespace(try_number=try_number),
             "params": {"reason": "a test", "pin": True},
             "outlet_events": Events(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeo
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from etcdkeep.errors import NotApproved, RecordRefused, RestoreRefused
+from etcdkeep.errors import NotApproved, RecordRefused, RequestRefused
 from etcdkeep_airflow.operators.approval import ASK_AGAIN, ASK_AGAIN_POLICY
 from etcdkeep_airflow.operators.restore import PreflightOperator, RestoreApproval, StageOperator
 from tests.gate import Gate
@@ -117,7 +118,7 @@ def test_no_answer_in_time_fails(asked: Asked) -> None:
     ("people", "said"),
     [
         pytest.param({"approve": "alice", "approve_second": "alice"}, "alice has approved already", id="one-person"),
-        pytest.param({"approve_second": "bob"}, "gate 'approve' has not asked anybody", id="first-gate-skipped"),
+        pytest.param({"approve_second": "bob"}, "gate 'approve' has asked nobody", id="first-gate-skipped"),
     ],
 )
 def test_an_answer_that_does_not_count_fails_the_gate(asked: Asked, people: dict[str, str], said: str) -> None:
@@ -143,14 +144,14 @@ def refused(asked: Asked, site: RestoreSite, said: str) -> None:
 
 def test_a_gate_that_was_only_marked_as_done_does_not_count(asked: Asked, site: RestoreSite) -> None:
     asked.pass_gate("approve", "alice")
-    refused(asked, site, "gate 'approve_second' has not asked anybody")
+    refused(asked, site, "gate 'approve_second' has asked nobody")
 
 
 def test_a_gate_that_was_cleared_and_then_marked_as_done_does_not_count(asked: Asked, site: RestoreSite) -> None:
     asked.pass_gate("approve", "alice")
     asked.pass_gate("approve_second", "bob")
     asked.gate("approve_second", try_number=2).ask()
-    refused(asked, site, "gate 'approve_second' has asked and nobody has answered")
+    refused(asked, site, "gate 'approve_second' has no answer")
 
 
 def test_a_rejection_is_not_taken_away_by_another_answer(asked: Asked, site: RestoreSite) -> None:
@@ -170,18 +171,56 @@ def test_a_plan_made_after_the_approvals_needs_its_own(asked: Asked, site: Resto
     asked.pass_gate("approve", "alice")
     asked.pass_gate("approve_second", "bob")
     asked.plan()
-    refused(asked, site, "gate 'approve' asked for another plan")
+    refused(asked, site, "gate 'approve' asked about another plan")
 
 
 def test_an_answer_to_a_page_that_is_out_of_date_does_not_count(asked: Asked) -> None:
     gate = asked.gate()
     gate.ask()
     asked.plan()
-    with pytest.raises(NotApproved, match="the plan has changed since this page was shown"):
+    with pytest.raises(NotApproved, match="this page is out of date"):
         gate.answer("alice")
-    with pytest.raises(NotApproved, match="still shows an older plan"):
+    with pytest.raises(NotApproved, match="shows a plan that is out of date"):
         gate.ask()  # Airflow keeps showing the page of this try
     asked.pass_gate("approve", "alice", try_number=2)
+
+
+def test_a_gate_that_waited_while_etcdkeep_was_upgraded_asks_again(
+    asked: Asked, site: RestoreSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parked = asked.gate()
+    parked.ask()
+    monkeypatch.setattr("etcdkeep.approval.answers.__version__", "99")
+    with pytest.raises(NotApproved, match=r"was made by etcdkeep .*, and this is etcdkeep 99\."):
+        parked.answer("alice")
+    with pytest.raises(NotApproved, match="Clear the task that plans"):
+        asked.gate(try_number=2).ask()
+    with pytest.raises(NotApproved):
+        asked.stage()
+    asked.plan()
+    asked.pass_gate("approve", "alice", try_number=3)
+    asked.pass_gate("approve_second", "bob")
+    asked.stage()
+    assert count(site)
+
+
+def test_a_rejection_counts_whichever_version_asked(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked = asked.gate()
+    parked.ask()
+    monkeypatch.setattr("etcdkeep.approval.answers.__version__", "99")
+    with pytest.raises(DownstreamTasksSkipped):
+        parked.answer("alice", "Reject")
+
+
+def test_what_is_signed_and_approved_names_the_version(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etcdkeep.approval.answers.__version__", "99")
+    proposed = asked.plan()["proposal"]
+    asked.pass_gate("approve", "alice")
+    folder = asked.site.repository.store.root / "prod/restores"
+    payloads = [json.loads(path.read_text())["payload"] for path in folder.glob("*/proposals/*.json")]
+    (signed,) = [each for each in payloads if hashlib.sha256(each.encode()).hexdigest() == proposed]
+    assert json.loads(signed)["body"]["version"] == "99"
+    assert [each["proposal"] for each in asked.answers()] == [proposed]
 
 
 def test_an_answer_to_an_earlier_try_does_not_count(asked: Asked) -> None:
@@ -195,7 +234,7 @@ def test_an_answer_to_an_earlier_try_does_not_count(asked: Asked) -> None:
 @pytest.mark.parametrize("run", [{"run_id": "manual__other"}, {"dag_id": "another"}], ids=["run", "dag"])
 def test_another_run_s_gate_finds_nothing_to_ask_for(asked: Asked, run: dict[str, str]) -> None:
     gate = asked.gate(**run)
-    with pytest.raises((NotApproved, RestoreRefused)):
+    with pytest.raises((NotApproved, RequestRefused)):
         gate.ask()
 
 
@@ -260,7 +299,7 @@ def test_every_failure_of_a_gate_is_final_but_airflow_s_own(asked: Asked) -> Non
     assert (gate.retries, gate.defaults, gate.response_timeout) == (ASK_AGAIN, None, timedelta(hours=4))
     for error in (
         NotApproved("x"),
-        RestoreRefused("x"),
+        RequestRefused("x"),
         RecordRefused("x", word="foreign"),
         HITLTimeoutError("x"),
         HITLRejectException("x"),
@@ -271,4 +310,4 @@ def test_every_failure_of_a_gate_is_final_but_airflow_s_own(asked: Asked) -> Non
 
 def test_a_gate_that_asks_again_says_so(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     asked.gate(try_number=2).ask()
-    assert "asks again: what was answered before at this gate does not count" in "".join(capsys.readouterr())
+    assert "asks again: earlier answers at this gate do not count" in "".join(capsys.readouterr())

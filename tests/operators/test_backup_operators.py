@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import pickle
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep import errors
-from etcdkeep.errors import StoreUnavailable, StreamCut, Unreachable, VerificationFailed
+from etcdkeep.errors import RequestRefused, StoreUnavailable, StreamCut, Unreachable, VerificationFailed
 from etcdkeep.naming import backup_id
+from etcdkeep.sets.pins import Pin
 from etcdkeep_airflow.operators import backup as module
 from etcdkeep_airflow.operators.backup import (
     CleanupOperator,
@@ -88,7 +89,7 @@ def test_a_run_makes_one_good_set_and_leaves_nothing_else(opened, make_context):
     (found,) = opened.repository.sets("harbor")
     assert (found.backup_id, found.state) == (IDENTIFIER, "good")
     assert outputs["upload"]["backup_id"] == outputs["verify"]["backup_id"] == IDENTIFIER
-    assert found.manifest.run.model_dump() == {"dag_id": "backup__harbor", "run_id": RUN, "reason": "a test", "pinned": True}  # fmt: skip
+    assert found.manifest.run.model_dump() == {"dag_id": "backup__harbor", "run_id": RUN, "by_hand": False, "reason": "a test", "pinned": True}  # fmt: skip
     assert opened.leftovers() == []
     assert [item.name for item in opened.repository.store.list("harbor/attempts/")] == [
         f"harbor/attempts/{IDENTIFIER}.json"
@@ -133,6 +134,25 @@ def test_a_retry_after_a_step_gives_the_same_answer_and_one_set(opened, make_con
     assert opened.leftovers() == []
 
 
+def test_verify_signs_the_pin_that_the_form_asks_for_once(opened, make_context):
+    run_all(make_context)
+    (found,) = opened.repository.sets("harbor")
+    (pin,) = found.pins
+    assert (pin.body.pinned, pin.body.reason) == (True, "a test")
+    assert RUN in pin.body.by
+    opened.repository.record_pin(found, Pin(pinned=False, reason="no more"))
+    run_task("verify", {}, make_context())
+    (found,) = opened.repository.sets("harbor")
+    assert len(found.pins) == 2, "a cleared task takes no later unpin back"
+    assert found.pinned(datetime.now(UTC)) is None
+
+
+def test_verify_pins_nothing_where_the_form_does_not_ask(opened, make_context):
+    run_all(make_context, params={"reason": "", "pin": False})
+    (found,) = opened.repository.sets("harbor")
+    assert found.pins == ()
+
+
 def test_a_second_verification_adds_a_record(opened, make_context):
     outputs = run_all(make_context, until="verify")
     assert run_task("verify", outputs, make_context(try_number=2)) == outputs["verify"]
@@ -156,6 +176,27 @@ def test_the_id_comes_from_the_run_alone(opened, make_context, logical_date):
     run = SimpleNamespace(run_id=RUN, logical_date=logical_date, run_after=NOW)
     operator = DiscoverOperator(task_id="discover", cluster="harbor")
     assert operator.backup_id(make_context(dag_run=run)) == IDENTIFIER
+
+
+@pytest.mark.parametrize("operator", [DiscoverOperator, CleanupOperator], ids=["discover", "cleanup"])
+def test_a_run_of_the_future_does_nothing(opened, make_context, operator):
+    """Its set would come after all that are taken before then."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    run = SimpleNamespace(run_id=RUN, run_type="manual", logical_date=later, run_after=NOW)
+    arguments = {} if operator is DiscoverOperator else {"discovery": None}
+    with pytest.raises(RequestRefused, match="which is in the future"):
+        operator(task_id="x", cluster="harbor", **arguments).execute(make_context(dag_run=run))
+    assert list(opened.repository.store.list()) == []
+
+
+@pytest.mark.parametrize(("kind", "by_hand"), [("manual", True), ("scheduled", False), ("backfill", False)])
+def test_the_manifest_says_whether_a_person_started_the_run(opened, make_context, kind, by_hand):
+    """Airflow lets a person give the run any id."""
+    run_id = "scheduled__2026-11-23T02:30:00+00:00"
+    run = SimpleNamespace(run_id=run_id, run_type=kind, logical_date=NOW, run_after=NOW, dag_id="backup__harbor")
+    run_all(make_context, until="upload", run_id=run_id, dag_run=run)
+    (found,) = opened.repository.sets("harbor")
+    assert found.manifest.run.by_hand is by_hand
 
 
 @pytest.mark.parametrize("failed", list(MAKE)[:5])

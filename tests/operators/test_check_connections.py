@@ -63,7 +63,7 @@ def world(server, monkeypatch, tmp_path, database):
     """A sound cluster all of whose connections are Airflow's; what a test changes it gives anew."""
     server.behave, server.forwarding = sudo_works, True
     kube = FakeKube(*make_members(3, database))
-    monkeypatch.setattr("etcdkeep.adapters.kube.KubeApiClient", lambda connection: kube)
+    monkeypatch.setattr("etcdkeep.adapters.kube.client.KubeApiClient", lambda connection: kube)
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
     ssh = {"conn_type": "ssh", "login": "ubuntu", "port": server.port}
     extra = {"private_key": KEY.decode(), "host_key": HOST_KEY}
@@ -194,7 +194,7 @@ SUDO = {f"sudo on cp-{index}" for index in range(3)}
         pytest.param(fail_identity, {"age identity"}, "none of the 1 age identities", 4, id="other-identity"),
         pytest.param(fail_bucket, {"repository"}, "403", 1, id="bucket-not-writable"),
         pytest.param(fail_delete, {"repository"}, "403", 1, id="bucket-keeps-all"),
-        pytest.param(fail_host_key, NODES, "it shows the host key", 1, id="host-key"),
+        pytest.param(fail_host_key, NODES, "the host shows the host key", 1, id="host-key"),
         pytest.param(fail_login, NODES, "the server refused the key", 1, id="login"),
         pytest.param(fail_field, NODES, "sets no_host_key_check", 2, id="field"),
         pytest.param(fail_sudo, SUDO, "sudo does not allow it without a password", 1, id="sudo"),
@@ -245,6 +245,31 @@ def test_what_is_not_configured_is_no_failure(world, check):
     assert found["age identity"][0] == found["signing key"][0] == "not tried"
 
 
+def test_the_identity_of_indexes_opens_those_alone(world, check, monkeypatch):
+    identity, recipient = age_pair("index")
+    give_connection(monkeypatch, "index", conn_type="generic", password=identity.decode())
+    world.configure(index_recipients=[recipient], index_identity={"connection": "index"})
+    opened = "opens what is sealed to index_recipients (1), and nothing that is sealed to age_recipients"
+    assert lines(check)[1]["index identity"] == ("ok", opened)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"index_identity": {"connection": "age"}}, "opens whole backups"),
+        ({"index_identity": {"connection": "index"}}, "no index is sealed to it"),
+    ],
+    ids=["opens-backups", "no-recipients"],
+)
+def test_an_identity_of_indexes_that_opens_too_much_or_nothing(world, check, monkeypatch, change, said):
+    give_connection(monkeypatch, "index", conn_type="generic", password=age_pair("index")[0].decode())
+    world.configure(**change)
+    code, found = lines(check)
+    assert code != 0
+    assert found["index identity"][0] == "failed"
+    assert said in found["index identity"][1]
+
+
 def test_several_clusters_and_one_by_its_name(world, check):
     entry = make_entry(kubeconfig={"connection": "k8s"}, repository=f"gs://{BUCKET}/etcd", ssh={"connection": "nobody"})
     world.config.write_text(make_file(entry, {**entry, "name": "other"}))
@@ -253,7 +278,7 @@ def test_several_clusters_and_one_by_its_name(world, check):
     assert {row.split()[0] for row in out.splitlines()[1:]} == {"harbor", "other"}
     assert "error: other: SSH node cp-0: Airflow has no connection 'nobody'" in err
     assert {row.split()[0] for row in check("--cluster", "other")[1].splitlines()[1:]} == {"other"}
-    assert "cluster 'nowhere' is not usable" in check("--cluster", "nowhere")[2]
+    assert "cluster 'nowhere' is not configured" in check("--cluster", "nowhere")[2]
 
 
 def test_a_file_with_problems_is_not_tried(world, check):

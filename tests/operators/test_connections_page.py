@@ -13,7 +13,7 @@ from airflow.secrets.local_filesystem import load_connections_dict
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from etcdkeep_airflow import google_connection, kubernetes_connection, ssh_connection
+from etcdkeep_airflow import aws_connection, google_connection, kubernetes_connection, ssh_connection
 from tests.ssh_server import KEY, NO_PASSWORD, PEM, PKCS8, USER_KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs/connections.md").read_text(encoding="utf-8")
@@ -24,6 +24,7 @@ READERS = {
     "ssh": ssh_connection.read_ssh_connection,
     "kubernetes": kubernetes_connection.read_connection,
     "google_cloud_platform": google_connection.read_google_connection,
+    "aws": aws_connection.read_aws_connection,
     "A key alone": ssh_connection.read_ssh_key,
 }
 
@@ -100,7 +101,12 @@ def test_each_type_has_an_example_of_each_form():
 
 @pytest.mark.parametrize(
     ("title", "module"),
-    [("ssh", ssh_connection), ("kubernetes", kubernetes_connection), ("google_cloud_platform", google_connection)],
+    [
+        ("ssh", ssh_connection),
+        ("kubernetes", kubernetes_connection),
+        ("google_cloud_platform", google_connection),
+        ("aws", aws_connection),
+    ],
 )
 def test_each_field_is_on_the_page(title, module):
     honoured, refused = SECTIONS[title].split("| refused |")

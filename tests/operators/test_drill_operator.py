@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,7 @@ OLD, NEW = "20261121T023000Z-1f0c9a3e", "20261122T023000Z-1f0c9a3e"
 def workshop(tmp_path, monkeypatch):
     made = FakeWorkshop(tmp_path / "work")
     made.stop = lambda: made.done.append("stop")
-    monkeypatch.setattr("etcdkeep.adapters.local_etcd.LocalEtcd", lambda settings: made)
+    monkeypatch.setattr("etcdkeep.adapters.local_etcd.programs.LocalEtcd", lambda settings: made)
     return made
 
 
@@ -66,6 +67,19 @@ def test_it_drills_and_records_one_set(sets, workshop, make_context, backup, eve
     assert found[drilled].levels[-1] == "drill"
 
 
+def test_the_set_is_in_use_while_it_is_drilled_and_not_afterwards(sets, workshop, make_context, monkeypatch):
+    seen = []
+
+    def look(phase, opened=workshop.open):
+        seen.append(sets.repository.get("harbor", NEW).in_use(datetime.now(UTC)))
+        return opened(phase)
+
+    monkeypatch.setattr(workshop, "open", look)
+    operator().execute(make_context())
+    assert seen == ["drill__harbor scheduled__2026-11-23"]
+    assert sets.repository.get("harbor", NEW).uses == ()
+
+
 def test_a_set_that_does_not_restore_is_bad_and_the_task_fails_with_what_is_wrong(sets, workshop, make_context):
     workshop.served = make_database(Put(b"/registry/more", b"x"))
     with pytest.raises(
@@ -89,7 +103,7 @@ def test_a_worker_that_cannot_drill_marks_nothing(sets, workshop, make_context):
 
 
 def test_a_cluster_without_a_good_backup_fails_loudly(opened, workshop, make_context):
-    with pytest.raises(NotFound, match="cluster 'harbor' has no good backup that could be drilled"):
+    with pytest.raises(NotFound, match="cluster 'harbor' has no good backup"):
         operator().execute(make_context())
 
 
@@ -118,8 +132,9 @@ def test_on_kill_stops_the_drill_and_does_nothing_on_a_fresh_instance(sets, work
 
 
 def test_every_template_field_is_an_argument():
-    fields = operator(backup="{{ params.backup }}")
-    assert [getattr(fields, name) for name in DrillOperator.template_fields] == ["harbor", "{{ params.backup }}"]
+    fields = operator(backup="{{ params.backup }}", repository="{{ params.repository }}")
+    given = {name: getattr(fields, name) for name in DrillOperator.template_fields}
+    assert given == {"cluster": "harbor", "backup": "{{ params.backup }}", "repository": "{{ params.repository }}"}
 
 
 def test_events_that_tell_of_no_backup_are_passed_over():

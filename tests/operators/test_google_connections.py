@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import _regional_access_boundary_utils, iam
 
-from etcdkeep.adapters import gcs
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site
-from etcdkeep.config_file import parse_config
+from etcdkeep.adapters.stores import gcs
+from etcdkeep.config.loading import parse_config
 from etcdkeep.errors import AccessDenied, EtcdkeepError, StoreUnavailable
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site
 from etcdkeep_airflow import hooks
 from tests.builders import make_cluster, make_entry, make_file
 from tests.connections import FORMS, give_connection
@@ -183,10 +183,10 @@ def test_num_retries_is_how_often_a_request_is_sent_again(stub, connect, key, mo
         pytest.param({"quota_project_id": "x"}, "sets quota_project_id", id="quota"),
         pytest.param({"keypath": "/canary"}, "unknown field 'keypath'; did you mean 'key_path'", id="mistyped"),
         pytest.param({"key_path": "/nowhere"}, "its key_path: key file /nowhere cannot be read", id="no-file"),
-        pytest.param({"key_path": "/etc/hostname"}, "key_path is no key of a service account.*Make one", id="no-json"),
-        pytest.param({"keyfile_dict": {"type": "authorized_user", "refresh_token": "canary"}}, "keyfile_dict is no key of a service", id="user"),
+        pytest.param({"key_path": "/etc/hostname"}, "key_path is not a key of a service account.*Make one", id="no-json"),
+        pytest.param({"keyfile_dict": {"type": "authorized_user", "refresh_token": "canary"}}, "keyfile_dict is not a key of a service", id="user"),
         pytest.param({"keyfile_dict": "{canary"}, "keyfile_dict begins like JSON, and is none", id="broken"),
-        pytest.param({"keyfile_dict": "canary"}, "keyfile_dict is no key of a service account", id="text"),
+        pytest.param({"keyfile_dict": "canary"}, "keyfile_dict is not a key of a service account", id="text"),
         pytest.param(
             {"keyfile_dict": {"type": "service_account", "client_email": "a", "token_uri": "b", "private_key": "canary"}},
             "keyfile_dict holds no usable key of a service account", id="no-pem",
@@ -248,6 +248,6 @@ def test_only_buckets_have_an_account():
     entry = make_entry(repository="file:///srv", repository_connection="google")
     (problem,) = parse_config(make_file(entry), "clusters.yaml").problems
     assert problem == (
-        "clusters[0] (harbor).repository_connection: only for buckets (gs://); remove it (null where it comes from the defaults)"
+        "clusters[0] (harbor).repository_connection: only for buckets (gs://, s3://); remove it (null where it comes from the defaults)"
     )
     assert make_cluster(spool="gs://spool/x", repository_connection="google").repository_connection == "google"

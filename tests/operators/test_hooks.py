@@ -8,8 +8,8 @@ import logging
 import pytest
 import yaml
 
-from etcdkeep.config import KubeconfigRef, SecretRef
-from etcdkeep.config_file import CONFIG_VARIABLE
+from etcdkeep.config.access import KubeconfigRef, SecretRef
+from etcdkeep.config.loading import CONFIG_VARIABLE
 from etcdkeep.errors import ConfigError, SecretUnavailable
 from etcdkeep_airflow import hooks
 from tests.builders import make_entry, make_file
@@ -186,5 +186,5 @@ def test_no_token_is_logged(connect, caplog):
 
 def test_a_site_is_opened_for_a_configured_cluster_only():
     assert hooks.open_site("harbor").cluster.name == "harbor"
-    with pytest.raises(ConfigError, match="cluster 'nobody' is not usable"):
+    with pytest.raises(ConfigError, match="cluster 'nobody' is not configured"):
         hooks.open_site("nobody")

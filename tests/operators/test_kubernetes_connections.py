@@ -11,7 +11,7 @@ import pytest
 import yaml
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 
-from etcdkeep.config import KubeconfigRef
+from etcdkeep.config.access import KubeconfigRef
 from etcdkeep.errors import EtcdkeepError, SecretUnavailable
 from etcdkeep_airflow import hooks, kubernetes_connection
 from tests.builders import make_entry, make_file

@@ -13,16 +13,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from etcdkeep.errors import (
-    NotApproved,
-    NotFound,
-    PlanChanged,
-    RecoveryIncomplete,
-    RecoveryRefused,
-    SecretUnavailable,
-)
-from etcdkeep.repository import Verification
-from etcdkeep.seal import seal, unseal
+from etcdkeep.errors import NeedsAttention, NotApproved, NotFound, RequestRefused, SecretUnavailable, VerificationFailed
+from etcdkeep.sealing.seal import seal, unseal
+from etcdkeep.sets.results import Verification
 from etcdkeep_airflow.operators.recover import (
     ApplyRecoveryOperator,
     ChooseSetOperator,
@@ -171,7 +164,7 @@ def test_an_approval_is_spent_though_some_objects_were_refused(site: Site) -> No
     run.approve()
     site.live.put(named("Namespace", "shop", metadata={"labels": {"kubernetes.io/metadata.name": "shop"}}))
     site.live.put(config_map("settings", color="red"))
-    with pytest.raises(RecoveryIncomplete):
+    with pytest.raises(NeedsAttention):
         run.apply()
     before = len(site.live.applied)
     with pytest.raises(NotApproved, match="its approval is spent"):
@@ -181,7 +174,7 @@ def test_an_approval_is_spent_though_some_objects_were_refused(site: Site) -> No
 
 def test_a_bad_set_that_was_put_into_xcom_is_not_planned_from(site: Site) -> None:
     site.verified("etcd.db.zst.age: SHA-256 differs")
-    with pytest.raises(RecoveryRefused, match="is bad"):
+    with pytest.raises(VerificationFailed, match="is bad"):
         Ran(site).task(PlanRecoveryOperator, backup=BACKUP_ID)
 
 
@@ -199,9 +192,21 @@ def test_a_plan_made_after_the_answer_is_not_applied(site: Site) -> None:
     run.plan()
     run.approve()
     run.plan()
-    with pytest.raises(NotApproved, match="asked for another plan"):
+    with pytest.raises(NotApproved, match="asked about another plan"):
         run.apply()
     assert site.live.applied == []
+
+
+def test_a_plan_of_another_version_of_etcdkeep_is_not_applied(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Ran(site)
+    run.plan()
+    run.approve()
+    monkeypatch.setattr("etcdkeep.approval.answers.__version__", "99")
+    with pytest.raises(NotApproved, match="this is etcdkeep 99"):
+        run.apply()
+    run.plan()
+    run.approve(try_number=2)
+    run.apply()
 
 
 def test_a_planted_plan_is_not_applied(site: Site) -> None:
@@ -213,7 +218,7 @@ def test_a_planted_plan_is_not_applied(site: Site) -> None:
     store.delete(name)
     with store.create(name) as sink:
         seal([b'{"objects": []}'], sink, site.cluster.age_recipients)
-    with pytest.raises(PlanChanged, match="nothing was applied"):
+    with pytest.raises(NotApproved, match="nothing was applied"):
         run.apply()
     assert site.live.applied == []
 
@@ -259,16 +264,16 @@ def test_what_could_not_be_recovered_fails_the_task_after_the_rest_was(site: Sit
     run.approve()
     site.live.put(named("Namespace", "shop", metadata={"labels": {"kubernetes.io/metadata.name": "shop"}}))
     site.live.put(config_map("settings", color="red"))
-    with pytest.raises(RecoveryIncomplete, match="1 of 3 objects") as caught:
+    with pytest.raises(NeedsAttention, match="1 of 3 objects") as caught:
         run.apply()
-    assert caught.value.problems[0].startswith("ConfigMap shop/settings: it was made since the plan was, and differs")
+    assert caught.value.problems[0].startswith("ConfigMap shop/settings: it was created after the plan, and differs")
     assert site.live.get("/api/v1/namespaces/shop/secrets/db")["data"] == {"password": CANARY}
-    assert b"it was made since" in site.opened("report-")
+    assert b"it was created after the plan" in site.opened("report-")
 
 
 def test_the_newest_good_backup_is_meant_unless_one_is_named(site: Site) -> None:
     run = Ran(site, backup="")
-    with pytest.raises(NotFound, match="has no verified backup"):
+    with pytest.raises(NotFound, match="has no good backup"):
         run.task(ChooseSetOperator)
     site.verified()
     assert run.task(ChooseSetOperator) == {"backup_id": BACKUP_ID, "state": "good"}
@@ -276,31 +281,31 @@ def test_the_newest_good_backup_is_meant_unless_one_is_named(site: Site) -> None
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "error", "said"),
     [
-        pytest.param({"backup": f"fleet/{BACKUP_ID}"}, "is of cluster 'fleet'", id="other-cluster"),
-        pytest.param({"labels": "a b"}, "no label selector", id="labels"),
+        pytest.param({"backup": f"fleet/{BACKUP_ID}"}, NotFound, "is of cluster 'fleet'", id="other-cluster"),
+        pytest.param({"labels": "a b"}, RequestRefused, "not a label selector", id="labels"),
     ],
 )
-def test_refused_at_once(site: Site, form: dict[str, str], said: str) -> None:
-    with pytest.raises(RecoveryRefused, match=said):
+def test_refused_at_once(site: Site, form: dict[str, str], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
         Ran(site, **form).task(ChooseSetOperator)
 
 
 def test_a_set_that_is_bad_or_forged_is_refused(site: Site) -> None:
     site.verified("etcd.db.zst.age: SHA-256 differs")
-    with pytest.raises(RecoveryRefused, match="is bad"):
+    with pytest.raises(VerificationFailed, match="is bad"):
         Ran(site).task(ChooseSetOperator)
     signature = next((site.folder / "repository" / "harbor" / BACKUP_ID).glob("*.sig"))
     signature.chmod(0o600)
     signature.write_bytes(bytes(64))
-    with pytest.raises(RecoveryRefused, match="is foreign"):
+    with pytest.raises(VerificationFailed, match="is foreign"):
         Ran(site).task(ChooseSetOperator)
 
 
 def test_a_backup_of_another_cluster_is_refused(site: Site) -> None:
     site.live.objects["/api/v1/namespaces/kube-system"]["metadata"]["uid"] = "another"
-    with pytest.raises(RecoveryRefused, match="is of another cluster"):
+    with pytest.raises(RequestRefused, match="belongs to another cluster"):
         Ran(site).plan()
 
 

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 
-from etcdkeep.errors import NotRestorable, Unreachable
+from etcdkeep.errors import NeedsAttention, Unreachable
 from etcdkeep_airflow.operators.rehearse import RehearseOperator
 from tests.restore_site import RestoreSite
 
@@ -53,14 +53,14 @@ def test_a_healthy_cluster_s_backup_is_restorable_though_no_restore_is_needed(si
     [
         pytest.param({"tools": ()}, "node cp-0", id="no-tool"),
         pytest.param({"free_bytes": 10}, "10 bytes are free", id="no-room"),
-        pytest.param({"ca_sha256": "f" * 64}, "is of another cluster", id="another-cluster"),
+        pytest.param({"ca_sha256": "f" * 64}, "belongs to another cluster", id="another-cluster"),
     ],
 )
 def test_what_a_restore_would_stumble_over_is_said_the_same_night(
     site: RestoreSite, facts: dict[str, Any], said: str
 ) -> None:
     change(site, **facts)
-    with pytest.raises(NotRestorable, match=said):
+    with pytest.raises(NeedsAttention, match=said):
         rehearse(site)
     assert found(site).state == "good", "the set stays"
     assert found(site).standing == "good, not restorable"
@@ -72,14 +72,14 @@ def test_a_node_that_does_not_answer_leaves_it_unknown(site: RestoreSite, monkey
         raise Unreachable("node ubuntu@10.0.0.1 could not be reached: timed out.")
 
     monkeypatch.setattr(site, "open_node", unreachable)
-    with pytest.raises(AirflowSkipException, match=r"is not known: .*cannot be reached"):
+    with pytest.raises(AirflowSkipException, match=r"cannot tell whether .*cannot be reached"):
         rehearse(site)
     assert (found(site).standing, found(site).restorable) == ("good", "unknown")
 
 
 def test_the_last_rehearsal_counts_and_a_forged_one_does_not(site: RestoreSite) -> None:
     change(site, free_bytes=10)
-    with pytest.raises(NotRestorable):
+    with pytest.raises(NeedsAttention):
         rehearse(site)
     change(site, free_bytes=10**12)
     rehearse(site)

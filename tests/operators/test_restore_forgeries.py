@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
-from etcdkeep.errors import EtcdkeepError, NotApproved, RestoreRefused
+from etcdkeep.errors import EtcdkeepError, NotApproved, RequestRefused
 from etcdkeep.restore.proposal import proposed_plan
 from etcdkeep_airflow.operators.restore import RestoreApproval
 from tests.gate import Gate
@@ -45,7 +45,7 @@ def test_a_planted_begin_and_plan_are_not_walked(site: RestoreSite) -> None:
     plant(site, f"{run.record.folder}plan-{digest[:16]}.json", plan.encode())
     for body in ({"digest": digest}, {"proposal": digest}):
         plant(site, f"{run.record.folder}begun.json", json.dumps(body).encode())
-        with pytest.raises(AirflowSkipException, match="nothing was begun"):
+        with pytest.raises(AirflowSkipException, match="had not begun"):
             run.walk("rollback")
     assert node(site).count == 0
 
@@ -66,7 +66,7 @@ def test_a_proposal_of_another_cluster_s_restore_is_not_shown_nor_walked(
     from etcdkeep.restore.record import RestoreRecord
 
     copied = RestoreRecord(site.repository.records, "fleet", run.record.restore)
-    with pytest.raises(RestoreRefused, match="has no signed plan"):
+    with pytest.raises(RequestRefused, match="has no signed plan"):
         copied.proposal()
     assert (copied.gates.asked(), copied.gates.answers()) == ([], [])
 
@@ -94,7 +94,7 @@ def test_one_gate_skipped_with_two_people_s_answers_at_the_other(site: RestoreSi
     run.preflight()
     run.gates({"approve": "alice"})
     run.gates({"approve": "bob"}, try_number=2)
-    with pytest.raises(NotApproved, match="gate 'approve_second' has not asked anybody"):
+    with pytest.raises(NotApproved, match="gate 'approve_second' has asked nobody"):
         run.walk("stage")
     assert node(site).count == 0
 
@@ -104,8 +104,8 @@ def test_a_plan_of_another_version_of_the_product_asks_again(
 ) -> None:
     run = Ran(site)
     run.approve()
-    monkeypatch.setattr("etcdkeep.restore.authority.__version__", "99")
-    with pytest.raises(EtcdkeepError, match="made the plan, this is 99"):
+    monkeypatch.setattr("etcdkeep.approval.answers.__version__", "99")
+    with pytest.raises(EtcdkeepError, match=r"was made by etcdkeep .*, and this is etcdkeep 99"):
         run.walk("stage")
     assert node(site).count == 0
 
@@ -125,7 +125,7 @@ def test_answers_of_another_run_copied_here_do_not_count(site: RestoreSite) -> N
                 other.record.folder + path.relative_to(root / approved.record.folder).as_posix(),
                 path.read_bytes(),
             )
-    with pytest.raises(NotApproved, match="gate 'approve' has not asked anybody"):
+    with pytest.raises(NotApproved, match="gate 'approve' has asked nobody"):
         other.walk("stage")
     assert node(site).count == 0
 

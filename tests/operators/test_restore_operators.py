@@ -17,7 +17,7 @@ from etcdkeep.errors import (
     NoAnswer,
     NotApproved,
     NotFound,
-    RestoreRefused,
+    RequestRefused,
     RollbackIncomplete,
     StepFailed,
     TransientError,
@@ -25,9 +25,9 @@ from etcdkeep.errors import (
     VerificationFailed,
 )
 from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.restore.report import Report
+from etcdkeep.restore.report import RestoreReport
 from etcdkeep.restore.steps import OUTAGE
-from etcdkeep.seal import unseal
+from etcdkeep.sealing.seal import unseal
 from etcdkeep_airflow.operators.restore import (
     RESTORE_RETRIES,
     ROLLBACK_RETRIES,
@@ -94,7 +94,7 @@ def test_the_newest_good_backup_is_taken_or_the_one_that_is_named(site: RestoreS
         }
 
 
-def test_the_page_has_plan_objections_loss_and_limits_and_the_plan_is_on_record(site: RestoreSite) -> None:
+def test_the_page_has_plan_findings_loss_and_limits_and_the_plan_is_on_record(site: RestoreSite) -> None:
     run = Ran(site, reason="the *disk* died")
     digest = run.preflight()["plan"]
     page = run.pushed["page"]
@@ -154,9 +154,9 @@ def test_the_kubeconfig_is_sealed_once_and_opens_with_the_age_identity(
 @pytest.mark.parametrize(
     ("form", "error", "said"),
     [
-        pytest.param({"confirm": "Prod"}, RestoreRefused, "the confirmation reads 'Prod'", id="confirmation"),
-        pytest.param({"backup": "other/" + BACKUP}, RestoreRefused, "is of cluster 'other'", id="another-cluster"),
-        pytest.param({"backup": "yesterday"}, NotFound, "is no backup", id="no-id"),
+        pytest.param({"confirm": "Prod"}, RequestRefused, "the confirmation is 'Prod'", id="confirmation"),
+        pytest.param({"backup": "other/" + BACKUP}, NotFound, "is of cluster 'other'", id="another-cluster"),
+        pytest.param({"backup": "yesterday"}, NotFound, "is not a backup", id="no-id"),
         pytest.param({"backup": "20261120T023000Z-ffffffff"}, NotFound, "no backup prod/", id="no-such-set"),
         pytest.param({"reason": "  "}, ValueError, "reason", id="no-reason"),
     ],
@@ -181,10 +181,10 @@ def test_every_reason_against_is_told_at_once_and_what_may_be_is_overridden(site
     site.facts["cp-0"] = site.facts["cp-0"].__class__(**{**vars(site.facts["cp-0"]), "etcd_healthy": True})
     run = Ran(site)
     run.backups = 1
-    with pytest.raises(RestoreRefused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         run.preflight()
     assert len(caught.value.problems) == 2
-    assert "All of it can be overridden" in str(caught.value)
+    assert "All of these can be overridden" in str(caught.value)
     overridden = Ran(site, override=True)
     overridden.backups = 1
     overridden.preflight()
@@ -195,7 +195,7 @@ def test_every_reason_against_is_told_at_once_and_what_may_be_is_overridden(site
 def test_nothing_is_done_that_nobody_approved(site: RestoreSite, task: str) -> None:
     run = Ran(site)
     run.preflight()
-    with pytest.raises(NotApproved if task == "stage" else RestoreRefused, match=r"was skipped|has not begun"):
+    with pytest.raises(NotApproved if task == "stage" else RequestRefused, match=r"was skipped|has not begun"):
         run.walk(task)
     assert node(site).count == 0
 
@@ -206,7 +206,7 @@ def test_a_plan_that_somebody_altered_after_the_approval_counts_as_nothing(
 ) -> None:
     (path,) = (site.repository.store.root / "prod/restores").glob("*/proposals/*.json")
     path.write_text(path.read_text().replace("/var/lib/etcd", "/var/lib/evil"))
-    with pytest.raises(RestoreRefused, match=r"has no signed plan|has not begun"):
+    with pytest.raises(RequestRefused, match=r"has no signed plan|has not begun"):
         ran.walk(task)
     assert node(site).count == 0
 
@@ -214,15 +214,15 @@ def test_a_plan_that_somebody_altered_after_the_approval_counts_as_nothing(
 def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> None:
     other = RestoreRecord(site.repository.records, "prod", "restore-20261101T000000Z-00000000")
     other.lock()
-    with pytest.raises(RestoreRefused, match="locked by restore 'restore-20261101T000000Z-00000000'"):
+    with pytest.raises(RequestRefused, match="locked by restore 'restore-20261101T000000Z-00000000'"):
         ran.walk("stage")
     assert node(site).count == 0
-    with pytest.raises(AirflowSkipException, match="nothing was begun"):
+    with pytest.raises(AirflowSkipException, match="had not begun"):
         ran.walk("rollback")
-    with pytest.raises(RestoreRefused, match="is locked by"):
+    with pytest.raises(RequestRefused, match="is locked by"):
         ran.preflight()
     ran.params["override"] = True
-    with pytest.raises(RestoreRefused, match="locked by"):
+    with pytest.raises(RequestRefused, match="locked by"):
         ran.walk("stage")  # what was approved counts, not what the form says since
     ran.preflight()
     ran.gates(try_number=2)
@@ -232,7 +232,7 @@ def test_a_cluster_has_one_restore_at_a_time(ran: Ran, site: RestoreSite) -> Non
 
 def test_a_backup_that_began_since_the_plan_is_waited_for(ran: Ran, site: RestoreSite) -> None:
     ran.backups = 1
-    with pytest.raises(RestoreRefused, match="run of `backup__prod` of this cluster began since"):
+    with pytest.raises(RequestRefused, match="run of `backup__prod` of this cluster began since"):
         ran.walk("stage")
     assert ran.record.begun() is None
     ran.backups = 0
@@ -241,7 +241,7 @@ def test_a_backup_that_began_since_the_plan_is_waited_for(ran: Ran, site: Restor
 
 def test_a_worker_killed_between_taking_the_cluster_and_beginning_leaves_it_free(ran: Ran, site: RestoreSite) -> None:
     ran.record.lock()
-    with pytest.raises(AirflowSkipException, match="nothing was begun"):
+    with pytest.raises(AirflowSkipException, match="had not begun"):
         ran.walk("rollback")
     assert site.repository.store.stat("prod/restores/locked.json") is None
 
@@ -262,7 +262,7 @@ def test_whatever_was_done_is_rolled_back(ran: Ran, site: RestoreSite, done: int
 
 
 def test_a_restore_that_is_not_good_fails_and_is_taken_back(ran: Ran, site: RestoreSite) -> None:
-    site.report = Report(("the members form 2 etcd clusters",), (), 1, 1)
+    site.report = RestoreReport(("the members form 2 etcd clusters",), (), 1, 1)
     ran.walk(*FORWARD[:3])
     with pytest.raises(VerificationFailed, match="form 2 etcd clusters"):
         ran.walk("verify")
@@ -321,7 +321,7 @@ def test_the_node_remembers_a_good_end_that_was_deleted_from_the_repository(
     ran.walk(*FORWARD)
     restored = data_of(site)
     site.repository.store.purge(f"prod/restores/{ran.record.restore}/outcome")
-    with pytest.raises(RestoreRefused, match="has ended well: every node and claim says so"):
+    with pytest.raises(RequestRefused, match="has ended well: every node and claim says so"):
         ran.walk(task)
     assert data_of(site) == restored
     assert ran.walk("verify")["kind"] == "restored"
@@ -336,7 +336,8 @@ def test_a_node_that_is_dead_keeps_no_other_from_being_rolled_back(
     run = Ran(site)
     run.approve()
     run.walk(*FORWARD[:3])
-    alive, opened = [machine for address, machine in site.machines.items() if address != dead], site.open_node
+    alive = [machine for address, machine in site.machines.items() if address != dead]
+    opened = site.with_fall_back(None).open_node
 
     @contextmanager
     def open_node(address: str) -> Iterator[Any]:
@@ -355,7 +356,7 @@ def test_a_node_that_is_dead_keeps_no_other_from_being_rolled_back(
 def test_the_node_remembers_an_end_that_was_deleted_from_the_repository(ran: Ran, site: RestoreSite) -> None:
     ran.walk(*FORWARD[:3], "rollback")
     site.repository.store.purge(f"prod/restores/{ran.record.restore}/outcome")
-    with pytest.raises(RestoreRefused, match="this restore is over there"):
+    with pytest.raises(RequestRefused, match="this restore has ended there"):
         ran.walk("stage")
     assert data_of(site) == "live data of cp-0@1500"
 
@@ -364,9 +365,9 @@ def test_files_of_another_plan_on_a_node_stop_the_restore(ran: Ran, site: Restor
     ran.walk("stage")
     (note,) = [path for path in node(site).files if path.endswith("/restore.txt")]
     node(site).put(note, f"plan {'e' * 64}\n")
-    with pytest.raises(RestoreRefused, match="holds the files of another plan"):
+    with pytest.raises(RequestRefused, match="holds the files of another plan"):
         ran.walk("restore_etcd")
-    with pytest.raises(RestoreRefused, match="holds the files of another plan"):
+    with pytest.raises(RequestRefused, match="holds the files of another plan"):
         ran.walk("rollback")
 
 
@@ -389,7 +390,7 @@ def test_the_rollback_is_of_the_plan_that_was_begun_whatever_is_planned_and_aske
     ran.walk("stage", "restore_etcd", "swap")
     ran.preflight()
     Gate(RestoreApproval, "approve", "prod", ran.context(), try_number=2).ask()
-    with pytest.raises(NotApproved, match="asked for another plan"):
+    with pytest.raises(NotApproved, match="asked about another plan"):
         ran.walk("stage")
     assert ran.walk("rollback")["kind"] == "rolled-back"
     assert data_of(site) == "live data of cp-0@1500"
@@ -411,11 +412,11 @@ def test_nothing_is_done_to_a_cluster_that_another_restore_has_changed_since(
     other = RestoreRecord(site.repository.records, "prod", "restore-20261101T000000Z-00000000")
     ran.record.release()
     other.lock()
-    with pytest.raises(RestoreRefused, match="is locked by"):
+    with pytest.raises(RequestRefused, match="is locked by"):
         ran.walk(task)
     other.begin(ran.record.proposal())
     other.release()
-    with pytest.raises(RestoreRefused, match="has changed the cluster since"):
+    with pytest.raises(RequestRefused, match="has changed the cluster since"):
         ran.walk(task)
     assert node(site).count == done
 

@@ -18,18 +18,18 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.site import Site
 from etcdkeep.errors import (
     AccessDenied,
     ConfigError,
     EtcdkeepError,
-    HostKeyChanged,
     HostKeyUnknown,
     SecretUnavailable,
+    ServerUntrusted,
     Unreachable,
 )
 from etcdkeep.ports import StreamLimits
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site
 from etcdkeep_airflow import hooks, ssh_connection
 from tests.builders import make_cluster, make_entry, make_file
 from tests.connections import FORMS, give_connection
@@ -183,7 +183,7 @@ def test_a_password_is_tried_when_the_key_is_refused_and_not_before(node, connec
 
 def test_a_server_that_wants_key_and_password_gets_both(connect):
     with both_wanted() as port:
-        with pytest.raises(AccessDenied, match=r"wants more than the key \(password\)"):
+        with pytest.raises(AccessDenied, match=r"requires more than the key \(password\)"):
             says_in(site_of(connect(port=port)))
         with site_of(connect(port=port, password=PASSWORD)).open_node("127.0.0.1") as shell:
             assert shell.where == f"node ubuntu@127.0.0.1:{port}"
@@ -228,7 +228,7 @@ def test_an_unknown_or_changed_host_gets_nothing(node, connect, tmp_path, passwo
     (tmp_path / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{node.port} {HOST_KEY}\n")
     with pytest.raises(HostKeyUnknown):
         says_in(site_of(connect(password=password, extra={"host_key": None})))
-    with pytest.raises(HostKeyChanged):
+    with pytest.raises(ServerUntrusted):
         says_in(site_of(connect(password=password, extra={"host_key": line(OTHER_HOST_KEY)})))
     assert (node.logins, node.passwords) == ([], [])
 
@@ -342,7 +342,7 @@ def test_a_jump_host_s_key_is_checked_before_anything_is_sent(node, connect, mon
         columns = {"conn_type": "ssh", "host": "127.0.0.1", "login": "ubuntu", "port": hop.port}
         extra = {"private_key": KEY.decode(), "host_key": line(OTHER_HOST_KEY)}
         give_connection(monkeypatch, "ssh_hop", **columns, extra=extra)
-        with pytest.raises(HostKeyChanged):
+        with pytest.raises(ServerUntrusted):
             says_in(site_of(connect(), jump={"connection": "ssh_hop"}))
         assert (hop.logins, node.connections) == ([], [])
 

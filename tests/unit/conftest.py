@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 
 import pytest
+import urllib3  # looks for IPv6 when it is imported
 
 from tests.site_fixtures import database, make_site, site
 
-__all__ = ["database", "make_site", "site"]
+__all__ = ["database", "make_site", "site", "urllib3"]
 
 
 @pytest.fixture(autouse=True)

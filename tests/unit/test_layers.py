@@ -11,7 +11,9 @@ import pytest
 import etcdkeep
 
 OUTER = ("etcdkeep.adapters", "etcdkeep.cli", "etcdkeep.__main__")
-CLIENTS = ("airflow", "asyncssh", "google.cloud", "google.auth", "kubernetes", "paramiko", "requests", "websocket")
+CLIENTS = (
+    "airflow", "asyncssh", "boto3", "botocore", "google.cloud", "google.auth", "kubernetes", "paramiko", "prometheus_client", "requests", "websocket",
+)  # fmt: skip
 
 
 def modules() -> list[str]:
@@ -37,7 +39,7 @@ def test_the_command_line_starts_without_a_client():
     assert loaded_clients(["etcdkeep.cli", "etcdkeep.__main__", "etcdkeep.cli.object_set"]) == set()
 
 
-@pytest.mark.parametrize("name", ["etcdkeep.adapters.kube", "etcdkeep.adapters.node"])
+@pytest.mark.parametrize("name", ["etcdkeep.adapters.kube.client", "etcdkeep.adapters.ssh.node"])
 def test_the_adapters_load_their_own_and_never_airflow(name):
     found = loaded_clients([name])
     assert found

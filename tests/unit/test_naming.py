@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdkeep import naming
-from etcdkeep.adapters.object_names import check_name
+from etcdkeep.adapters.stores.object_names import check_name
 from etcdkeep.errors import NotFound
 
 WHEN = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
@@ -60,7 +60,7 @@ def test_a_set_name_is_split():
     ["harbor", "harbor/", "/20261123T023000Z-1f0c9a3e", "../20261123T023000Z-1f0c9a3e", "harbor/../x", "a/b/20261123T023000Z-1f0c9a3e", "harbor/20261123T023000Z-1f0c9a3e\n"],
 )  # fmt: skip
 def test_anything_else_is_no_set_name(name):
-    with pytest.raises(NotFound, match="is no backup: expected CLUSTER/ID"):
+    with pytest.raises(NotFound, match="is not a backup name; expected CLUSTER/ID"):
         naming.parse_set_name(name)
 
 
@@ -121,5 +121,5 @@ def test_an_address_is_split(address, expected):
     "address", ["", ":22", "host:", "host:ssh", "host:0", "host:65536", "[fd00::1", "user@host", "a b", "[host]:22"]
 )
 def test_anything_else_is_no_address(address):
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         naming.split_address(address, 22)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdkeep.adapters.directory import DirectoryStore
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.documents import Document
 from etcdkeep.errors import NotFound, ObjectExists, RecordRefused
-from etcdkeep.manifest import Record
-from etcdkeep.records import Kind, Records, trust_for_all
-from etcdkeep.signature import load_signing_key, public_key_pem
+from etcdkeep.records import MAX_RECORD_BYTES, Kind, Records, trust_for_all
+from etcdkeep.sealing.signature import load_signing_key, public_key_pem
 from tests.builders import make_signer, signing_pair
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 23, 4, 15, tzinfo=UTC)
 
 
-class Note(Record):
+class Note(Document):
     text: str
 
 
@@ -76,7 +76,7 @@ def stored(records: Records, name: str = NAME) -> dict[str, Any]:
 def word(records: Records, name: str = NAME, *, kind: Any = NOTE, cluster: str = "prod", subject: str = "one") -> str:
     with pytest.raises(RecordRefused) as caught:
         records.read(kind, name, cluster, subject)
-    assert "counts as nothing" in str(caught.value)
+    assert "is ignored" in str(caught.value)
     return caught.value.word
 
 
@@ -253,10 +253,10 @@ def test_nothing_but_the_loader_makes_a_signed_record() -> None:
 
 
 DECIDING = {
-    "include/etcdkeep/approval.py": ("check_approved", "check_person", "check_run"),
+    "include/etcdkeep/approval/answers.py": ("check_approved", "check_person", "check_run"),
     "include/etcdkeep/restore/proposal.py": ("plan_anew", "check_same_set", "proposed_plan"),
     "include/etcdkeep/restore/record.py": ("begin",),
-    "include/etcdkeep/gates.py": ("ask", "check", "check_answer"),
+    "include/etcdkeep/approval/gates.py": ("ask", "check", "check_answer"),
     "include/etcdkeep/recover/record.py": ("applied", "keep_report"),
 }
 
@@ -270,3 +270,47 @@ def test_deciding_functions_take_signed_records_only(path: str) -> None:
     }
     for name in DECIDING[path]:
         assert any("Signed[" in annotation for annotation in functions[name]), name
+
+
+def test_a_record_counts_in_the_repository_that_it_was_signed_for(tmp_path: Path) -> None:
+    """Who can read a copy and write the first one would bring the verdict on one to the other."""
+    first, copy = DirectoryStore(tmp_path / "first"), DirectoryStore(tmp_path / "copy")
+    places, trust = (f"{first.url}/", copy.url), trust_for_all([signing_pair()[1]])
+    here, there = (Records(store, trust, make_signer, others=places) for store in (first, copy))
+    made = write(there)
+    put(here, NAME, (tmp_path / "copy" / NAME).read_bytes())
+    assert there.read(NOTE, NAME, "prod", "one").body.text == "hello"
+    assert word(here) == "moved"
+    assert here.read(NOTE, NAME, "prod", "one", brought=made.at).body.text == "hello"
+    with pytest.raises(RecordRefused, match=f"signed for {copy.url}"):
+        here.read(NOTE, NAME, "prod", "one", brought=made.at - timedelta(seconds=1))
+    moved = Records(DirectoryStore(tmp_path / "first"), trust, others=())
+    assert moved.read(NOTE, NAME, "prod", "one").body.text == "hello", "a repository that was moved as a whole"
+
+
+def test_a_record_of_before_counts_wherever_it_lies(records: Records) -> None:
+    text = records.write_text(NOTE, "prod", "one", Note(text="hello"), NOW)
+    assert json.loads(json.loads(text)["payload"])["repository"] is None
+    payload = json.loads(json.loads(text)["payload"]) | {"name": NAME}
+    del payload["repository"]
+    sign_and_put(records, json.dumps(payload))
+    assert records.read(NOTE, NAME, "prod", "one").body.text == "hello"
+
+
+def test_a_record_larger_than_any_of_ours_is_not_read(records: Records, tmp_path: Path) -> None:
+    write(records)
+    with (tmp_path / "prod/notes/large.json").open("wb") as file:
+        file.truncate(MAX_RECORD_BYTES + 1)
+    found, refused = records.in_folder(NOTE, "prod/notes/", "prod", "one")
+    assert ([each.body.text for each in found], [each.word for each in refused]) == (["hello"], ["unreadable"])
+    assert "It was not read" in refused[0].sentence
+
+
+def sign_and_put(records: Records, payload: str) -> None:
+    key = make_signer()
+    envelope = {
+        "payload": payload,
+        "key": signing_pair()[1],
+        "signature": base64.b64encode(key.sign(payload.encode())).decode(),
+    }
+    put(records, NAME, json.dumps(envelope).encode())

@@ -32,6 +32,8 @@ def test_the_image_has_no_base_by_tag() -> None:
         (f"a/etcd:v3@{DIGEST.upper()}", True),
         (f"@{DIGEST}", True),
         (f"a/etcd:v3@{DIGEST} b", True),
+        (DIGEST.removeprefix("sha256:"), True),
+        (DIGEST, False),
         (f"a/etcd:v3@{DIGEST}", False),
         (f"a.example:5000/etcd@{DIGEST}", False),
     ],

@@ -33,3 +33,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         found = page.parent / target
         assert found.exists(), target
         assert not anchor or anchor in anchors(found), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # it tells of files of its day
+    files = {
+        path.as_posix()
+        for folder in ("include", "plugins", "dags", "tests", "tools")
+        for path in (PROJECT / folder).rglob("*.py")
+    }
+    for named in re.findall(r"`((?:[\w.-]+/)*\w+\.py)`", page.read_text()):
+        assert any(path.endswith(f"/{named}") for path in files), named

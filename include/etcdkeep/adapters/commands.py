@@ -71,14 +71,14 @@ class Watchdog:
         deadline_left = self._ends - now
         if deadline_left <= 0:
             raise StreamStalled(
-                f"{self._what} did not end within {self._limits.deadline_s:g} s ({self._received} bytes came); it was given up."
+                f"{self._what} did not end within {self._limits.deadline_s:g} s and was stopped ({self._received} bytes received)."
             )
         if self._limits.stall_s is None:
             return deadline_left
         stall_left = self._progress + self._limits.stall_s - now
         if stall_left <= 0:
             raise StreamStalled(
-                f"{self._what} gave no output for {self._limits.stall_s:g} s (after {self._received} bytes); it was given up."
+                f"{self._what} gave no output for {self._limits.stall_s:g} s (after {self._received} bytes) and was stopped."
             )
         return min(deadline_left, stall_left)
 
@@ -95,7 +95,7 @@ def gather(chunks: Generator[bytes], what: str) -> bytes:
             output += chunk
             if len(output) > MAX_RUN_BYTES:
                 raise CommandFailed(
-                    f"{what} printed more than {MAX_RUN_BYTES} bytes, which is no small output; it was stopped.",
+                    f"{what} printed more than {MAX_RUN_BYTES} bytes, more than expected, and was stopped.",
                     exit_code=0,
                 )
     return bytes(output)

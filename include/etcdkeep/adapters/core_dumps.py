@@ -23,4 +23,4 @@ def forbid_core_dumps() -> None:
         if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
     except (OSError, ValueError, AttributeError) as err:  # no Linux, or a sandbox: a backup is worth more
-        log.warning("core files of this process could not be forbidden: %s", err)
+        log.warning("cannot disable core files for this process: %s", err)

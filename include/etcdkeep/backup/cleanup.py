@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etcdkeep.backup.spool import Spool
-    from etcdkeep.config import Cluster
-    from etcdkeep.manifest import Member
+    from etcdkeep.config.models import Cluster
+    from etcdkeep.sets.manifest import Member
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,7 @@ def clean_up(
             folder = cluster.control_plane.snapshot_dir
             left.append(f"pod {cluster.namespace}/{member.pod}, {folder}/etcdkeep-{spool.identifier}-*: {err}")
     if left:
-        raise TransientError(
-            f"run {spool.identifier} may have left files; remove by hand what is there: {'; '.join(left)}"
-        )
+        raise TransientError(f"run {spool.identifier} may have left files; remove them by hand: {'; '.join(left)}")
     return removed
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etcdkeep import naming
 from etcdkeep.backup.discover import Discovery, member_address, pod_runner
 from etcdkeep.backup.snapshot import MAY_PASS, TRAILER_BYTES, SavedSnapshot, save_snapshot
-from etcdkeep.digest import Hasher
+from etcdkeep.documents import Document
 from etcdkeep.errors import (
     MembersUnfit,
     NotFound,
@@ -20,12 +20,13 @@ from etcdkeep.errors import (
     StreamStalled,
     Unreachable,
 )
-from etcdkeep.manifest import Artifact, Record
 from etcdkeep.ports import CommandRunner, KubeApi, StreamLimits
+from etcdkeep.sealing.digest import Hasher
+from etcdkeep.sets.manifest import Artifact
 
 if TYPE_CHECKING:
     from etcdkeep.backup.spool import Spool
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ SOURCE_TROUBLE = (StreamCut, StreamStalled, Unreachable, SnapshotDamaged, *MAY_P
 """What another try, on another member where there is one, may mend: a cut or silent stream, a restarted pod."""
 
 
-class CopiedSnapshot(Record):
+class CopiedSnapshot(Document):
     """The sealed artifact in the spool, and the snapshot that it holds."""
 
     artifact: Artifact
@@ -102,7 +103,7 @@ def checked(chunks: Iterable[bytes], size_bytes: int, where: str, passed: Hasher
         yield chunk
     if seen < expected:
         raise StreamCut(
-            f"{where}: {seen} of {expected} bytes came, then the stream ended with success; the copy was given up."
+            f"{where}: {seen} of {expected} bytes arrived, then the stream ended with success; the copy was discarded."
         )
     sha256 = passed.digest().sha256
     if sha256 != trailer.hex():
@@ -137,7 +138,7 @@ def parse_container_process(output: bytes) -> int:
         process = int(answer[0]["State"]["Pid"] if isinstance(answer, list) else answer["info"]["pid"])
     except (ValueError, KeyError, TypeError, IndexError) as err:
         raise NotFound(
-            f"the container runtime named no process of the etcd container; it said {output[:200]!r}."
+            f"the container runtime reported no process for the etcd container; it printed {output[:200]!r}."
         ) from err
     if process <= 0:
         raise NotFound("the etcd container has no process: it has stopped. Run the backup again when etcd is up.")

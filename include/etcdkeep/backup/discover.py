@@ -8,27 +8,28 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep import etcdctl
 from etcdkeep.backup.members import Assignment, PodSeen, answers_for_itself, assign, see_pod, serves
+from etcdkeep.control_plane.pod_spec import containers, downward_of
+from etcdkeep.control_plane.static_pod import apiserver_container, etcd_servers
+from etcdkeep.documents import Document
 from etcdkeep.errors import (
     AccessDenied,
     CommandFailed,
     CommandMissing,
     EtcdkeepError,
-    MembersDisagree,
     MembersUnfit,
     NotFound,
+    PermanentError,
 )
-from etcdkeep.manifest import Identity, Member, Record
+from etcdkeep.etcd import etcdctl
 from etcdkeep.plain_text import one_line
-from etcdkeep.pod_spec import containers, downward_of
 from etcdkeep.ports import KubeApi, PodRef, PodRunner, StreamLimits
-from etcdkeep.static_pod import apiserver_container, etcd_servers
+from etcdkeep.sets.manifest import Identity, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ HASH_TRIES = 3
 """A compaction between two members' answers makes one comparison void; Kubernetes compacts every five minutes."""
 
 
-class Discovery(Record):
+class Discovery(Document):
     """
     What `discover` hands to the other tasks.
 
@@ -67,7 +68,7 @@ def discover(api: KubeApi, cluster: Cluster) -> Discovery:
 
     :raises NotFound: when there is no etcd pod where the configuration says.
     :raises MembersUnfit: when no member is healthy.
-    :raises MembersDisagree: when healthy members hold different data at one revision.
+    :raises PermanentError: when healthy members hold different data at one revision.
     """
     namespace = api.get(f"/api/v1/namespaces/{cluster.namespace}")
     kube_system = api.get("/api/v1/namespaces/kube-system")
@@ -108,7 +109,7 @@ def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) ->
     Compare HashKV of healthy members at the lowest of their revisions.
 
     :return: Pod → hash; empty when compactions kept coming in between.
-    :raises MembersDisagree: when they differ over the same range of revisions.
+    :raises PermanentError: when they differ over the same range of revisions.
     :raises MembersUnfit: when one no longer answers.
     """
     for _ in range(HASH_TRIES):
@@ -125,7 +126,7 @@ def compare_hashes(api: KubeApi, cluster: Cluster, members: Sequence[Member]) ->
             continue
         if len({answer.hash for answer in answers.values()}) > 1:
             shown = ", ".join(f"{pod}={answer.hash}" for pod, answer in answers.items())
-            raise MembersDisagree(
+            raise PermanentError(
                 f"cluster {cluster.name!r}: HashKV at revision {revision} differs between members ({shown}); any snapshot "
                 "could hold the wrong data, so none was taken. Find the diverged member (etcdctl endpoint hashkv --cluster) and replace it."
             )
@@ -194,7 +195,7 @@ def _ask_all(api: KubeApi, cluster: Cluster, pods: Sequence[dict[str, Any]]) -> 
         if answers_for_itself(pod, cluster.control_plane.endpoint):
             seen.append(replace(pod, status=status))
         else:
-            problem = f"it is of another etcd, which listens at {pod.flag('listen-client-urls')}"
+            problem = f"it belongs to another etcd, which listens at {pod.flag('listen-client-urls')}"
             seen.append(replace(pod, problem=problem))
     if not any(pod.status for pod in seen):
         if refused:
@@ -207,7 +208,7 @@ def _main_etcd(api: KubeApi, cluster: Cluster, seen: Sequence[PodSeen]) -> str:
     """
     Return the id of the etcd that holds the cluster's objects; a second one, for events, may have the same labels.
 
-    :raises MembersDisagree: when it cannot be told.
+    :raises PermanentError: when it cannot be told.
     """
     first = {pod.status.cluster_id: pod for pod in reversed(seen) if pod.status}
     if len(first) == 1:
@@ -219,10 +220,9 @@ def _main_etcd(api: KubeApi, cluster: Cluster, seen: Sequence[PodSeen]) -> str:
     served = [each for each, pod in first.items() if serves(_member_list(api, cluster, [pod]), servers)]
     if len(served) == 1:
         return served[0]
-    raise MembersDisagree(
+    raise PermanentError(
         f"cluster {cluster.name!r}: the etcd pods belong to {len(first)} different etcd clusters "
-        f"({', '.join(sorted(first))}); no backup was taken. Find out which one the API server uses, and set "
-        "control_plane.pod_name or pod_selector so that only its pods are meant."
+        f"({', '.join(sorted(first))}); no backup was taken. Find out which one the API server uses, and set control_plane.pod_name or pod_selector so that they match only its pods."
     )
 
 
@@ -400,7 +400,7 @@ def member_address(member: Member) -> str:
     """
     if member.address is None:
         raise NotFound(
-            f"pod {member.pod}: the address of its node {member.node!r} is not known; set ssh.addresses for that node."
+            f"pod {member.pod}: the address of its node {member.node!r} is unknown; set ssh.addresses for that node."
         )
     return member.address
 

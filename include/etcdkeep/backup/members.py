@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from etcdkeep.pod_spec import UNKNOWN, Container, Downward, containers, downward_of
+from etcdkeep.control_plane.pod_spec import UNKNOWN, Container, Downward, containers, downward_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from etcdkeep.etcdctl import EndpointStatus, ListedMember
+    from etcdkeep.etcd.etcdctl import EndpointStatus, ListedMember
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -148,7 +148,7 @@ def _score(member: ListedMember, pod: PodSeen) -> int:
 
 def _why(pod: PodSeen, cluster_id: str, assigned: Mapping[str, PodSeen]) -> str:
     if pod.status is not None and pod.status.cluster_id != cluster_id:
-        return f"it is of another etcd, with cluster id {pod.status.cluster_id}"
+        return f"it belongs to another etcd, with cluster id {pod.status.cluster_id}"
     if pod.status is not None and pod.status.member_id in assigned:
         return f"member {pod.status.member_id}, which answered in it, runs in pod {assigned[pod.status.member_id].name}"
     return pod.problem or "etcd's member list has no such member"

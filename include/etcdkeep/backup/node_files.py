@@ -9,16 +9,18 @@ import tarfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from etcdkeep import control_plane as node_layout
-from etcdkeep import named_files, naming
-from etcdkeep.archive import read_archive
+from etcdkeep import naming
 from etcdkeep.backup.discover import member_address
+from etcdkeep.control_plane import named_files
+from etcdkeep.control_plane import node_archive as node_layout
+from etcdkeep.control_plane.archive import read_archive
+from etcdkeep.control_plane.pki import ca_fingerprint
+from etcdkeep.control_plane.static_pod import etcd_config_file, etcd_static_pod
+from etcdkeep.documents import Document
 from etcdkeep.errors import ArchiveRefused, CommandFailed, ConfigError, EtcdkeepError, NotFound, TransientError
-from etcdkeep.known_member import known_member
-from etcdkeep.manifest import Artifact, Member, Record
-from etcdkeep.pki import ca_fingerprint
 from etcdkeep.ports import CommandRunner, StreamLimits
-from etcdkeep.static_pod import etcd_config_file, etcd_static_pod
+from etcdkeep.sets.known_member import known_member
+from etcdkeep.sets.manifest import Artifact, Member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from etcdkeep.backup.copy_out import OpenNode
     from etcdkeep.backup.discover import Discovery
     from etcdkeep.backup.spool import Spool
-    from etcdkeep.config import Cluster
-    from etcdkeep.static_pod import KnownMember
+    from etcdkeep.config.models import Cluster
+    from etcdkeep.control_plane.static_pod import KnownMember
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ SMALL_TAR_BYTES = 32 * 2**20
 """Of what is read into memory to look at: manifests, configuration."""
 
 
-class NodeFiles(Record):
+class NodeFiles(Document):
     """
     The sealed artifacts of the nodes.
 
@@ -72,8 +74,10 @@ def fetch_node_files(
         except EtcdkeepError as err:
             if member.problem is None or (member.pod and not isinstance(err, (TransientError, NotFound))):
                 raise
-            log.warning("node %s is left out, its member is unfit: %s", member.node, err)
-            notes.append(f"node {member.node}: none of its files is in the set; its etcd member is unfit, and {err}")
+            log.warning("node %s is left out, its member is not usable: %s", member.node, err)
+            notes.append(
+                f"node {member.node}: none of its files is in the set; its etcd member is not usable, and {err}"
+            )
     access = spool.finished(naming.ACCESS_ARTIFACT)
     if access is None:
         sealed = spool.seal(naming.ACCESS_ARTIFACT, "access", [_tar(access_files)])
@@ -118,9 +122,9 @@ def _fetch_node(open_node: OpenNode, cluster: Cluster, spool: Spool, member: Mem
         artifact = spool.seal(name, "control-plane", tar, node=member.node)
     told = " ".join(notes)
     absent = [
-        path for path in listing.missing if path not in layout.optional_paths and f"{path} is not there" not in told
+        path for path in listing.missing if path not in layout.optional_paths and f"{path} does not exist" not in told
     ]
-    notes = [*(f"{path} is not there" for path in absent), *notes]
+    notes = [*(f"{path} does not exist" for path in absent), *notes]
     for note in notes:
         log.warning("node %s: %s", member.node, note)
     found = NodeFiles(

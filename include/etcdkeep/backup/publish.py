@@ -8,18 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from etcdkeep import __version__, naming
+from etcdkeep.documents import write
 from etcdkeep.errors import NotFound, ObjectDamaged, ObjectExists
-from etcdkeep.manifest import Artifact, Manifest, Run
-from etcdkeep.stored_documents import write
+from etcdkeep.sets.manifest import Artifact, BackupRun, Manifest
 
 if TYPE_CHECKING:
     from etcdkeep.backup.copy_out import CopiedSnapshot
     from etcdkeep.backup.discover import Discovery
     from etcdkeep.backup.node_files import NodeFiles
     from etcdkeep.backup.spool import Spool
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from etcdkeep.ports import ObjectStore
-    from etcdkeep.repository import Repository
+    from etcdkeep.sets.repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def record_attempt(store: ObjectStore, cluster: str, identifier: str, run_id: st
 def compose_manifest(
     cluster: Cluster,
     identifier: str,
-    run: Run,
+    run: BackupRun,
     discovery: Discovery,
     copied: CopiedSnapshot,
     node_files: NodeFiles,
@@ -98,17 +98,20 @@ def publish(
         for artifact in manifest.artifacts:
             _publish_artifact(store, prefix, spool, transfer, artifact)
         data = manifest.to_bytes()
-        store.delete(prefix + naming.SIGNATURE)
-        write(store, prefix + naming.SIGNATURE, signer.sign(data))
+        _write_signature(store, prefix + naming.SIGNATURE, signer.sign(data))
         try:
             write(store, prefix + naming.MANIFEST, data)
         except ObjectExists:
-            log.warning("%s%s was published by another try meanwhile", prefix, naming.MANIFEST)
+            log.warning("%s%s was published by another attempt meanwhile", prefix, naming.MANIFEST)
     found = repository.get(manifest.cluster, manifest.backup_id)
     if found.manifest is None:
         raise ObjectDamaged(f"{prefix} is published but not usable: {found.problem}")
     if immutable_days:
-        until = found.manifest.taken_at + timedelta(days=immutable_days)
+        stored = store.stat(
+            prefix + naming.MANIFEST
+        )  # nobody can shorten a lock, so a clock that is ahead must not set it
+        taken_at = min(found.manifest.taken_at, stored.updated_at if stored else datetime.now(UTC))
+        until = taken_at + timedelta(days=immutable_days)
         names = (naming.MANIFEST, naming.SIGNATURE, *(artifact.name for artifact in found.manifest.artifacts))
         if not all(store.protect(prefix + name, until) for name in names):
             log.warning("%s cannot forbid deletion; immutable_days has no effect there", store.url)
@@ -125,20 +128,29 @@ def _publish_artifact(store: ObjectStore, prefix: str, spool: Spool, transfer: T
     name = prefix + artifact.name
     if _is_there(store, name, artifact):
         return
-    store.delete(name)
+    if store.stat(name) is not None:  # an account may have no right to delete, nor need it for a first attempt
+        store.delete(name)
     try:
         transfer(spool.store, spool.prefix + artifact.name, store, name)
     except NotFound as err:
         raise NotFound(
-            f"{artifact.name} of {spool.identifier} is not in the spool {spool.store.url}: cleanup has run. "
-            "Clear the whole run, so that it is taken anew."
+            f"{artifact.name} of {spool.identifier} is not in the spool {spool.store.url}: cleanup has run. Clear the whole run to take the backup again."
         ) from err
     except ObjectExists:
-        log.warning("%s was copied by another try meanwhile", name)
+        log.warning("%s was copied by another attempt meanwhile", name)
     if not _is_there(store, name, artifact):
         raise ObjectDamaged(
             f"{name} in {store.url} is not the artifact that was sealed (size or CRC-32C differ); nothing was published."
         )
+
+
+def _write_signature(store: ObjectStore, name: str, signature: bytes) -> None:
+    """Store the signature; that of an earlier attempt is replaced, as no manifest names it yet."""
+    try:
+        write(store, name, signature)
+    except ObjectExists:
+        store.delete(name)
+        write(store, name, signature)
 
 
 def _is_there(store: ObjectStore, name: str, artifact: Artifact) -> bool:

@@ -6,9 +6,10 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etcdkeep import etcdctl, naming
+from etcdkeep import naming
 from etcdkeep.backup.discover import member_address, pod_runner
-from etcdkeep.disk_space import df_argv, parse_df
+from etcdkeep.control_plane.disk_space import df_argv, parse_df
+from etcdkeep.documents import Document
 from etcdkeep.errors import (
     CommandFailed,
     CommandMissing,
@@ -18,13 +19,14 @@ from etcdkeep.errors import (
     NotFound,
     TransientError,
 )
-from etcdkeep.manifest import Member, Record, Snapshot
+from etcdkeep.etcd import etcdctl
 from etcdkeep.ports import CommandRunner, KubeApi, StreamLimits
+from etcdkeep.sets.manifest import Member, SnapshotFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,12 @@ MAY_PASS = (CommandFailed, NotFound)
 """What a member says that is just restarting: etcdctl gets no answer, the pod is not there."""
 
 
-class SavedSnapshot(Record):
+class SavedSnapshot(Document):
     """A snapshot file in a pod, `path` as the container sees it."""
 
     pod: str
     path: str
-    snapshot: Snapshot
+    snapshot: SnapshotFacts
 
 
 def save_snapshot(
@@ -110,7 +112,7 @@ def _save(api: KubeApi, cluster: Cluster, member: Member, path: str) -> SavedSna
     return SavedSnapshot(
         pod=member.pod,
         path=path,
-        snapshot=Snapshot(
+        snapshot=SnapshotFacts(
             member=member.name,
             taken_at=datetime.now(UTC),
             hash=reported.hash,
@@ -139,7 +141,7 @@ def _check_room(runner: CommandRunner, cluster: Cluster, member: Member, limits:
     free = free_bytes(runner, folder, limits)
     needed = int(member.db_size_bytes * ROOM_FACTOR)
     if free is None:
-        log.info("pod %s: its image has no df; the room in %s is not known beforehand", member.pod, folder)
+        log.info("pod %s: its image has no df; the free space in %s is unknown", member.pod, folder)
     elif free < needed:
         raise NoSpace(
             f"pod {cluster.namespace}/{member.pod}: {folder} has {free} bytes free, the snapshot needs {needed}; none was taken. "

@@ -6,15 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from etcdkeep import naming
-from etcdkeep.manifest import Artifact, Plaintext, Record, Stored
-from etcdkeep.seal import seal
-from etcdkeep.stored_documents import read, write
+from etcdkeep.documents import Document, read, write
+from etcdkeep.sealing.seal import seal
+from etcdkeep.sets.manifest import Artifact, Plaintext, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from etcdkeep.digest import Hasher
     from etcdkeep.ports import ObjectStore
+    from etcdkeep.sealing.digest import Hasher
 
 
 class Spool:
@@ -39,7 +39,7 @@ class Spool:
         record: dict[str, Any] = json.loads(read(self.store, name))
         return record
 
-    def finish(self, artifact: str, record: Record) -> None:
+    def finish(self, artifact: str, record: Document) -> None:
         """Record that an artifact is whole."""
         write(self.store, f"{self.prefix}{artifact}.json", record.model_dump_json().encode())
 
@@ -54,9 +54,10 @@ class Spool:
         """
         Seal a stream into the spool; nothing is left of it when the stream raises.
 
-        :param passed: See :func:`~etcdkeep.seal.seal`.
+        :param passed: See :func:`~etcdkeep.sealing.seal.seal`.
         """
-        self.store.delete(self.prefix + artifact)
+        if self.store.stat(self.prefix + artifact) is not None:  # a first attempt needs no right to delete
+            self.store.delete(self.prefix + artifact)
         with self.store.create(self.prefix + artifact) as stored:
             facts = seal(plaintext, stored, self.recipients, passed=passed)
         return Artifact(

@@ -3,7 +3,7 @@ The break-glass command line.
 
 Exit codes: 0 done and good; 1 failed for a reason of its own; 2 wrong usage, configuration or unreadable file;
 3 damaged or forged: a snapshot, a stored object, a signature, a set that does not verify; 4 a private key is missing or
-does not fit, so the answer is not known; 5 passing trouble: try again.
+does not match, so the answer is unknown; 5 a temporary failure: retry.
 """
 
 from __future__ import annotations
@@ -18,23 +18,33 @@ import click
 
 from etcdkeep import errors
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
-from etcdkeep.cli.say import PlainFormatter, say
+from etcdkeep.say import PlainFormatter, say
 
 COMMANDS = {
+    "acceptance": "etcdkeep.cli.acceptance:acceptance",
+    "check": "etcdkeep.cli.check:check",
     "config": "etcdkeep.cli.configuration:config",
     "drill": "etcdkeep.cli.drill:drill",
     "keygen": "etcdkeep.cli.keys:keygen",
     "kubeconfig": "etcdkeep.cli.kubeconfig:kubeconfig",
-    "list": "etcdkeep.cli.sets:list_sets",
+    "list": "etcdkeep.cli.listing:list_sets",
+    "metrics": "etcdkeep.cli.metrics:metrics",
     "objects": "etcdkeep.cli.objects:objects",
+    "pin": "etcdkeep.cli.pins:pin",
+    "prune": "etcdkeep.cli.retention:prune",
+    "replicate": "etcdkeep.cli.replicate:replicate",
     "restore-leftovers": "etcdkeep.cli.restore:restore_leftovers",
+    "retention": "etcdkeep.cli.retention:retention",
     "runbook": "etcdkeep.cli.restore:runbook",
     "show": "etcdkeep.cli.sets:show",
     "status": "etcdkeep.cli.status:status",
     "trust": "etcdkeep.cli.keys:trust",
+    "unpin": "etcdkeep.cli.pins:unpin",
     "unseal": "etcdkeep.cli.sets:unseal",
     "verify": "etcdkeep.cli.verify:verify",
 }
+
+LONGEST_SENTENCE = 300
 
 EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (
     ((errors.ConfigError, errors.SnapshotUnreadable), 2),
@@ -55,7 +65,22 @@ EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (
 )
 
 
-class _Commands(click.Group):
+class Group(click.Group):
+    """Lists its commands with the first sentence of each, whole: click cuts it at the width of the terminal."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(limit=LONGEST_SENTENCE))
+                    for name, command in commands.items()
+                    if command
+                ]
+            )
+
+
+class _Commands(Group):
     """Imports a command's module only when it is used, so that `status` does not wait for cloud clients."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -74,10 +99,10 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes and examples: docs/command-line.md.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say what is done outside, one line each.")
+@click.option("-v", "--verbose", is_flag=True, help="Log each outside action in one line.")
 @click.version_option(package_name=None, version=importlib.import_module("etcdkeep").__version__, prog_name="etcdkeep")
 def cli(verbose: bool) -> None:
-    """Backups of Kubernetes control planes that have been verified: list, check and open them on any machine."""
+    """List, check and open backups of Kubernetes control planes, on any machine."""
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(PlainFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[shown])

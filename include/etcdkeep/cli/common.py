@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import logging
 import os
 import shutil
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from etcdkeep import naming
-from etcdkeep.adapters.credentials import FileCredentials, read_secret_file
-from etcdkeep.adapters.site import Site
-from etcdkeep.age_keys import Identity, parse_identities
-from etcdkeep.cli.say import say
-from etcdkeep.config_file import load_config
-from etcdkeep.errors import EtcdkeepError, NotFound, VerificationFailed
+from etcdkeep.config.loading import load_config
+from etcdkeep.copies.fallback import find_in_copies
+from etcdkeep.errors import EtcdkeepError, NotFound
 from etcdkeep.plain_text import one_line
-from etcdkeep.repository import GOOD
+from etcdkeep.say import say
+from etcdkeep.sets.backup_set import GOOD
+from etcdkeep.sets.choosing import choose_set
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from etcdkeep.adapters.credentials import Credentials
-    from etcdkeep.manifest import Manifest
-    from etcdkeep.repository import BackupSet, State, Verification
+    from etcdkeep.copies.fallback import FoundIn
+    from etcdkeep.sets.backup_set import BackupSet, State
+    from etcdkeep.sets.results import Verification
+    from etcdkeep.site.credentials import Credentials
 
 log = logging.getLogger(__name__)
 IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
+REPOSITORY = "etcdkeep.repository"
+"""Where a running command keeps what its --repository says."""
 
 
 def open_cluster(name: str) -> Site:
-    """Open a configured cluster with the keys that lie in files here."""
-    return Site(load_config().cluster(name), FileCredentials())
+    """
+    Open a configured cluster with the keys that are in files here, at the repository that --repository names.
+
+    ETCDKEEP_AGE_IDENTITY comes before `age_identity` of the configuration.
+    """
+    site = Site(load_config().cluster(name), FileCredentials(), identity_file=os.environ.get(IDENTITY_VARIABLE))
+    if url := asked_repository():
+        site.use(url)
+    return site
+
+
+def asked_repository() -> str | None:
+    """Return what --repository of the running command says."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(REPOSITORY) if context else None
+
+
+def _keep_repository(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    context.meta[REPOSITORY] = value
+
+
+repository_option = click.option(
+    "--repository",
+    metavar="URL",
+    expose_value=False,
+    callback=_keep_repository,
+    help="Use this repository of the cluster: its own or one of its copies. Default: its own; a copy where that is gone or damaged.",
+)
+"""For commands that read sets; `open_cluster` obeys it."""
 
 
 def credentials_here() -> Credentials:
@@ -47,42 +82,31 @@ def credentials_here() -> Credentials:
     return found
 
 
-def identities(site: Site) -> list[Identity] | None:
-    """Return the age identities of ETCDKEEP_AGE_IDENTITY, else those that the configuration names, else None."""
-    path = os.environ.get(IDENTITY_VARIABLE)
-    return parse_identities(read_secret_file(path)) if path else site.identities()
-
-
 def find_set(name: str, states: Collection[State] = GOOD) -> tuple[Site, BackupSet]:
     """
-    Find ``CLUSTER/ID``, or for ``CLUSTER`` its newest set in one of the states.
+    Find ``CLUSTER/ID``, or for ``CLUSTER`` its newest set in one of the states; in a copy where the first repository is gone or
+    its set is damaged, which is said. The site takes SSH keys from it at need.
 
     :raises NotFound: when there is none.
     """
-    if "/" in name:
-        cluster, identifier = naming.parse_set_name(name)
-        site = open_cluster(cluster)
-        return site, site.repository.get(cluster, identifier)
-    site = open_cluster(name)
-    found = site.repository.newest(name, states)
-    if found is None:
-        raise NotFound(
-            f"cluster {name!r} has no {' or '.join(states)} backup in {site.cluster.repository}; see `python -m etcdkeep list {name}`."
-        )
-    return site, found
+    cluster, wanted = (naming.parse_set_name(name)[0], name) if "/" in name else (name, "")
+    site = open_cluster(cluster)
+    asked = asked_repository()
+    found = find_in_copies(
+        {asked: lambda: site.repository} if asked else site.repositories,
+        lambda repository: choose_set(repository, cluster, wanted, newest=states),
+    )
+    if found.url not in (asked, site.cluster.repository):
+        site.use(found.url)
+        tell_of_copy(found)
+    return site.with_fall_back(found.found), found.found
 
 
-def manifest_of(found: BackupSet) -> Manifest:
-    """
-    Return the set's manifest.
-
-    :raises VerificationFailed: when it is not believed: unsigned, foreign, moved, from the future or unreadable.
-    """
-    if found.manifest is None:
-        raise VerificationFailed(
-            f"backup {found.name} is {found.state} and cannot be used. Choose another set.", found.problems
-        )
-    return found.manifest
+def tell_of_copy(found: FoundIn) -> None:
+    """Say on standard error that a copy is used, and why."""
+    for sentence in found.passed:
+        say(f"warning: {one_line(sentence)}", err=True)
+    say(f"warning: using the copy of {found.found.name} in {found.url}", err=True)
 
 
 def keep_result(site: Site, found: BackupSet, record: Verification) -> None:
@@ -99,6 +123,15 @@ def print_findings(record: Verification) -> None:
         say(f"  bad: {one_line(sentence)}")
     for sentence in record.warnings:
         say(f"  warning: {one_line(sentence)}")
+
+
+def who() -> str:
+    """Return who runs this command, for records that people read: it proves nothing."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no such user here, as in a container
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 @contextmanager

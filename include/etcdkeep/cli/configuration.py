@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etcdkeep import config_pages
-from etcdkeep.cli.say import say
-from etcdkeep.config_file import CONFIG_VARIABLE, load_config
+from etcdkeep.cli import Group
+from etcdkeep.config import pages as config_pages
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.errors import ConfigError
+from etcdkeep.say import say
 
 if TYPE_CHECKING:
-    from etcdkeep.adapters.credentials import Credentials
-    from etcdkeep.adapters.try_connections import Tried
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.loading import Config
+    from etcdkeep.config.models import Cluster
+    from etcdkeep.site.credentials import Credentials
+    from etcdkeep.site.try_connections import Tried
 
 AT_ONCE = 8
 """Clusters that are tried at the same time."""
@@ -25,7 +29,7 @@ AT_ONCE = 8
 WORDS = {True: "ok", False: "failed", None: "not tried"}
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Check the configuration file, or print its schema or a sample."""
 
@@ -39,6 +43,7 @@ def check(file: Path | None, connections: bool, only: tuple[str, ...], as_json: 
     """Check FILE (default: what ETCDKEEP_CONFIG names) and report every problem at once."""
     loaded = load_config(file)
     loaded.raise_for_problems()
+    _check_notifiers(loaded)
     if not connections:
         if only or as_json:
             raise click.UsageError("--cluster and --json go with --connections.")
@@ -46,6 +51,24 @@ def check(file: Path | None, connections: bool, only: tuple[str, ...], as_json: 
         return
     os.environ[CONFIG_VARIABLE] = loaded.source  # what a message about a connection refers to
     sys.exit(_try_all([loaded.cluster(name) for name in only or loaded.clusters], as_json=as_json))
+
+
+def _check_notifiers(loaded: Config) -> None:
+    """
+    Check that each notifier can be made, where Airflow is.
+
+    :raises ConfigError: when one cannot, such as for a provider that is not installed.
+    """
+    if not any(entry.notifier for cluster in loaded.clusters.values() for entry in cluster.notifications):
+        return
+    try:
+        notifiers = importlib.import_module("etcdkeep_airflow.notifications.notifiers")
+    except ModuleNotFoundError as err:
+        say(
+            f"warning: notifiers were not checked: no Airflow here ({err.name}). Run this where Airflow runs.", err=True
+        )
+        return
+    notifiers.check_notifiers(loaded.clusters.values(), loaded.source)
 
 
 def _try_all(clusters: list[Cluster], *, as_json: bool) -> int:
@@ -69,8 +92,8 @@ def _try_all(clusters: list[Cluster], *, as_json: bool) -> int:
 
 
 def _try_one(cluster: Cluster, credentials: Credentials) -> list[Tried]:
-    from etcdkeep.adapters.site import Site
-    from etcdkeep.adapters.try_connections import try_connections
+    from etcdkeep.site.site import Site
+    from etcdkeep.site.try_connections import try_connections
 
     return list(try_connections(Site(cluster, credentials)))
 
@@ -85,6 +108,23 @@ def _exit_code(tried: list[Tried]) -> int:
 
     codes = {exit_code(each.error) for each in tried if each.error is not None}
     return codes.pop() if len(codes) == 1 else 1 if codes else 0
+
+
+@config.command()
+@click.argument("cluster")
+def notify(cluster: str) -> None:
+    """Send a test message to everybody in CLUSTER's `notifications`, where Airflow runs."""
+    configured = load_config().cluster(cluster)
+    try:
+        telling = importlib.import_module("etcdkeep_airflow.notifications.telling")
+    except ModuleNotFoundError as err:
+        raise ConfigError(f"cannot notify anybody: no Airflow here ({err.name}). Run this where Airflow runs.") from err
+    missed = telling.send_test(configured)
+    for entry in configured.notifications:
+        say(f"{entry.name}: {WORDS[entry.name not in missed]}")
+    if not configured.notifications:
+        say(f"cluster {cluster} has no notifications")
+    sys.exit(1 if missed else 0)
 
 
 @config.command()

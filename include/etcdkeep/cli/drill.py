@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from etcdkeep.cli.common import find_set, identities, keep_result, print_findings
+from etcdkeep.cli.common import find_set, keep_result, print_findings, repository_option, who
 from etcdkeep.cli.output import json_option, print_json
-from etcdkeep.cli.say import say
+from etcdkeep.config.models import Drill
+from etcdkeep.drill.hold import held
 from etcdkeep.drill.run import drill_set
+from etcdkeep.say import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +26,8 @@ log = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("name", metavar="CLUSTER[/ID]")
-@click.option("--no-record", is_flag=True, help="Do not store the result with the set.")
+@click.option("--no-record", is_flag=True, help="Write nothing beside the set: no result, and not that it is in use.")
+@repository_option
 @json_option
 def drill(name: str, no_record: bool, as_json: bool) -> None:
     """
@@ -32,11 +35,16 @@ def drill(name: str, no_record: bool, as_json: bool) -> None:
 
     Needs etcd and etcdutl on PATH (or drill.etcd_dir) and the age identity. Nothing in the clear stays on this machine.
     """
-    from etcdkeep.adapters.local_etcd import LocalEtcd
+    from etcdkeep.adapters.local_etcd.programs import LocalEtcd
 
     site, found = find_set(name)
-    with _unwinding_when_terminated(), _status(found.name) as begun:
-        record = drill_set(site.repository, found, identities(site), LocalEtcd(site.cluster.drill).open, begun)
+    limit_s = (site.cluster.drill or Drill()).time_limit_s
+    with (
+        _unwinding_when_terminated(),
+        _status(found.name) as begun,
+        nullcontext() if no_record else held(site.repository, found, f"a drill of {who()}", limit_s),
+    ):
+        record = drill_set(site.repository, found, site.identities(), LocalEtcd(site.cluster.drill).open, begun)
     if not no_record:
         keep_result(site, found, record)
     if as_json:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from etcdkeep.adapters.node import NodeTarget, scan_host_keys
-from etcdkeep.age_keys import generate_identity
+from etcdkeep.adapters.ssh.node import NodeTarget, scan_host_keys
 from etcdkeep.backup.discover import etcd_nodes, node_address
 from etcdkeep.cli.common import open_cluster
-from etcdkeep.cli.say import say
 from etcdkeep.errors import HostKeyUnknown, ObjectExists
-from etcdkeep.signature import generate_signing_key
+from etcdkeep.say import say
+from etcdkeep.sealing.age_keys import generate_identity
+from etcdkeep.sealing.signature import generate_signing_key
 
 AGE_FILE = "age-identity.txt"
 SIGNING_FILE = "signing-key.pem"

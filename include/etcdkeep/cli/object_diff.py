@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,24 +17,35 @@ from etcdkeep.cli.object_output import (
     resource_name,
 )
 from etcdkeep.cli.object_source import Failures, FileSource, open_source
-from etcdkeep.cli.say import say
 from etcdkeep.errors import NotFound, ValueDamaged
-from etcdkeep.objects.compare import SIGNS, compare, unified
+from etcdkeep.objects.compare import (
+    ADDED,
+    CHANGED,
+    RECREATED,
+    REMOVED,
+    SIGNS,
+    ChangeCount,
+    compare,
+    count_changes,
+    unified,
+)
 from etcdkeep.objects.live_cluster import LiveCluster, cluster_uid, served_kinds
 from etcdkeep.objects.resources import Resource, same_objects
 from etcdkeep.objects.selection import Selection, choose_types, select
+from etcdkeep.say import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from etcdkeep.adapters.site import Site
     from etcdkeep.cli.object_set import SetSource
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.source import Source
+    from etcdkeep.site.site import Site
 
 Contents = tuple["dict[str, Any] | None", "dict[str, Any] | None"]
 LIVE = "live"
+COUNTED = (REMOVED, RECREATED, CHANGED, ADDED)
 
 
 class Shown(NamedTuple):
@@ -56,14 +68,23 @@ class Shown(NamedTuple):
 @click.argument("before", metavar="SET")
 @click.argument("after", metavar="SET", required=False)
 @click.option("--live", is_flag=True, help="Compare with the running cluster, which is only read.")
-@click.option("--cluster", metavar="NAME", help="With --live and a plain file: the configured cluster that is meant.")
+@click.option("--previous", is_flag=True, help="Compare the good backup before SET with SET: what changed since.")
+@click.option("--count", "only_count", is_flag=True, help="Count by kind and namespace, instead of names.")
+@click.option("--cluster", metavar="NAME", help="With --live and a plain file: the configured cluster to compare with.")
 @selection_options
-@click.option("-o", "--output", type=click.Choice(["name", "diff", "json"]), help="Instead of a table; diff: as YAML.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["name", "diff", "json"]),
+    help="Output format, instead of a table; diff: as YAML.",
+)
 @source_options
 def diff(
     before: str,
     after: str | None,
     live: bool,
+    previous: bool,
+    only_count: bool,
     cluster: str | None,
     output: str | None,
     encryption_file: Path | None,
@@ -72,21 +93,35 @@ def diff(
     **chosen: Any,
 ) -> None:
     """Show what was added, removed, changed or recreated from one SET to another, or since SET (--live); exit code 1: something differs."""
-    if live == bool(after):
-        raise click.UsageError("give a second SET to compare with, or --live.")
+    if live + previous + bool(after) != 1:
+        raise click.UsageError("give one of these: a second SET to compare with, --previous, --live.")
+    if only_count and output not in (None, "json"):
+        raise click.UsageError("--count goes with a table or -o json.")
     if cluster and not live:
         raise click.UsageError("--cluster goes with --live.")
     selection, failures = parse_selection(**chosen), Failures()
-    with open_source(before, encryption_file, kubernetes, prefix) as source:
-        if after is None:
-            differs = _show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
+    show = _show_counts if only_count else _show
+    with ExitStack() as stack:
+
+        def opened(name: str) -> FileSource | SetSource:
+            return stack.enter_context(open_source(name, encryption_file, kubernetes, prefix))
+
+        source = opened(before)
+        if live:
+            differs = show(_since(source, cluster, selection, failures), output, (source.name, LIVE), failures)
         else:
-            with open_source(after, encryption_file, kubernetes, prefix) as other:
-                found = _between(source, other, selection, failures, with_values=output == "diff")
-                differs = _show(found, output, (source.name, other.name), failures)
+            old, new = (opened(_previous(source)), source) if previous else (source, opened(after or ""))
+            found = _between(old, new, selection, failures, with_values=output == "diff")
+            differs = show(found, output, (old.name, new.name), failures)
     failures.report()
     if differs:
         click.get_current_context().exit(1)
+
+
+def _previous(source: FileSource | SetSource) -> str:
+    if isinstance(source, FileSource):
+        raise click.UsageError(f"{source.name} is a plain file: --previous takes a backup.")
+    return source.previous()
 
 
 def _between(
@@ -158,7 +193,7 @@ def _tell_other_cluster(source: Source, live_uid: str) -> None:
     if uid != live_uid:
         say(
             f"warning: namespace kube-system has uid {uid} in {source.name} and {live_uid} in the running cluster: "
-            "that is another cluster, or one that was set up anew",
+            "that is another cluster, or one that was set up again",
             err=True,
         )
 
@@ -192,6 +227,26 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
     else:
         say("nothing differs", err=True)
     return bool(every)
+
+
+def _show_counts(found: Iterator[Shown], output: str | None, labels: tuple[str, str], failures: Failures) -> bool:
+    """Print how much differs by kind and namespace, and return whether something does."""
+    counts = count_changes((each.what, each.resource, each.namespace) for each in found)
+    if output == "json":
+        print_object({"before": labels[0], "after": labels[1], "counts": [each.as_json() for each in counts]}, "json")
+    elif counts:
+        print_columns(("namespace", "kind", *COUNTED), counts, _count_columns)
+    else:
+        say("nothing differs", err=True)
+    return bool(counts)
+
+
+def _count_columns(counts: Sequence[ChangeCount]) -> Columns:
+    return (
+        [count.namespace or "-" for count in counts],
+        [count.resource.kind or count.resource.full_name for count in counts],
+        *([getattr(count, what) for count in counts] for what in COUNTED),
+    )
 
 
 def _title(shown: Shown) -> str:

@@ -19,12 +19,13 @@ from etcdkeep.cli.object_options import (
 )
 from etcdkeep.cli.object_output import Columns, entry_name, print_columns, print_contents, print_names, print_object
 from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
-from etcdkeep.cli.say import printable, say
 from etcdkeep.errors import NotFound, ValueDamaged
-from etcdkeep.objects import exact_json, jsonpath
+from etcdkeep.objects import jsonpath
 from etcdkeep.objects.age import age
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.objects.find import DEFAULT_NAMESPACE
 from etcdkeep.objects.selection import select
+from etcdkeep.say import printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,19 +41,29 @@ Named = tuple[str, tuple[str, ...]]
 @click.command()
 @click.argument("name", metavar="SET")
 @click.argument("what", metavar="KIND[/NAME] [NAME…]", nargs=-1, required=True)
-@click.option("-n", "--namespace", "namespaces", multiple=True, metavar="NS", help="The namespace; default: default.")
-@click.option("-A", "--all-namespaces", is_flag=True, help="All of a kind in all namespaces.")
-@click.option("-l", "--selector", default="", metavar="LABELS", help="As kubectl: app=web,tier in (a,b),!canary.")
+@click.option(
+    "-n", "--namespace", "namespaces", multiple=True, metavar="NS", help="Objects in this namespace; default: default."
+)
+@click.option("-A", "--all-namespaces", is_flag=True, help="All objects of a kind in all namespaces.")
+@click.option(
+    "-l",
+    "--selector",
+    default="",
+    metavar="LABELS",
+    help="Label selector as in kubectl: app=web,tier in (a,b),!canary.",
+)
 @click.option("--field-selector", default="", metavar="FIELDS", help="metadata.name=web,metadata.namespace!=x.")
 @click.option(
     "-o",
     "--output",
     type=OutputForm("yaml", "json", "name", "wide"),
-    help="Default: yaml for named objects, a table for a kind.",
+    help="Output format; default: yaml for named objects, a table for a kind.",
 )
 @sort_option
 @show_labels_option
-@click.option("--revision", type=click.IntRange(min=1), help="As it was at this revision, back to the last compaction.")
+@click.option(
+    "--revision", type=click.IntRange(min=1), help="Show the state at this revision, back to the last compaction."
+)
 @source_options
 def get(
     name: str,
@@ -103,7 +114,7 @@ def parse_names(what: Sequence[str]) -> list[Named]:
     for word in what:
         kind, slash, object_name = word.partition("/")
         if not (kind and slash and object_name) or "/" in object_name:
-            raise click.UsageError(f"{word!r} is not of the form KIND/NAME; all are, or none is.")
+            raise click.UsageError(f"{word!r} is not of the form KIND/NAME. Use that form for all names, or for none.")
         found.append((kind, (object_name,)))
     return found
 

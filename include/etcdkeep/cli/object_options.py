@@ -24,12 +24,14 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 _FIELD = re.compile(r"metadata\.(name|namespace)\s*(==?|!=)\s*(\S*)")
-sort_option = click.option("--sort-by", default="", metavar="JSONPATH", help="Such as .metadata.creationTimestamp.")
-show_labels_option = click.option("--show-labels", is_flag=True, help="With the labels, as the last column.")
+sort_option = click.option(
+    "--sort-by", default="", metavar="JSONPATH", help="Sort by this path, such as .metadata.creationTimestamp."
+)
+show_labels_option = click.option("--show-labels", is_flag=True, help="Show the labels in the last column.")
 prefix_option = click.option(
     "--prefix",
     metavar="PREFIX",
-    help="The API server's --etcd-prefix, where the snapshot has several; a backup knows its own.",
+    help="The API server's --etcd-prefix, if the snapshot has several; a backup records its own.",
 )
 
 
@@ -39,12 +41,12 @@ def source_options(command: Command) -> Command:
         "--encryption-config",
         "encryption_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="The API server's EncryptionConfiguration, for encrypted values; a backup brings its own.",
+        help="The API server's EncryptionConfiguration, for encrypted values; a backup contains its own.",
     )
     kubernetes = click.option(
         "--kubernetes",
         metavar="VERSION",
-        help="Print as the API server of that version does, such as 1.30; a backup knows its own.",
+        help="Print as the API server of this version does, such as 1.30; a backup records its own.",
     )
     return encryption(kubernetes(prefix_option(command)))
 
@@ -67,10 +69,14 @@ def selection_options(command: Command) -> Command:
             "kinds",
             multiple=True,
             metavar="KIND",
-            help="Only of this kind: pod, pods, po, deployments.apps; several with commas.",
+            help="Only objects of this kind: pod, pods, po, deployments.apps; several with commas.",
         ),
         click.option(
-            "-l", "--selector", default="", metavar="LABELS", help="As kubectl: app=web,tier in (a,b),!canary."
+            "-l",
+            "--selector",
+            default="",
+            metavar="LABELS",
+            help="Label selector as in kubectl: app=web,tier in (a,b),!canary.",
         ),
         click.option(
             "--field-selector",
@@ -78,7 +84,7 @@ def selection_options(command: Command) -> Command:
             metavar="FIELDS",
             help="metadata.name=web,metadata.namespace!=kube-system; no other fields.",
         ),
-        click.option("--name", "glob", default="", metavar="GLOB", help="Only with such a name: 'web-*'."),
+        click.option("--name", "glob", default="", metavar="GLOB", help="Only objects with such a name: 'web-*'."),
     )
     for option in reversed(options):
         command = option(command)

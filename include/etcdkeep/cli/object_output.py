@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from etcdkeep.cli.say import printable
-from etcdkeep.objects import exact_json, jsonpath
+from etcdkeep.objects import jsonpath
+from etcdkeep.objects.decoding import exact_json
+from etcdkeep.say import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ Item = TypeVar("Item")
 Columns = Sequence[Sequence[str] | Sequence[int]]
 """Cells, column by column; numbers are not below zero."""
 NUMBERS = ("size", "revision", "created", "objects", "before", "after")
-"""Columns that are set flush right."""
+"""Columns that are set flush right, beside those of numbers alone."""
 _LINES_AT_ONCE = 1000
 _JSON_INDENT = 4
 
@@ -34,7 +35,11 @@ def print_columns(titles: Sequence[str], found: Sequence[Item], cells: Callable[
     """
     blocks = [cells(block) for block in _blocks(found)]
     widths = [max(map(_width, column)) for column in zip([[title] for title in titles], *blocks, strict=True)]
-    line = "  ".join(f"%{'' if title in NUMBERS else '-'}{width}s" for title, width in zip(titles, widths, strict=True))
+    numbers = {
+        title for title, column in zip(titles, blocks[0] if blocks else (), strict=False) if isinstance(column[0], int)
+    }
+    signs = ("" if title in numbers or title in NUMBERS else "-" for title in titles)
+    line = "  ".join(f"%{sign}{width}s" for sign, width in zip(signs, widths, strict=True))
     print_lines([line % tuple(title.upper() for title in titles)])
     print_lines(chain.from_iterable(map(line.__mod__, zip(*block, strict=True)) for block in blocks))
 

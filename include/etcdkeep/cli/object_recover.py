@@ -12,7 +12,7 @@ import click
 
 from etcdkeep.cli.object_options import parse_selection, selection_options, source_options
 from etcdkeep.cli.object_source import Failures, open_source
-from etcdkeep.cli.say import printable, say
+from etcdkeep.say import printable, say
 
 if TYPE_CHECKING:
     from etcdkeep.recover.draft import Draft
@@ -25,10 +25,14 @@ _NOT_IN_A_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 @click.argument("name", metavar="SET")
 @selection_options
 @click.option(
-    "--to", "target", required=True, metavar="FOLDER|-", help="A new or empty folder; or - for standard output."
+    "--to",
+    "target",
+    required=True,
+    metavar="FOLDER|-",
+    help="Write to this new or empty folder, or to - for standard output.",
 )
 @click.option(
-    "--include-left-out", is_flag=True, help="Also what the cluster makes by itself, or what has had its time."
+    "--include-left-out", is_flag=True, help="Include objects that the cluster makes by itself, and finished ones."
 )
 @source_options
 def recover(
@@ -85,8 +89,8 @@ def _write(drafts: list[Draft], folder: Path, source: str) -> None:
 
 
 def _text(draft: Draft, source: str) -> str:
-    from etcdkeep.objects import exact_json
-    from etcdkeep.recover.show import manifests_yaml
+    from etcdkeep.objects.decoding import exact_json
+    from etcdkeep.recover.approval_page import manifests_yaml
 
     return "".join(manifests_yaml([(exact_json.dumps(draft.manifest), draft.dropped)], source))
 

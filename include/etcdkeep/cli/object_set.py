@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities
+from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set
 from etcdkeep.errors import SecretUnavailable
 from etcdkeep.objects.stored_set import StoredSet
+from etcdkeep.sets.choosing import previous_set
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager, ExitStack
 
-    from etcdkeep.age_keys import Identity
-    from etcdkeep.encryption import EncryptionConfiguration
+    from etcdkeep.control_plane.encryption import EncryptionConfiguration
+    from etcdkeep.sealing.age_keys import Identity
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,20 @@ class SetSource(StoredSet):
             progress=_progress,
         )
         if found.state == "bad":
-            log.warning("backup %s did not verify: what it shows may not be what there was", found.name)
+            log.warning(
+                "backup %s failed its verification: its objects may differ from what the cluster held", found.name
+            )
+
+    def previous(self) -> str:
+        """
+        Return the name of the good set that was taken before this one.
+
+        :raises NotFound: when there is none.
+        """
+        return previous_set(self.site.repository.from_newest(self._found.cluster), self._found).name
 
     def _keys(self) -> list[Identity]:
-        keys = identities(self.site)
+        keys = self.site.identities()
         if keys is None:
             raise SecretUnavailable(f"{self.name} cannot be opened: set {IDENTITY_VARIABLE} to the age identity file.")
         return keys

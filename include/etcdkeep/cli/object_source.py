@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep import naming
-from etcdkeep.cli.say import printable, say
 from etcdkeep.errors import ConfigError, EtcdkeepError, NotFound, ValueDamaged
 from etcdkeep.objects.keys import OTHER_PREFIX
 from etcdkeep.objects.selection import OTHER, RESOURCE
 from etcdkeep.objects.source import Source, kubernetes_minor, unreadable
+from etcdkeep.say import printable, say
 from etcdkeep.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etcdkeep.cli.object_set import SetSource
-    from etcdkeep.encryption import EncryptionConfiguration
+    from etcdkeep.control_plane.encryption import EncryptionConfiguration
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.selection import Selection
 
@@ -85,7 +85,7 @@ class FileSource(Source):
 
 
 def _read_configuration(path: Path) -> EncryptionConfiguration:
-    from etcdkeep.encryption import parse_encryption_configuration
+    from etcdkeep.control_plane.encryption import parse_encryption_configuration
 
     try:
         data = path.read_bytes()
@@ -112,7 +112,7 @@ def tell_other_prefixes(source: Source, every: Sequence[Entry], *, must_have_som
     found = ", ".join(f"{prefix or '/'} ({count})" for prefix, count in prefixes.most_common())
     if is_empty and must_have_some:
         keys = ", ".join(printable(entry.key[:_SHOWN_KEY_CHARS]) for entry in others[:_SHOWN_KEYS])
-        where = f"objects stand under {found}: give --prefix" if prefixes else "--other lists them"
+        where = f"objects are under {found}: give --prefix" if prefixes else "--other lists them"
         raise NotFound(
             f"{source.name} has no Kubernetes object under the etcd prefix {source.prefix or '/'}. It has {len(every)} "
             f"keys, such as {keys}; {where}."
@@ -174,4 +174,4 @@ class Failures:
             kind = ValueDamaged if any(values) else type(errors[0])
             what = "values" if all(values) else "values or kinds"
             more = "" if len(errors) <= _SHOWN_FAILURES else f"; the first {_SHOWN_FAILURES} are named above"
-            raise kind(f"the answer is not complete: {len(errors)} {what} could not be read{more}.")
+            raise kind(f"the answer is incomplete: {len(errors)} {what} could not be read{more}.")

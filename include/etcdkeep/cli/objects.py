@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from etcdkeep.cli import Group
 from etcdkeep.cli.object_diff import diff
 from etcdkeep.cli.object_get import get, labels_column, parse_names, sort_entries, tell_nothing_found
+from etcdkeep.cli.object_nights import print_nights
 from etcdkeep.cli.object_options import (
     OutputForm,
     parse_selection,
@@ -21,12 +23,12 @@ from etcdkeep.cli.object_options import (
 from etcdkeep.cli.object_output import Columns, print_columns, print_contents, print_names, print_object
 from etcdkeep.cli.object_recover import recover
 from etcdkeep.cli.object_source import Failures, open_source, tell_other_prefixes
-from etcdkeep.cli.say import say
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.find import find_history
 from etcdkeep.objects.history import Version, versions
 from etcdkeep.objects.selection import select
 from etcdkeep.objects.stats import Share, Stats, count
+from etcdkeep.say import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +41,7 @@ COLUMNS = ("namespace", "kind", "name", "size", "revision")
 _SHOWN_PATHS = 6
 
 
-@click.group()
+@click.group(cls=Group)
 def objects() -> None:
     """
     Look into backups: single Kubernetes objects, as they were.
@@ -58,11 +60,15 @@ objects.add_command(recover)
 @objects.command("list")
 @click.argument("name", metavar="SET")
 @selection_options
-@click.option("--other", is_flag=True, help="Also the keys that hold no Kubernetes object.")
-@click.option("-o", "--output", type=OutputForm("wide", "name", "json", "yaml"), help="Instead of a short table.")
+@click.option("--other", is_flag=True, help="Include keys that hold no Kubernetes object.")
+@click.option(
+    "-o", "--output", type=OutputForm("wide", "name", "json", "yaml"), help="Output format, instead of a short table."
+)
 @sort_option
 @show_labels_option
-@click.option("--revision", type=click.IntRange(min=1), help="As it was at this revision, back to the last compaction.")
+@click.option(
+    "--revision", type=click.IntRange(min=1), help="Show the state at this revision, back to the last compaction."
+)
 @source_options
 def list_objects(
     name: str,
@@ -102,8 +108,19 @@ def list_objects(
 @click.argument("name", metavar="SET")
 @click.argument("kind", metavar="KIND[/NAME]")
 @click.argument("object_name", metavar="[NAME]", default="")
-@click.option("-n", "--namespace", default="", metavar="NS", help="The namespace; default: default.")
-@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Every version whole, instead of a table.")
+@click.option("-n", "--namespace", default="", metavar="NS", help="The object's namespace; default: default.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json", "yaml"]),
+    help="Output format: each version in full, instead of a table.",
+)
+@click.option(
+    "--sets",
+    "over_sets",
+    is_flag=True,
+    help="Show all backups of the cluster SET, one by one, from their indexes; without the fields that changed.",
+)
 @source_options
 def history(
     name: str,
@@ -111,15 +128,19 @@ def history(
     object_name: str,
     namespace: str,
     output: str | None,
+    over_sets: bool,
     encryption_file: Path | None,
     kubernetes: str | None,
     prefix: str | None,
 ) -> None:
-    """Show what happened to one object, as far back as SET reaches; its earlier incarnations included."""
+    """Show what happened to one object, as far back as SET reaches. Earlier objects of the same name are included."""
     kind, names = parse_names((kind, object_name) if object_name else (kind,))[0]
     if len(names) != 1:
         raise click.UsageError("name the object: KIND NAME, or KIND/NAME.")
     object_name = names[0]
+    if over_sets:
+        print_nights(name, kind, namespace, object_name, output)
+        return
     failures = Failures()
     with open_source(name, encryption_file, kubernetes, prefix) as source:
         records = find_history(source.snapshot, kind, namespace, object_name, prefix=source.prefix)
@@ -135,7 +156,7 @@ def history(
     else:
         print_columns(("revision", "event", "uid", "size", "changed"), found, _event_columns)
     if reach and not output:
-        say(f"etcd was compacted at revision {reach}: what was written before is known by its last version only")
+        say(f"etcd was compacted at revision {reach}: of earlier writes only the last version is known")
     failures.report()
 
 
@@ -146,7 +167,7 @@ def _version_json(version: Version) -> dict[str, Any]:
 
 @objects.command()
 @click.argument("name", metavar="SET")
-@click.option("-o", "--output", type=click.Choice(["json"]), help="Instead of tables.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Output format, instead of tables.")
 @prefix_option
 def stats(name: str, output: str | None, prefix: str | None) -> None:
     """Show what fills the etcd of SET: objects and bytes by kind and namespace, and the largest objects."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,20 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from etcdkeep import naming
-from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.approval import Rules
-from etcdkeep.cli.common import find_set, identities, manifest_of, open_cluster
+from etcdkeep.approval.answers import Rules
+from etcdkeep.cli.common import find_set, open_cluster, repository_option
 from etcdkeep.cli.output import json_option, print_json, print_table
-from etcdkeep.cli.say import say
-from etcdkeep.errors import NotFound, RestoreRefused, TransientError
+from etcdkeep.errors import NotFound, RequestRefused, TransientError
 from etcdkeep.plain_text import one_line
 from etcdkeep.ports import PodRef
-from etcdkeep.repository import USABLE
 from etcdkeep.restore.authority import GATES
 from etcdkeep.restore.engine import Engine
-from etcdkeep.restore.facts import LIST, run_base
 from etcdkeep.restore.form import WHAT
-from etcdkeep.restore.gather import gather_node, restore_nodes
+from etcdkeep.restore.found.members import doubtful
+from etcdkeep.restore.found.nodes import FOLDER, LIST, run_base
 from etcdkeep.restore.leftovers import (
     IN_PODS,
     ON_NODES,
@@ -33,42 +29,49 @@ from etcdkeep.restore.leftovers import (
     removal_argv,
     remove_leftovers,
 )
-from etcdkeep.restore.members import doubtful
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.pod_facts import gather_pods
-from etcdkeep.restore.pod_release import plan_release
-from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.plan.release import plan_release
+from etcdkeep.restore.prepare import prepare_restore
+from etcdkeep.restore.probe.nodes import gather_node, restore_nodes
+from etcdkeep.restore.probe.pods import gather_pods
 from etcdkeep.restore.proposal import proposed_plan
 from etcdkeep.restore.record import RestoreRecord
 from etcdkeep.restore.runbook import render_runbook, rollback_script
+from etcdkeep.say import say
+from etcdkeep.sets.backup_set import USABLE
+from etcdkeep.sets.choosing import choose_set, manifest_of
+from etcdkeep.site.restore_world import open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.adapters.site import Site
     from etcdkeep.ports import CommandRunner
-    from etcdkeep.repository import BackupSet
-    from etcdkeep.restore.facts import EarlierRun
-    from etcdkeep.restore.planning import What
+    from etcdkeep.restore.found.nodes import EarlierRun
+    from etcdkeep.restore.options import What
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.site.site import Site
 
 
 @click.command()
 @click.argument("cluster")
 @click.argument("backup", required=False)
-@click.option("--what", type=click.Choice(list(WHAT)), help="Default: both; of a kubeception cluster, etcd.")
+@repository_option
+@click.option(
+    "--what", type=click.Choice(list(WHAT)), help="What to restore. Default: both; for a kubeception cluster: etcd."
+)
 @click.option(
     "--way",
     type=click.Choice(["auto", "kubelet", "manifests"]),
     default="auto",
     show_default=True,
-    help="Stop the kubelet (seconds of down time), or park the manifests; auto: the first where it can be.",
+    help="How to stop the control plane: stop the kubelet (seconds of downtime), or park the manifests; auto: kubelet where possible.",
 )
-@click.option("--no-bump", is_flag=True, help="Do not raise revisions past all that clients have seen.")
-@click.option("--override", is_flag=True, help="Print it although something speaks against it that may be passed over.")
+@click.option("--no-bump", is_flag=True, help="Do not raise revisions. Clients may then keep stale caches.")
+@click.option("--override", is_flag=True, help="Print the runbook even if overridable problems exist.")
 @click.option(
     "--begun",
     metavar="RESTORE",
-    help="Print the plan of a restore that was begun, as it stands on record: to finish it by hand, or to roll it back.",
+    help="Print the recorded plan of a restore that was begun: to finish it by hand, or to roll it back.",
 )
 def runbook(
     cluster: str, backup: str | None, what: str | None, way: str, no_bump: bool, override: bool, begun: str | None
@@ -80,29 +83,24 @@ def runbook(
     if begun is not None:
         say(_runbook_of(cluster, begun, override=override), nl=False)
         return
-    site, found = find_set(f"{cluster}/{backup.rpartition('/')[2]}" if backup else cluster)
+    site = open_cluster(cluster)
+    found = choose_set(site.repository, cluster, backup or "")
     manifest_of(found)
-    site.fall_back_to(found)
+    site = site.with_fall_back(found)
     now = datetime.now(UTC)
     run = naming.restore_id(cluster, now, f"runbook {now.isoformat()}")
     chosen: tuple[What, ...] = (
         WHAT[what] if what else WHAT["etcd+pki" if site.cluster.control_plane.has_nodes else "etcd"]
     )
     options = Options(run, now, chosen, "manifests" if way == "manifests" else "kubelet", not no_bump)
-    known = look_round(site.cluster, found, site.repository.store, identities(site), lambda: site.api, now=now)
-    ready = prepare(
-        site.cluster,
-        found,
-        options,
-        replace(known, locked_by=RestoreRecord(site.repository.records, cluster, run).locked_by()),
-        open_node=site.open_node,
-        open_api=lambda: site.api,
-        choose_way=way == "auto",
+    locked_by = RestoreRecord(site.repository.records, cluster, run).locked_by()
+    ready = prepare_restore(
+        site, found, options, site.identities(), now=now, choose_way=way == "auto", locked_by=locked_by
     )
     plan = ready.plan_to_approve(cluster, override=override)
-    for objection in ready.objections:
-        say(one_line(f"{objection.severity}: {objection.sentence}"), err=True)
-    say(render_runbook(plan, site.ssh, ready.objections), nl=False)
+    for finding in ready.findings:
+        say(one_line(f"{finding.severity}: {finding.sentence}"), err=True)
+    say(render_runbook(plan, site.ssh, ready.findings), nl=False)
 
 
 def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
@@ -113,13 +111,13 @@ def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
     if begun is None:
         raise NotFound(
             f"no restore {restore!r} of cluster {cluster!r} was begun: {record.folder} of {site.repository.store.url} has no signed record "
-            "of it. Finish one that was begun by hand by its own printed page."
+            "of it. To finish one that was begun by hand, use its own printed page."
         )
     if (end := record.end()) is not None:
         words = f"restore {restore!r} has ended: {end.words}"
         if not override:
-            raise RestoreRefused(
-                f"{words} Its steps are not to be walked again. To go back, start a new restore; to see the page nevertheless, add --override."
+            raise RequestRefused(
+                f"{words} Do not run its steps again. To go back, start a new restore. To see the page anyway, add --override."
             )
         say(one_line(f"warning: {words}"), err=True)
     proposal = record.proposal_of(begun.body.proposal)
@@ -129,7 +127,7 @@ def _runbook_of(cluster: str, restore: str, *, override: bool) -> str:
 
 @click.command("restore-leftovers")
 @click.argument("cluster")
-@click.option("--remove", "run", metavar="RUN", help="Remove what this restore set aside, at every place, for ever.")
+@click.option("--remove", "run", metavar="RUN", help="Remove permanently what this restore set aside, at every place.")
 @click.option("--release", metavar="RUN", help="Release the places that this unfinished restore holds.")
 @click.option("--yes", is_flag=True, help="With --remove and --release: do not ask.")
 @json_option
@@ -137,11 +135,10 @@ def restore_leftovers(cluster: str, run: str | None, release: str | None, yes: b
     """
     List what restores of CLUSTER set aside. Nothing is removed or released unless asked for by name, and confirmed.
     """
-    site, found = find_set(cluster, USABLE)
-    site.fall_back_to(found)
+    site, found = _newest_that_names_its_places(cluster)
     if release is not None:
         if not yes:
-            click.confirm(f"Release {cluster} from restore {release}? It cannot go on then.", abort=True)
+            click.confirm(f"Release {cluster} from restore {release}? It cannot continue after that.", abort=True)
         RestoreRecord(site.repository.records, cluster, release).release()
         for place, folder in _released(site, found, release):
             say(f"{place}: released {folder}")
@@ -153,19 +150,30 @@ def restore_leftovers(cluster: str, run: str | None, release: str | None, yes: b
     chosen = [each for folders in left.values() for each in folders if each.run == run]
     if not chosen:
         raise NotFound(
-            f"no restore {run!r} left anything of {cluster!r}: `python -m etcdkeep restore-leftovers {cluster}`."
+            f"restore {run!r} left nothing of {cluster!r}. List what is left: `python -m etcdkeep restore-leftovers {cluster}`."
         )
     for each in chosen:
         removal_argv(each)
     if not yes:
         click.confirm(
-            f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be rolled back then.",
+            f"Remove {len(chosen)} folder(s) of restore {run} with the old state of {cluster}? It cannot be rolled back after that.",
             abort=True,
         )
     command = ON_NODES if site.cluster.control_plane.has_nodes else IN_PODS
     for place, runner, leftovers in _places(site, found):
         for folder in remove_leftovers(runner, leftovers, run, command):
             say(f"{place}: removed {folder}")
+
+
+def _newest_that_names_its_places(cluster: str) -> tuple[Site, BackupSet]:
+    """Return the site and the newest set whose manifest is believed: it says on which nodes or pods restores leave something."""
+    try:
+        return find_set(cluster, USABLE)
+    except NotFound as err:
+        raise NotFound(
+            f"cannot tell what restores of cluster {cluster!r} left: only a backup says which nodes or pods to search. {err} To search "
+            f"by hand: the folders are called {FOLDER}; they are beside etcd's data and the PKI, or in them where these are mount points."
+        ) from err
 
 
 def _released(site: Site, found: BackupSet, run: str) -> Iterator[tuple[str, str]]:
@@ -186,7 +194,9 @@ def _released(site: Site, found: BackupSet, run: str) -> Iterator[tuple[str, str
         (place, folder) for place, shell, left in _places(site, found) for folder in release_node(shell, left, run)
     ]
     if not released:
-        raise NotFound(f"restore {run!r} holds no node of {site.cluster.name!r}: {LIST} {site.cluster.name}")
+        raise NotFound(
+            f"restore {run!r} holds no node of {site.cluster.name!r}. List what restores left: `{LIST} {site.cluster.name}`."
+        )
     yield from released
 
 
@@ -202,7 +212,7 @@ def _places(site: Site, found: BackupSet) -> Iterator[tuple[str, CommandRunner, 
             except TransientError as err:
                 if node in sure:
                     raise
-                say(f"node {node} was not looked at, its member did not work at the backup: {err}", err=True)
+                say(f"node {node} was not checked, its member did not work at the backup: {err}", err=True)
         return
     facts = gather_pods(site.api, cluster, manifest)
     for member in facts.members:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from etcdkeep.cli.output import json_option, print_json, progress, size
-from etcdkeep.cli.say import say
 from etcdkeep.errors import SnapshotDamaged
+from etcdkeep.say import say
 from etcdkeep.snapshot import open_snapshot
 
 FACTS = ("hash", "revision", "total_keys", "live_keys", "size_bytes", "page_size")
@@ -30,7 +30,8 @@ def status(file: Path, as_json: bool) -> None:
         print_json(facts)
     else:
         for name in (*FACTS, "ok"):
-            say(f"{name:<12} {facts[name]}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
+            value = "unknown" if facts[name] is None else facts[name]
+            say(f"{name:<12} {value}" + (f" ({size(facts[name])})" if name == "size_bytes" else ""))
         for problem in facts["problems"]:
             say(f"damaged: {problem}", err=True)
     for hint in hints:

@@ -7,25 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etcdkeep.cli.common import IDENTITY_VARIABLE, find_set, identities, keep_result, open_cluster, print_findings
+from etcdkeep.cli.common import (
+    IDENTITY_VARIABLE,
+    find_set,
+    keep_result,
+    open_cluster,
+    print_findings,
+    repository_option,
+)
 from etcdkeep.cli.output import json_option, print_json, progress
-from etcdkeep.cli.say import say
-from etcdkeep.config_file import load_config
+from etcdkeep.config.loading import load_config
 from etcdkeep.errors import SecretUnavailable
-from etcdkeep.repository import ANY, USABLE
-from etcdkeep.verify import verify_set
+from etcdkeep.say import say
+from etcdkeep.sets.backup_set import ANY, USABLE
+from etcdkeep.verify.run import verify_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.adapters.site import Site
-    from etcdkeep.repository import BackupSet, Verification
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.sets.results import Verification
+    from etcdkeep.site.site import Site
 
 
 @click.command()
 @click.argument("name", metavar="CLUSTER[/ID]", required=False)
 @click.option("--all", "every", is_flag=True, help="Every backup of CLUSTER, or of all configured clusters.")
 @click.option("--no-record", is_flag=True, help="Do not store the result with the set.")
+@repository_option
 @json_option
 def verify(name: str | None, every: bool, no_record: bool, as_json: bool) -> None:
     """
@@ -71,7 +80,7 @@ def _every(cluster: str | None) -> Iterator[tuple[Site, BackupSet]]:
 
 def _verify(site: Site, found: BackupSet, *, no_record: bool) -> Verification:
     with progress(found.name) as tick:
-        record = verify_set(site.repository, site.cluster, found, identities(site), tick, write_index=not no_record)
+        record = verify_set(site.repository, site.cluster, found, site.identities(), tick, write_index=not no_record)
     if not no_record:
         keep_result(site, found, record)
     return record

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.drill.contents import OTHER
 from etcdkeep.errors import ValueDamaged, ValueEncrypted
-from etcdkeep.objects.decode import decode
+from etcdkeep.objects.decoding.decode import decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def find_undecodable(samples: Mapping[str, LiveKey]) -> list[str]:
     shown = ", ".join(odd[:SHOWN_RESOURCES]) + (
         f" and {len(odd) - SHOWN_RESOURCES} more" if len(odd) > SHOWN_RESOURCES else ""
     )
-    return [f"of these resources the object looked at is none that a Kubernetes API server stores: {shown}"]
+    return [f"of these resources the sampled object is not one that a Kubernetes API server stores: {shown}"]
 
 
 def _decodes(sample: LiveKey) -> bool:
@@ -74,6 +74,6 @@ def _compare_resources(served: Mapping[str, Tally], recorded: Mapping[str, Tally
         if counts[0] != counts[1]:
             problems.append(f"{resource}: the restored etcd serves {counts[0]} keys, the snapshot holds {counts[1]}")
         else:
-            problems.append(f"{resource}: {counts[0]} keys on both sides, and not the same values or revisions")
+            problems.append(f"{resource}: {counts[0]} keys on both sides, but different values or revisions")
     more = len(problems) - SHOWN_RESOURCES
     return problems[:SHOWN_RESOURCES] + ([f"... and {more} more resources differ"] if more > 0 else [])

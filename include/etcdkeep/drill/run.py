@@ -28,21 +28,22 @@ from etcdkeep.errors import (
     SnapshotUnreadable,
     VerificationFailed,
 )
-from etcdkeep.private_file import telling_full_disk
-from etcdkeep.repository import Drill, Verification
-from etcdkeep.seal import unseal
+from etcdkeep.sealing.private_file import telling_full_disk
+from etcdkeep.sealing.seal import unseal
+from etcdkeep.sets.manifest import compare_with_member
+from etcdkeep.sets.results import DrillResult, Verification
 from etcdkeep.snapshot import open_snapshot
-from etcdkeep.verify import compare_with_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from etcdkeep.age_keys import Identity
-    from etcdkeep.manifest import Artifact, Manifest
     from etcdkeep.ports import ObjectStore
-    from etcdkeep.repository import BackupSet, Repository
+    from etcdkeep.sealing.age_keys import Identity
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.sets.manifest import Artifact, Manifest
+    from etcdkeep.sets.repository import Repository
     from etcdkeep.snapshot import Snapshot, SnapshotReport
 
 Phase = str
@@ -171,7 +172,7 @@ class _Drill:
             total_keys=self.report.total_keys if self.report else None,
             live_keys=self.report.live_keys if self.report else None,
             seconds=self.seconds,
-            drill=Drill(
+            drill=DrillResult(
                 etcd_version=programs.etcd.version,
                 tool=programs.restore.words,
                 restore_s=round(sum(self.seconds[phase] for phase in RESTORE_PHASES), 3) if is_served else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etcdkeep.errors import DrillImpossible
-from etcdkeep.etcdctl import UTIL_SINCE, version_tuple
+from etcdkeep.etcd.etcdctl import UTIL_SINCE, version_tuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Programs:
 
 
 @dataclass(frozen=True)
-class Credentials:
+class CredentialFiles:
     """Files with the certificates of one drill's etcd, in PEM."""
 
     authority: Path
@@ -67,7 +67,7 @@ def choose_restore(found: Program | None) -> Program:
         raise DrillImpossible(f"there is no etcdutl on this worker. {how_to_install()}")
     if found.path.name == "etcdctl" and version_tuple(found.version) >= UTIL_SINCE:
         raise DrillImpossible(
-            f"there is no etcdutl on this worker; {found.words} has no `snapshot restore` any more. {how_to_install()}"
+            f"there is no etcdutl on this worker; {found.words} no longer has `snapshot restore`. {how_to_install()}"
         )
     return found
 
@@ -82,7 +82,7 @@ def check_versions(programs: Programs, cluster_version: str) -> list[str]:
     etcd, restore = programs.etcd, programs.restore
     if version_tuple(restore.version) > version_tuple(etcd.version):
         raise DrillImpossible(
-            f"{restore.words} makes data directories that {etcd.words} may not read. {how_to_install()}"
+            f"{restore.words} makes data directories that {etcd.words} may be unable to read. {how_to_install()}"
         )
     if not cluster_version:
         return []
@@ -114,7 +114,7 @@ def restore_argv(programs: Programs, snapshot: Path, data: Path, peer_url: str) 
 
 
 def etcd_argv(
-    programs: Programs, data: Path, credentials: Credentials, peer_url: str, client_port: int, peer_port: int
+    programs: Programs, data: Path, credentials: CredentialFiles, peer_url: str, client_port: int, peer_port: int
 ) -> tuple[str, ...]:
     """
     Return the call of an etcd that only this drill can speak to: on loopback, by certificates made for it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from difflib import unified_diff
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.resources import Resource
 
 ADDED, REMOVED, CHANGED, RECREATED = "added", "removed", "changed", "recreated"
 SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~", RECREATED: "!"}
@@ -36,6 +39,35 @@ class Change(NamedTuple):
         if entry is None:
             raise ValueError("a change has a side")
         return entry
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs and pages: kind, place and revisions, no content."""
+        entry, sides = self.entry, (self.before, self.after)
+        before, after = (each.revision if each else None for each in sides)
+        place = {"namespace": entry.namespace, "name": entry.name}
+        return {"change": self.what, **_kind_json(entry.type), **place, "before": before, "after": after}
+
+
+@dataclass(frozen=True)
+class ChangeCount:
+    """How many objects of one kind in one namespace, empty for none, were added, removed, changed, recreated."""
+
+    resource: Resource
+    namespace: str
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    recreated: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.added + self.removed + self.changed + self.recreated
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs and pages."""
+        numbers = {what: getattr(self, what) for what in (ADDED, REMOVED, CHANGED, RECREATED)}
+        return {**_kind_json(self.resource), "namespace": self.namespace, **numbers}
 
 
 def value_digest(value: bytes) -> str:
@@ -79,6 +111,23 @@ def _difference(old: Entry, new: Entry | None) -> Change:
     if new is None:
         return Change(REMOVED, old, None)
     return Change(CHANGED if old.create_revision == new.create_revision else RECREATED, old, new)
+
+
+def count_changes(changes: Iterable[tuple[str, Resource, str]]) -> tuple[ChangeCount, ...]:
+    """
+    Count changes by kind and namespace, what lost most objects first.
+
+    :param changes: What happened, to which kind, in which namespace.
+    """
+    numbers: dict[tuple[Resource, str], Counter[str]] = {}
+    for what, resource, namespace in changes:
+        numbers.setdefault((resource, namespace), Counter())[what] += 1
+    counts = [ChangeCount(resource, namespace, **found) for (resource, namespace), found in numbers.items()]
+    return tuple(sorted(counts, key=lambda each: (-each.removed, -each.total, each.resource, each.namespace)))
+
+
+def _kind_json(resource: Resource) -> dict[str, str]:
+    return {"group": resource.group, "resource": resource.plural, "kind": resource.kind}
 
 
 def unified(before: dict[str, Any] | None, after: dict[str, Any] | None, name: str, labels: tuple[str, str]) -> str:

@@ -11,8 +11,8 @@ from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.objects import free_form
-from etcdkeep.objects.decrypt import ENCRYPTED_MARK
+from etcdkeep.objects.decoding import free_form
+from etcdkeep.objects.decoding.decrypt import ENCRYPTED_MARK
 from etcdkeep.objects.keys import DEFAULT_PREFIX, NOT_OF_THE_API, OTHER_PREFIX, parse_key, prefix_of
 from etcdkeep.objects.resources import Resource, built_in
 from etcdkeep.snapshot.record import decode_varint
@@ -147,7 +147,7 @@ def entries(snapshot: Snapshot, revision: int | None = None, prefix: str = DEFAU
     Yield what exists at a revision, the last written first; the current revision when None.
 
     :param prefix: The API server's ``--etcd-prefix``.
-    :raises RevisionUnavailable: when the snapshot does not reach there.
+    :raises PermanentError: when the snapshot does not reach there.
     """
     make_entry = _Reader(prefix).entry
     for record, value in snapshot.live_values(revision=revision):

@@ -52,7 +52,7 @@ def find_object(
     Return one object as it was at a revision, the snapshot's when None.
 
     :raises NotFound: when it did not exist then, with when it did, or what is near.
-    :raises RevisionUnavailable: when the snapshot does not reach there.
+    :raises PermanentError: when the snapshot does not reach there.
     """
     records = find_history(snapshot, kind, namespace, name, prefix=prefix)
     record = snapshot.get(records[0].key, revision) if revision else records[-1]
@@ -94,7 +94,7 @@ def _search(snapshot: Snapshot, kind: str, namespace: str, name: str, prefix: st
     hint = ", ".join(dict.fromkeys([*elsewhere, *near][:_NEAR]))
     raise NotFound(
         f"there is no {kind} {place} in the snapshot, which has {len(of_kind)} of that kind"
-        + (f"; near: {hint}" if hint else "")
+        + (f"; near: {hint}" if hint else f". `objects list … -k {kind}` shows them")
     )
 
 
@@ -115,5 +115,5 @@ def _lives(records: list[Record]) -> str:
     if since:
         spans.append(f"from {since} on")
     if not spans:
-        return f"it was deleted at revision {records[-1].revision}, and what was before is compacted away"
+        return f"it was deleted at revision {records[-1].revision}, and earlier revisions are compacted"
     return f"it existed at revisions {', '.join(spans)}: --revision shows it as far as the snapshot reaches"

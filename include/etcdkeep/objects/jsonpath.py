@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.objects import exact_json
+from etcdkeep.objects.decoding import exact_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +105,7 @@ def parse_path(text: str) -> list[Callable[[list[Any]], list[Any]]]:
             steps.append(_field(re.sub(r"\\(.)", r"\1", match[0])))
             at = match.end()
         else:
-            raise ValueError(f"{text!r} is no JSONPath from {text[at:]!r} on")
+            raise ValueError(f"{text!r} is not a JSONPath from {text[at:]!r} on")
     return steps
 
 
@@ -187,7 +187,7 @@ def _union_of_a_path(inner: str) -> Callable[[list[Any]], list[Any]]:
     """``['metadata.name', .spec]``: kubectl also takes a path in brackets."""
     path = parse_path(inner)
     if not path:
-        raise ValueError("[] is no JSONPath: an index, a name in quotes, a filter or * stands in brackets")
+        raise ValueError("[] is not a JSONPath: expected an index, a name in quotes, a filter or * in brackets")
     return lambda values: [found for value in values for found in find(path, value)]
 
 
@@ -236,7 +236,7 @@ def _descendants(values: list[Any]) -> list[Any]:
 def _filter(text: str) -> Callable[[list[Any]], list[Any]]:
     match = _FILTER.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no filter of a JSONPath")
+        raise ValueError(f"{text!r} is not a filter of a JSONPath")
     left, right = _operand(match[1]), _operand(match[3]) if match[2] else None
     compare = _COMPARE[match[2]] if match[2] else None
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.objects import free_form, schema
-from etcdkeep.objects.decode import MAX_VALUE_BYTES
-from etcdkeep.objects.served import NAME_LABEL
+from etcdkeep.objects.decoding import free_form, schema
+from etcdkeep.objects.decoding.decode import MAX_VALUE_BYTES
+from etcdkeep.objects.decoding.served import NAME_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ def parse_selector(text: str) -> tuple[Requirement, ...]:
         match = _REQUIREMENT.match(text, at)
         if match is None:
             raise ValueError(
-                f"{text!r} is no label selector, from {text[at:].strip()!r} on: parts are key=value, key!=value, "
+                f"{text!r} is not a label selector, from {text[at:].strip()!r} on: parts are key=value, key!=value, "
                 "'key in (a,b)', 'key notin (a,b)', key and !key, with commas between"
             )
         found.append(_requirement(match))
@@ -91,7 +91,7 @@ def _requirement(match: re.Match[str]) -> Requirement:
     if match["set"]:
         values = tuple(value.strip() for value in match["values"].split(","))
         if not all(re.fullmatch(_VALUE, value) for value in values):
-            raise ValueError(f"({match['values']}) holds what is no label value")
+            raise ValueError(f"({match['values']}) holds something that is not a label value")
         return Requirement(match["key"], match["set"], values)
     operator = match["operator"]
     if operator is None:
@@ -113,7 +113,7 @@ def _protobuf_labels(value: bytes) -> Mapping[str, str]:
         any_kind.ParseFromString(envelope.f2)
         labels = dict(any_kind.f1.f11)
     except (DecodeError, UnicodeDecodeError) as err:
-        raise ValueDamaged(f"its bytes are no object: {err}") from err
+        raise ValueDamaged(f"its bytes are not an object: {err}") from err
     if (envelope.f1.f1, envelope.f1.f2) == ("v1", "Namespace"):
         labels[NAME_LABEL] = any_kind.f1.f1
     return labels
@@ -128,5 +128,5 @@ def _free_form_labels(value: bytes) -> Mapping[str, str]:
     if labels is None:
         return {}
     if not isinstance(labels, dict) or not all(isinstance(each, str) for each in labels.values()):
-        raise ValueDamaged("its labels are no map of strings")
+        raise ValueDamaged("its labels are not a map of strings")
     return labels

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import AccessDenied, NotFound, ValueDamaged
-from etcdkeep.objects import exact_json
 from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.objects.resources import Resource, same_objects
 
 if TYPE_CHECKING:

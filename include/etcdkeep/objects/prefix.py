@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from etcdkeep.control_plane.static_pod import apiserver_flag
 from etcdkeep.errors import ConfigError
 from etcdkeep.objects.entries import OBJECT_MARKS
 from etcdkeep.objects.keys import DEFAULT_PREFIX, clean_prefix, parse_key, prefix_of
-from etcdkeep.static_pod import apiserver_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -159,7 +159,7 @@ def resolve(term: str, known: Iterable[Resource]) -> tuple[Resource, ...]:
         matches = own
     if not matches:
         near = get_close_matches(wanted, {name for resource in every for name in _names(resource)}, 3)
-        raise NotFound(f"there is no kind {term!r} in it" + (f"; near: {', '.join(near)}" if near else ""))
+        raise NotFound(f"the backup or snapshot has no kind {term!r}" + (f"; near: {', '.join(near)}" if near else ""))
     if len({same_objects(resource) for resource in matches}) > 1:
         names = ", ".join(sorted(resource.full_name for resource in matches))
         raise NotFound(f"kind {term!r} is ambiguous; give one of {names}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from etcdkeep.errors import ConfigError, ValueDamaged
 from etcdkeep.objects.compare import value_digest
-from etcdkeep.objects.decode import NEWEST_KUBERNETES_MINOR, KubernetesObject, decode
-from etcdkeep.objects.decrypt import ENCRYPTED_MARK, AtRestDecrypter
+from etcdkeep.objects.decoding.decode import NEWEST_KUBERNETES_MINOR, KubernetesObject, decode
+from etcdkeep.objects.decoding.decrypt import ENCRYPTED_MARK, AtRestDecrypter
 from etcdkeep.objects.entries import Entry, entries, entries_and_values
 from etcdkeep.objects.find import find_object
 from etcdkeep.objects.keys import clean_prefix
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from etcdkeep.encryption import EncryptionConfiguration
+    from etcdkeep.control_plane.encryption import EncryptionConfiguration
     from etcdkeep.objects.index import IndexReader
     from etcdkeep.snapshot import Snapshot
 
@@ -106,7 +106,7 @@ class Source(ABC):
         Return an object.
 
         :param entry: Read with its value.
-        :param any_shape: As for :func:`~etcdkeep.objects.decode.decode`.
+        :param any_shape: As for :func:`~etcdkeep.objects.decoding.decode.decode`.
         :raises ValueDamaged: when it is none.
         :raises ValueEncrypted: when it is encrypted and its key is not at hand.
         """
@@ -159,5 +159,5 @@ def kubernetes_minor(version: str | None) -> int:
         return NEWEST_KUBERNETES_MINOR
     match = re.match(r"v?1\.(\d{1,3})", version)
     if match is None:
-        raise ConfigError(f"{version!r} is no version of Kubernetes; expected one such as 1.30.")
+        raise ConfigError(f"{version!r} is not a version of Kubernetes; expected one such as 1.30.")
     return int(match[1])

@@ -15,19 +15,20 @@ from etcdkeep.errors import NotFound, ObjectDamaged, VerificationFailed
 from etcdkeep.objects.index import IndexReader, open_index
 from etcdkeep.objects.prefix import archived_prefix
 from etcdkeep.objects.source import Source, kubernetes_minor
-from etcdkeep.private_file import private_file
-from etcdkeep.seal import unseal
+from etcdkeep.sealing.private_file import private_file
+from etcdkeep.sealing.seal import unseal
+from etcdkeep.sets.choosing import manifest_of
 from etcdkeep.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager, ExitStack
 
-    from etcdkeep.age_keys import Identity
-    from etcdkeep.encryption import EncryptionConfiguration
-    from etcdkeep.manifest import Artifact
+    from etcdkeep.control_plane.encryption import EncryptionConfiguration
     from etcdkeep.ports import ObjectStore
-    from etcdkeep.repository import BackupSet
+    from etcdkeep.sealing.age_keys import Identity
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.sets.manifest import Artifact
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +57,12 @@ class StoredSet(Source):
         prefix: str | None = None,
         progress: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        if found.manifest is None:
-            raise VerificationFailed(
-                f"backup {found.name} is {found.state} and cannot be used. Choose another set.", found.problems
-            )
         self.name = found.name
+        self._manifest = manifest_of(found)
         self._stack = stack
         self._store = store
         self._found = found
-        self._manifest = found.manifest
-        self.taken_at = found.manifest.taken_at
+        self.taken_at = self._manifest.taken_at
         self._identities = identities
         self._given = configurations
         self._progress = progress
@@ -94,7 +91,7 @@ class StoredSet(Source):
 
     @cached_property
     def configurations(self) -> tuple[EncryptionConfiguration, ...]:
-        from etcdkeep.encryption import EncryptionConfiguration, find_encryption_configurations
+        from etcdkeep.control_plane.encryption import EncryptionConfiguration, find_encryption_configurations
 
         found = find_encryption_configurations(self._node_files).values()
         return (*self._given, *(each for each in found if isinstance(each, EncryptionConfiguration)))
@@ -106,8 +103,8 @@ class StoredSet(Source):
     @cached_property
     def _node_files(self) -> dict[str, bytes]:
         """The files of the control-plane nodes by artifact and path."""
-        from etcdkeep.archive import read_files
-        from etcdkeep.verify import ARCHIVE_LIMIT_BYTES
+        from etcdkeep.control_plane.archive import read_files
+        from etcdkeep.sets.opening import ARCHIVE_LIMIT_BYTES
 
         files: dict[str, bytes] = {}
         for artifact in self._manifest.artifacts:

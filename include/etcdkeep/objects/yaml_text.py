@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from etcdkeep.objects.exact_json import ExactNumber
+from etcdkeep.objects.decoding.exact_json import ExactNumber
 
 _FLOAT, _INTEGER, _TEXT = (f"tag:yaml.org,2002:{name}" for name in ("float", "int", "str"))
 _PLAIN = re.compile(r"[A-Za-z/][\w./ @%+=-]*[\w/]|[A-MO-XZa-mo-xz]")

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from etcdkeep.documents import Document
 from etcdkeep.errors import AccessDenied, FieldsOwned, LiveChanged, NotFound, NotServed, ObjectRefused
-from etcdkeep.manifest import Record
-from etcdkeep.objects import exact_json
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.recover.draft import label
 from etcdkeep.recover.gather import DEFINITIONS
 from etcdkeep.recover.live import get_if_there, refusal, with_owners
-from etcdkeep.recover.plan import WRITING, Plan, Planned, state_digest
+from etcdkeep.recover.plan import WRITING, Planned, RecoveryPlan, state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ _WITHOUT_WRITING: dict[str, Outcome] = {
 }
 
 
-class Applied(Record):
+class Applied(Document):
     """What became of one object; `why` says it where that is not plain."""
 
     outcome: Outcome
@@ -53,7 +53,7 @@ class Applied(Record):
         return label(self.kind, self.namespace, self.name)
 
 
-class Report(Record):
+class RecoveryReport(Document):
     """What became of every object of a plan."""
 
     schema_version: Literal[1] = 1
@@ -68,7 +68,7 @@ class Report(Record):
         """How many objects there are by outcome."""
         return dict(Counter(each.outcome for each in self.objects))
 
-    def failures(self, plan: Plan) -> tuple[str, ...]:
+    def failures(self, plan: RecoveryPlan) -> tuple[str, ...]:
         """Return what was to be applied and was refused, a sentence each."""
         ends = zip(plan.objects, self.objects, strict=True)
         return tuple(
@@ -82,7 +82,7 @@ class Report(Record):
         return self.model_dump_json(indent=1).encode() + b"\n"
 
 
-def apply_plan(api: KubeApi, plan: Plan, *, pause: Callable[[float], None] = time.sleep) -> Report:
+def apply_plan(api: KubeApi, plan: RecoveryPlan, *, pause: Callable[[float], None] = time.sleep) -> RecoveryReport:
     """
     Apply what a plan makes or overwrites; an object that is not as it was when the plan was made is refused.
 
@@ -97,7 +97,7 @@ def apply_plan(api: KubeApi, plan: Plan, *, pause: Callable[[float], None] = tim
         level = logging.DEBUG if applied.outcome == "skipped" else logging.INFO
         log.log(level, "%-11s %s%s", applied.outcome, applied.label, f": {applied.why}" if applied.why else "")
         objects.append(applied)
-    return Report(
+    return RecoveryReport(
         cluster=plan.cluster,
         backup_id=plan.backup_id,
         recovery_id=plan.recovery_id,
@@ -107,7 +107,7 @@ def apply_plan(api: KubeApi, plan: Plan, *, pause: Callable[[float], None] = tim
 
 
 class _Applying:
-    def __init__(self, api: KubeApi, plan: Plan, pause: Callable[[float], None]) -> None:
+    def __init__(self, api: KubeApi, plan: RecoveryPlan, pause: Callable[[float], None]) -> None:
         self._api = api
         self._pause = pause
         self._owners = {each.uid: each.path for each in plan.objects if each.uid and each.manifest}
@@ -146,21 +146,21 @@ class _Applying:
             result = self._api.apply(each.path, manifest, dry_run=True)
         except FieldsOwned as err:
             if is_ours:
-                return "created", "and changed by somebody since"
-            raise LiveChanged(f"it was made since the plan was, and differs ({', '.join(err.fields)}).") from err
+                return "created", "and has been changed since"
+            raise LiveChanged(f"it was created after the plan, and differs ({', '.join(err.fields)}).") from err
         if state_digest(result) != state_digest(live):
-            raise LiveChanged("it was made since the plan was, and differs.")
-        return ("created", "") if is_ours else ("unchanged", "it was made since the plan was, and is the same")
+            raise LiveChanged("it was created after the plan, and differs.")
+        return ("created", "") if is_ours else ("unchanged", "it was created after the plan, and is the same")
 
     def _overwrite(self, each: Planned, manifest: dict[str, Any]) -> tuple[Outcome, str]:
         live = self._get(each.path)
         if live is None or live["metadata"]["uid"] != each.live_uid:
-            raise LiveChanged("it was deleted since the plan was made; start a new run.")
+            raise LiveChanged("it was deleted after the plan was made. Start a new run.")
         state = state_digest(live)
         if state == each.result_digest:
             return "overwritten", ""
         if state != each.live_digest:
-            raise LiveChanged("it was changed since the plan was made; start a new run to see how it differs now.")
+            raise LiveChanged("it was changed after the plan was made. Start a new run to see how it differs now.")
         precondition = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
         metadata = {**manifest["metadata"], **precondition}
         self._api.apply(each.path, {**manifest, "metadata": metadata}, force=True)
@@ -199,7 +199,7 @@ class _Applying:
 
 def _no_owner(reference: Mapping[str, Any]) -> None:
     """An object whose owner is not there would be deleted with it by the garbage collector."""
-    raise ObjectRefused(f"its owner {reference.get('kind')} {reference.get('name')} is not there.")
+    raise ObjectRefused(f"its owner {reference.get('kind')} {reference.get('name')} does not exist.")
 
 
 def _is_applied_by_us(live: Mapping[str, Any]) -> bool:

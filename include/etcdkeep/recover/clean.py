@@ -6,18 +6,16 @@ Each kind's own rules are in :mod:`etcdkeep.recover.kinds`. Nothing goes without
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.objects import schema
-from etcdkeep.objects.shape import check_shape
+from etcdkeep.objects.decoding import schema
+from etcdkeep.objects.decoding.shape import check_shape
 from etcdkeep.recover import kinds
 from etcdkeep.recover.draft import group_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etcdkeep.recover.draft import Draft
+    from etcdkeep.recover.draft import Draft, Surroundings
 
 _METADATA = (
     "uid",
@@ -33,16 +31,6 @@ _METADATA = (
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
 BY_THE_SERVER = frozenset({"status", "spec.finalizers", *(f"metadata.{name}" for name in _METADATA)})
 """Fields that nobody misses: the API server and the controllers fill them anew."""
-
-
-class Surroundings(Protocol):
-    """What will be there when the object is made."""
-
-    def has_owner(self, reference: Mapping[str, Any], namespace: str) -> bool:
-        """Whether an owner lives, as the very one it was, or is recovered too; `namespace` is that of what it owns."""
-
-    def volume(self, name: str) -> Mapping[str, Any] | None:
-        """Return a PersistentVolume that lives or is recovered too."""
 
 
 def clean(draft: Draft, surroundings: Surroundings) -> None:

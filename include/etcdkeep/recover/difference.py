@@ -5,7 +5,8 @@ from __future__ import annotations
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.objects import exact_json, yaml_text
+from etcdkeep.objects import yaml_text
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.recover.plan import state_of
 
 if TYPE_CHECKING:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from etcdkeep.objects import exact_json
+from etcdkeep.objects.decoding import exact_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Surroundings(Protocol):
+    """What will be there when the object is made."""
+
+    def has_owner(self, reference: Mapping[str, Any], namespace: str) -> bool:
+        """Whether an owner lives, as the very one it was, or is recovered too; `namespace` is that of what it owns."""
+
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """Return a PersistentVolume that lives or is recovered too."""
 
 
 @dataclass

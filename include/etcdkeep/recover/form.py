@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
-from etcdkeep.errors import NotFound, RecoveryRefused
-from etcdkeep.manifest import Record
-from etcdkeep.naming import parse_set_name
+from etcdkeep.documents import Document
+from etcdkeep.errors import RequestRefused
 from etcdkeep.objects.labels import parse_selector
 from etcdkeep.objects.selection import Selection
 
 if TYPE_CHECKING:
-    from etcdkeep.repository import BackupSet, Repository
+    from etcdkeep.sets.backup_set import State
+
+OPENED: tuple[State, ...] = ("good", "unverified")
+"""The states of sets that objects are recovered from."""
 
 
-class RecoveryForm(Record):
+class RecoveryForm(Document):
     """
     The form; its fields are the DAG's params.
 
@@ -41,12 +43,12 @@ class RecoveryForm(Record):
         """
         Return the objects that are meant.
 
-        :raises RecoveryRefused: when the label selector is none.
+        :raises RequestRefused: when the label selector is none.
         """
         try:
             labels = parse_selector(self.labels)
         except ValueError as err:
-            raise RecoveryRefused(f"labels: {err}; nothing was touched.") from err
+            raise RequestRefused(f"labels: {err}; nothing was changed.") from err
         return Selection(_listed(self.namespace), _listed(self.kinds), self.name.strip(), labels)
 
     @property
@@ -54,36 +56,6 @@ class RecoveryForm(Record):
         """The selection in words."""
         parts = (("namespace", self.namespace), ("kinds", self.kinds), ("labels", self.labels), ("name", self.name))
         return ", ".join(f"{name} {' '.join(text.split())}" for name, text in parts if text.strip())
-
-
-def choose_set(repository: Repository, form: RecoveryForm) -> BackupSet:
-    """
-    Return the set that is meant.
-
-    :raises NotFound: when there is none.
-    :raises RecoveryRefused: when it is another cluster's, or marked bad.
-    """
-    wanted = form.backup.strip()
-    if not wanted:
-        newest = repository.newest(form.cluster)
-        if newest is None:
-            raise NotFound(
-                f"cluster {form.cluster!r} has no verified backup in {repository.store.url}; "
-                f"see `python -m etcdkeep list {form.cluster}`, and name one if it is to be an unverified one."
-            )
-        return newest
-    cluster, identifier = parse_set_name(wanted if "/" in wanted else f"{form.cluster}/{wanted}")
-    if cluster != form.cluster:
-        raise RecoveryRefused(
-            f"backup {wanted} is of cluster {cluster!r}, not of {form.cluster!r}; nothing was touched."
-        )
-    found = repository.get(cluster, identifier)
-    if found.state not in ("good", "unverified"):
-        raise RecoveryRefused(
-            f"backup {found.name} is {found.state} ({'; '.join(found.problems)}); nothing was touched. "
-            f"Choose another one: python -m etcdkeep list {cluster}."
-        )
-    return found
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import EtcdkeepError, RecoveryRefused, ValueDamaged
+from etcdkeep.errors import EtcdkeepError, RequestRefused, ValueDamaged
 from etcdkeep.objects.entries import entry_of
 from etcdkeep.objects.keys import object_key, parse_key
 from etcdkeep.objects.selection import select
@@ -15,7 +15,7 @@ from etcdkeep.recover.order import BUILT_IN_GROUPS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.objects.decode import KubernetesObject
+    from etcdkeep.objects.decoding.decode import KubernetesObject
     from etcdkeep.objects.selection import Selection
     from etcdkeep.objects.source import Source
 
@@ -39,11 +39,11 @@ def gather(source: Source, selection: Selection) -> Gathered:
     """
     Return what is meant, and besides the namespaces and CustomResourceDefinitions that it cannot be without.
 
-    :raises RecoveryRefused: when everything is meant: that is a restore; or when nothing is found.
+    :raises RequestRefused: when everything is meant: that is a restore; or when nothing is found.
     :raises NotFound: when one of the kinds is unknown or ambiguous.
     """
     if not (selection.namespaces or selection.kinds or selection.name or selection.labels or selection.fields):
-        raise RecoveryRefused("nothing says which objects are meant: give a namespace, kinds, labels or a name.")
+        raise RequestRefused("no objects are selected: give a namespace, kinds, labels or a name.")
     found = Gathered()
     for entry in select(source.entries(with_values=True), selection):
         try:
@@ -52,8 +52,8 @@ def gather(source: Source, selection: Selection) -> Gathered:
         except ValueDamaged as err:
             found.failures.append(err)
     if not found.drafts and not found.failures:
-        raise RecoveryRefused(
-            f"{source.name} holds none of the objects that are meant; see `python -m etcdkeep objects list {source.name}`."
+        raise RequestRefused(
+            f"{source.name} holds none of the selected objects; see `python -m etcdkeep objects list {source.name}`."
         )
     found.drafts += _needed(source, found)
     return found
@@ -93,9 +93,7 @@ def _wanted(draft: Draft, prefix: str) -> Iterator[tuple[str, str, bytes]]:
 def _draft(stored: KubernetesObject, prefix: str) -> Draft:
     if stored.raw is not None or not stored.name:
         name = stored.key.decode(errors="replace")
-        raise ValueDamaged(
-            f"{name}: {stored.api_version} {stored.kind} cannot be recovered: its kind is not known here"
-        )
+        raise ValueDamaged(f"{name}: {stored.api_version} {stored.kind} cannot be recovered: its kind is unknown here")
     _check_metadata(stored)
     return Draft(
         plural=parse_key(stored.key, prefix).resource,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from etcdkeep.recover.clean import Surroundings
-    from etcdkeep.recover.draft import Draft
+    from etcdkeep.recover.draft import Draft, Surroundings
 
     Rule = Callable[[Draft, Surroundings], None]
 
@@ -86,13 +85,11 @@ def _claim(draft: Draft, surroundings: Surroundings) -> None:
     if volume is None or (claimed.get("namespace"), claimed.get("name")) != (draft.namespace, draft.name):
         draft.drop("spec", "volumeName")
         draft.warnings.append(
-            f"the data of volume {name} is not in etcd: a new, empty volume is bound instead. "
-            "Bring the data back from the storage's own backup."
+            f"the data of volume {name} is not in etcd: a new, empty volume is bound instead. Restore the data from the storage's own backup."
         )
     elif claimed.get("uid"):
         draft.warnings.append(
-            f"volume {name} is still there, with its data, but bound to the claim that was deleted: when this one is made, "
-            f"free it with `kubectl patch pv {name} --type json -p "
+            f"volume {name} still exists with its data, but is bound to the deleted claim: after this claim is created, release the volume with `kubectl patch pv {name} --type json -p "
             """'[{"op":"remove","path":"/spec/claimRef/uid"},{"op":"remove","path":"/spec/claimRef/resourceVersion"}]'`."""
         )
 
@@ -102,13 +99,15 @@ def _volume(draft: Draft, _: Surroundings) -> None:
     for name in ("uid", "resourceVersion"):
         draft.drop("spec", "claimRef", name)
     if draft.spec.get("persistentVolumeReclaimPolicy") == "Delete":
-        draft.warnings.append("its reclaim policy is Delete: the storage behind it may be gone with the old volume.")
+        draft.warnings.append(
+            "its reclaim policy is Delete: the storage behind it may have been deleted with the old volume."
+        )
 
 
 def _job(draft: Draft, _: Surroundings) -> None:
     _clean_templates(draft)
     draft.drop_annotations("batch.kubernetes.io/job-tracking")
-    draft.warnings.append("a Job that is made anew runs from its start.")
+    draft.warnings.append("a recreated Job runs from its start.")
     spec = draft.spec
     if spec.get("manualSelector"):
         return
@@ -138,7 +137,7 @@ def _secret(draft: Draft, _: Surroundings) -> None:
         draft.drop("data", name)
     if not draft.manifest.get("data"):
         draft.manifest.pop("data", None)
-    draft.warnings.append("the cluster writes a new token into it; who uses the old one has to take the new one.")
+    draft.warnings.append("the cluster writes a new token into it. Update everything that uses the old token.")
 
 
 def _namespace(draft: Draft, _: Surroundings) -> None:
@@ -201,7 +200,7 @@ def _definition(draft: Draft, _: Surroundings) -> None:
         schema = version.setdefault("schema", {}).setdefault("openAPIV3Schema", {"type": "object"})
         _keep_unknown_fields(schema)
     draft.warnings.append(
-        "it kept fields that its schema does not name, which v1 has no word for as a whole: each object in its schema now has "
+        "it kept fields that its schema does not name. v1 has no single setting for that: each object in its schema now has "
         "x-kubernetes-preserve-unknown-fields."
     )
 
@@ -217,7 +216,9 @@ def _keep_unknown_fields(schema: Any) -> None:
 
 
 def _webhooks(draft: Draft, _: Surroundings) -> None:
-    draft.warnings.append("from then on the API server asks it for every request it is for: what answers has to run.")
+    draft.warnings.append(
+        "after that the API server calls it for every matching request: the service behind it must run."
+    )
 
 
 RULES: dict[tuple[str, str], Rule] = {

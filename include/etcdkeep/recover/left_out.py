@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MADE_ANEW = {
-    ("", "Event"): "tells of what happened then",
-    ("events.k8s.io", "Event"): "tells of what happened then",
+    ("", "Event"): "describes a past event",
+    ("events.k8s.io", "Event"): "describes a past event",
     ("", "Node"): "the kubelet registers its node itself",
     ("storage.k8s.io", "CSINode"): "the kubelet makes it",
     ("storage.k8s.io", "VolumeAttachment"): "the attach controller makes it",
     ("storage.k8s.io", "CSIStorageCapacity"): "the storage driver makes it",
-    ("coordination.k8s.io", "Lease"): "whoever leads takes a new one",
-    ("coordination.k8s.io", "LeaseCandidate"): "whoever leads takes a new one",
-    ("certificates.k8s.io", "CertificateSigningRequest"): "a request is made anew by who needs it",
+    ("coordination.k8s.io", "Lease"): "the leader takes a new one",
+    ("coordination.k8s.io", "LeaseCandidate"): "the leader takes a new one",
+    ("certificates.k8s.io", "CertificateSigningRequest"): "its client makes a new request",
     ("certificates.k8s.io", "PodCertificateRequest"): "the kubelet makes it",
     ("networking.k8s.io", "IPAddress"): "the API server makes it with its Service",
     ("resource.k8s.io", "ResourceSlice"): "the device's driver makes it",

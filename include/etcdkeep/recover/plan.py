@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from etcdkeep.errors import ObjectDamaged, PlanChanged
-from etcdkeep.manifest import Record
-from etcdkeep.objects import exact_json
+from etcdkeep.documents import Document
+from etcdkeep.errors import NotApproved, ObjectDamaged
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.recover.draft import label
 
 Action = Literal["create", "overwrite", "leave", "unchanged", "skip", "refuse"]
 WRITING: tuple[Action, ...] = ("create", "overwrite")
 
 
-class Planned(Record):
+class Planned(Document):
     """
     One object of a plan.
 
@@ -57,7 +57,7 @@ class Planned(Record):
         return label(self.kind, self.namespace, self.name)
 
 
-class Plan(Record):
+class RecoveryPlan(Document):
     """
     A recovery from one backup into the cluster it is of.
 
@@ -98,23 +98,23 @@ class Plan(Record):
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
-def parse_plan(data: bytes, digest: str) -> Plan:
+def parse_plan(data: bytes, digest: str) -> RecoveryPlan:
     """
     Read a stored plan.
 
     :param digest: Of the plan that was approved.
-    :raises PlanChanged: when it is another one.
+    :raises NotApproved: when it is another one.
     """
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
-        raise PlanChanged(
+        raise NotApproved(
             f"the stored plan has the SHA-256 {found}, approved is {digest}; nothing was applied. Start a new run."
         )
     try:
-        return Plan.model_validate_json(data)
+        return RecoveryPlan.model_validate_json(data)
     except ValidationError as err:
         raise ObjectDamaged(
-            "the stored plan is no plan of schema_version 1; nothing was applied. Start a new run."
+            "the stored plan is not a plan of schema_version 1; nothing was applied. Start a new run."
         ) from err
 
 

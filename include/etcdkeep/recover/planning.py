@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import (
     AccessDenied,
-    BeingDeleted,
     FieldsOwned,
     LiveChanged,
     NotFound,
     NotServed,
     ObjectRefused,
-    RecoveryRefused,
+    RequestRefused,
+    TransientError,
     ValueDamaged,
 )
-from etcdkeep.objects import exact_json
+from etcdkeep.objects.decoding import exact_json
 from etcdkeep.objects.live_cluster import cluster_uid, served_kinds
 from etcdkeep.recover.clean import check_draft, clean
 from etcdkeep.recover.difference import only_in, shown_diff
@@ -26,7 +26,7 @@ from etcdkeep.recover.kinds import drop_node_ports
 from etcdkeep.recover.left_out import controller_of, why_left_out
 from etcdkeep.recover.live import Live, refusal
 from etcdkeep.recover.order import BUILT_IN_GROUPS, in_order
-from etcdkeep.recover.plan import Action, Plan, Planned, state_digest
+from etcdkeep.recover.plan import Action, Planned, RecoveryPlan, state_digest
 from etcdkeep.recover.versions import served_by, use_served_version
 
 if TYPE_CHECKING:
@@ -51,17 +51,17 @@ def plan_recovery(
     meant: str,
     overwrite: bool,
     include_left_out: bool,
-) -> Plan:
+) -> RecoveryPlan:
     """
     Return what would happen to each object; nothing is changed in the cluster.
 
     :param meant: The selection, in words.
     :param overwrite: Whether live objects that differ are to be overwritten, once that was approved.
     :param include_left_out: Whether objects are wanted too that the cluster makes by itself or that have had their time.
-    :raises BeingDeleted: when a namespace is on its way out.
+    :raises TransientError: when a namespace is on its way out.
     """
     planned = _Planning(api, gathered, overwrite=overwrite, include_left_out=include_left_out).objects()
-    return Plan(
+    return RecoveryPlan(
         cluster=cluster,
         backup_id=backup_id,
         recovery_id=recovery_id,
@@ -78,7 +78,7 @@ def check_same_cluster(api: KubeApi, source: Source) -> None:
     """
     Make sure that a backup is of the cluster that the API is of.
 
-    :raises RecoveryRefused: when it is of another one.
+    :raises RequestRefused: when it is of another one.
     """
     try:
         uid = source.decode(source.find("namespace", "", "kube-system")).json["metadata"].get("uid")
@@ -86,9 +86,9 @@ def check_same_cluster(api: KubeApi, source: Source) -> None:
         uid = None
     live = cluster_uid(api)
     if uid != live:
-        raise RecoveryRefused(
-            f"backup {source.name} is of another cluster: its namespace kube-system has the uid {uid}, the live one {live}. "
-            "Check the cluster's kubeconfig; for a cluster that was set up anew, take the YAML: "
+        raise RequestRefused(
+            f"backup {source.name} belongs to another cluster: its namespace kube-system has the uid {uid}, the live one {live}. "
+            "Check the cluster's kubeconfig; for a cluster that was set up again, export the YAML: "
             "python -m etcdkeep objects recover --to FOLDER."
         )
 
@@ -120,7 +120,7 @@ class _Planning:
             else:
                 self._drafts.append(draft)
         self._check_namespaces()
-        surroundings = _Surroundings(self._live, self._drafts)
+        surroundings = _LiveSurroundings(self._live, self._drafts)
         for draft in in_order(self._drafts):
             try:
                 check_draft(draft)
@@ -157,9 +157,8 @@ class _Planning:
         for name in sorted({draft.namespace for draft in self._drafts if draft.namespace}):
             live = self._live.namespace(name)
             if live is not None and live["metadata"].get("deletionTimestamp"):
-                raise BeingDeleted(
-                    f"namespace {name} is being deleted: nothing can be made in it until it is gone. If it stays, look for "
-                    f"finalizers that nobody takes away: kubectl get namespace {name} -o yaml."
+                raise TransientError(
+                    f"namespace {name} is being deleted: nothing can be created in it until it is gone. If it stays, look for finalizers that nothing removes: kubectl get namespace {name} -o yaml."
                 )
 
     def _judge(self, draft: Draft, owners: Mapping[str, str]) -> Planned:
@@ -169,7 +168,7 @@ class _Planning:
             if live is None:
                 return self._create(draft, manifest)
             if live["metadata"].get("deletionTimestamp"):
-                return _planned(draft, "refuse", "the live one is being deleted; start again when it is gone.")
+                return _planned(draft, "refuse", "the live object is being deleted. Start a new run when it is gone.")
             return self._compare(draft, manifest, live)
         except _REFUSED as err:
             return _planned(draft, "refuse", refusal(draft.kind, err))
@@ -177,7 +176,9 @@ class _Planning:
     def _create(self, draft: Draft, manifest: dict[str, Any]) -> Planned:
         if draft.namespace and self._live.namespace(draft.namespace) is None:
             if not any((each.kind, each.name) == ("Namespace", draft.namespace) for each in self._drafts):
-                return _planned(draft, "refuse", f"there is no namespace {draft.namespace}, and the backup has none.")
+                return _planned(
+                    draft, "refuse", f"namespace {draft.namespace} exists neither in the cluster nor in the backup."
+                )
             return self._try_elsewhere(draft, manifest)
         if not self._live.versions(draft):
             return _planned(draft, "create")
@@ -187,7 +188,7 @@ class _Planning:
             if draft.kind != "Service" or not any(field.lower().endswith("nodeport") for field in err.fields):
                 raise
             drop_node_ports(draft)
-            draft.warnings.append("its node ports are taken by now: the cluster gives it others.")
+            draft.warnings.append("its node ports are in use now: the cluster assigns other ones.")
             self._api.apply(draft.path, draft.manifest, dry_run=True)
         return _planned(draft, "create", checked="here")
 
@@ -227,7 +228,10 @@ class _Planning:
         if facts["live_digest"] == facts["result_digest"]:
             if facts["stays"]:
                 return _planned(
-                    draft, "leave", "it has all that the backup has, and more, which applying would leave", **facts
+                    draft,
+                    "leave",
+                    "it has everything that the backup has, and more, which applying would keep",
+                    **facts,
                 )
             return _planned(draft, "unchanged", **facts)
         why = f"it was changed by {', '.join(managers)}" if managers else "it differs"
@@ -241,7 +245,7 @@ class _Planning:
         return tuple(only_in(other.manifest, draft.manifest))
 
 
-class _Surroundings:
+class _LiveSurroundings:
     """What will be there when an object is made: what lives, and what is recovered."""
 
     def __init__(self, live: Live, drafts: Iterable[Draft]) -> None:

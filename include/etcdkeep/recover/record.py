@@ -17,22 +17,22 @@ import hashlib
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from etcdkeep.approval import Proposal
-from etcdkeep.errors import IdentityMismatch, NotFound, PlanChanged, RecoveryRefused, SealError
-from etcdkeep.gates import Gates
-from etcdkeep.manifest import Record
+from etcdkeep.approval.answers import Proposal
+from etcdkeep.approval.gates import Gates
+from etcdkeep.documents import Document
+from etcdkeep.errors import IdentityMismatch, NotApproved, NotFound, RequestRefused, SealError
 from etcdkeep.records import Kind
+from etcdkeep.recover.approval_page import manifests_yaml, render_whole
 from etcdkeep.recover.plan import WRITING, parse_plan
-from etcdkeep.recover.show import manifests_yaml, render_whole
-from etcdkeep.seal import seal, unseal
+from etcdkeep.sealing.seal import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etcdkeep.age_keys import Identity
     from etcdkeep.records import Records, Signed
-    from etcdkeep.recover.applying import Report
-    from etcdkeep.recover.plan import Plan
+    from etcdkeep.recover.applying import RecoveryReport
+    from etcdkeep.recover.plan import RecoveryPlan
+    from etcdkeep.sealing.age_keys import Identity
 
 DIGITS = 16
 GATES = ("approve",)
@@ -43,7 +43,7 @@ class RecoveryProposal(Proposal):
     """What is proposed; the plan itself is sealed."""
 
 
-class KeptReport(Record):
+class KeptReport(Document):
     """
     That a plan was applied, and how that ended.
 
@@ -80,7 +80,7 @@ class RecoveryRecord:
         self._recovery = recovery
         self._recipients = recipients
 
-    def keep_plan(self, plan: Plan, identities: Sequence[Identity]) -> None:
+    def keep_plan(self, plan: RecoveryPlan, identities: Sequence[Identity]) -> None:
         """Store a plan, its manifests as YAML and all of it to read."""
         writes = ((each.manifest, each.dropped) for each in plan.objects if each.action in WRITING)
         yaml = "".join(manifests_yaml(writes, f"{plan.cluster}/{plan.backup_id}"))
@@ -99,31 +99,36 @@ class RecoveryRecord:
         """
         Return what was proposed last.
 
-        :raises RecoveryRefused: when nothing was.
+        :raises RequestRefused: when nothing was.
         """
         folder = f"{self.folder}proposals/"
         found = self._records.in_folder(PROPOSAL, folder, self._cluster, self._recovery)[0]
         if not found:
-            raise RecoveryRefused(
+            raise RequestRefused(
                 f"recovery {self._recovery!r} of cluster {self._cluster!r} has no signed plan. Nothing was applied. Clear the task `plan`."
             )
         return found[-1]
 
-    def plan(self, digest: str, identities: Sequence[Identity]) -> Plan:
+    def plan(self, digest: str, identities: Sequence[Identity]) -> RecoveryPlan:
         """
         Return the plan of a digest.
 
-        :raises PlanChanged: when the stored one is another, or gone.
+        :raises NotApproved: when the stored one is another, or gone.
         """
         try:
             return parse_plan(self._read(self._plan_name(digest), identities), digest)
         except (NotFound, SealError, IdentityMismatch) as err:
-            raise PlanChanged(
-                f"the approved plan {digest[:DIGITS]}… is not stored any more. Nothing was applied. Start a new run."
+            raise NotApproved(
+                f"the approved plan {digest[:DIGITS]}… is no longer stored. Nothing was applied. Start a new run."
             ) from err
 
     def keep_report(
-        self, proposal: Signed[RecoveryProposal], report: Report, identities: Sequence[Identity], *, complete: bool
+        self,
+        proposal: Signed[RecoveryProposal],
+        report: RecoveryReport,
+        identities: Sequence[Identity],
+        *,
+        complete: bool,
     ) -> str:
         """Store a report, and sign that this proposal was applied; return the sealed report's name."""
         data = report.to_bytes()

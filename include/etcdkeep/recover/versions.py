@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etcdkeep.errors import NotServed
-from etcdkeep.objects import schema
+from etcdkeep.objects.decoding import schema
 from etcdkeep.recover.draft import group_of
 from etcdkeep.recover.order import BUILT_IN_GROUPS
 
@@ -31,11 +31,10 @@ def use_served_version(draft: Draft, served: Sequence[str], definition: Mapping[
     same = next((version for version in served if _has_its_fields(stored, version, draft.kind, definition)), None)
     if same is None:
         raise NotServed(
-            f"this cluster does not serve {stored} {draft.kind} any more, and {', '.join(served)} has other fields: "
-            "take the YAML (python -m etcdkeep objects get) and convert it"
+            f"this cluster does not serve {stored} {draft.kind} any more, and {', '.join(served)} has other fields: export the YAML (python -m etcdkeep objects get) and convert it"
         )
     draft.manifest["apiVersion"] = same
-    draft.warnings.append(f"it was stored as {stored}, which is not served any more; it is applied as {same}.")
+    draft.warnings.append(f"it was stored as {stored}, which is no longer served; it is applied as {same}.")
 
 
 def served_by(definition: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-from etcdkeep.control_plane import SUDO
+from etcdkeep.control_plane.node_archive import SUDO
 from etcdkeep.errors import CommandFailed, NotFound, TransientError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.steps import Action, AnyCheck, ApiCheck, Call, Check, Move, Put, Run, Write
@@ -50,9 +50,9 @@ def holds(world: World, place: str, check: AnyCheck) -> bool:
         output = world.runner(place).run(check.argv, StreamLimits(check.limit_s)).stdout.decode(errors="replace")
     except CommandFailed as err:
         if err.exit_code in KILLED:
-            raise TransientError(f"not known, the question was killed: {err}") from err
+            raise TransientError(f"unknown, the check was killed: {err}") from err
         if check.expects == "nothing":
-            raise TransientError(f"not known, and a node that has just booted may answer later: {err}") from err
+            raise TransientError(f"unknown, and a node that has just booted may answer later: {err}") from err
         return check.expects in ("failure", "mismatch")
     found = any(re.search(check.pattern, line) for line in output.splitlines())
     match check.expects:
@@ -153,9 +153,7 @@ def _move(runner: CommandRunner, move: Move) -> None:
     except CommandFailed as err:
         if err.exit_code != NOTHING_THERE:
             raise
-        raise NotFound(
-            f"{runner.where}: neither {move.source} nor {move.target} is there; nothing was renamed."
-        ) from err
+        raise NotFound(f"{runner.where}: neither {move.source} nor {move.target} exists; nothing was renamed.") from err
 
 
 def write_argv(path: str, size_bytes: int, block: int, prefix: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from etcdkeep import __version__
-from etcdkeep.approval import check_run
-from etcdkeep.errors import NotApproved, PlanChanged, RestoreRefused
+from etcdkeep.approval.answers import check_run, check_version
+from etcdkeep.errors import NotApproved, RequestRefused
 from etcdkeep.restore.outage import outage_began
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from etcdkeep.approval import AirflowRun, Rules
+    from etcdkeep.approval.answers import AirflowRun, Rules
     from etcdkeep.records import Signed
     from etcdkeep.restore.proposal import RestoreProposal
     from etcdkeep.restore.record import Outcome, RestoreRecord
@@ -34,18 +33,16 @@ def authorise(record: RestoreRecord, run: AirflowRun, rules: Rules, act: Act, no
 
     :param run: That wants to act.
     :raises NotApproved: when two people have not approved it, or no longer.
-    :raises RestoreRefused: when nothing was proposed or begun.
+    :raises NotApproved: before the first change, when another version of etcdkeep made the plan.
+    :raises RequestRefused: when nothing was proposed or begun.
     """
     end = record.end()
     if end is not None and not (act == "after the end" and end.kind == "restored"):
         raise NotApproved(_spent(record, end, act))
     proposal = _to_start(record) if act == "start" else _begun(record)
     check_run(proposal, run)
-    if act == "start" and proposal.body.version != __version__:
-        raise PlanChanged(
-            f"restore {record.restore!r} refused: etcdkeep {proposal.body.version} made the plan, this is {__version__}. Nothing was done. Start a "
-            "new restore."
-        )
+    if act == "start" and record.begun() is None:  # what has begun goes on when the same plan comes out of this version
+        check_version(proposal)
     in_time = act == "start" or (act == "go on" and outage_began(record.events()) is None)
     record.gates.check(proposal, rules, now=now if in_time else None, ever=not in_time)
     return proposal
@@ -60,7 +57,7 @@ def _to_start(record: RestoreRecord) -> Signed[RestoreProposal]:
 def _begun(record: RestoreRecord) -> Signed[RestoreProposal]:
     begun = record.begun()
     if begun is None:
-        raise RestoreRefused(
+        raise RequestRefused(
             f"restore {record.restore!r} has not begun: its task `stage` did not run. Nothing was done. Clear `stage`."
         )
     return record.proposal_of(begun.body.proposal)

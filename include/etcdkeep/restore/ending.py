@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from etcdkeep.restore.engine import Engine, Event
+    from etcdkeep.restore.engine import Engine, StepEvent
     from etcdkeep.restore.record import RestoreRecord
-    from etcdkeep.restore.report import Report
+    from etcdkeep.restore.report import RestoreReport
     from etcdkeep.restore.steps import Plan
 
 log = logging.getLogger(__name__)
 
 
-def restored(record: RestoreRecord, plan: Plan, report: Report, now: datetime) -> Outcome:
+def restored(record: RestoreRecord, plan: Plan, report: RestoreReport, now: datetime) -> Outcome:
     """Record that the cluster is restored, and release it. The restore is good whether or not that succeeds."""
     events = _events(record)
     down_s = down_time_s(events)
     words = (
         f"cluster {plan.cluster!r} runs on backup {plan.backup_id}{_down(down_s)}. The old state stays in {_folders(plan)}; "
-        "`python -m etcdkeep restore-leftovers` removes it."
+        f"{_removal(plan)} removes it for good."
     )
     outcome = Outcome(
         kind="restored",
@@ -74,7 +74,7 @@ def roll_back(record: RestoreRecord, plan: Plan, engine: Engine, now: Callable[[
     down_s = None if stopped is None else round(now().timestamp() - stopped, 3)
     words = (
         f"restore {plan.run} of cluster {plan.cluster!r} was rolled back: data, certificates and manifests are as before the restore"
-        f"{_down(down_s)}. What the restore had prepared stays in {_folders(plan)}; `python -m etcdkeep restore-leftovers` removes it."
+        f"{_down(down_s)}. What the restore had prepared stays in {_folders(plan)}; {_removal(plan)} removes it."
     )
     return _conclude(record, Outcome(kind="rolled-back", at=now(), words=words, down_s=down_s))
 
@@ -90,16 +90,20 @@ def _conclude(record: RestoreRecord, outcome: Outcome, *, is_over: bool = True) 
     return outcome
 
 
-def _events(record: RestoreRecord) -> Iterable[Event]:
+def _events(record: RestoreRecord) -> Iterable[StepEvent]:
     try:
         return record.events()
     except EtcdkeepError as err:
-        log.warning("the journal could not be read, the down time is not known: %s", err)
+        log.warning("the journal could not be read, the downtime is unknown: %s", err)
         return ()
 
 
 def _down(down_s: float | None) -> str:
     return "" if down_s is None else f"; the control plane was down for {down_s:.1f} s"
+
+
+def _removal(plan: Plan) -> str:
+    return f"`python -m etcdkeep restore-leftovers {plan.cluster} --remove {plan.run}`"
 
 
 def _folders(plan: Plan) -> str:

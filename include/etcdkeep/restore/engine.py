@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -26,6 +26,7 @@ from etcdkeep.errors import (
     TransientError,
 )
 from etcdkeep.restore.actions import KILLED, World, act, all_hold, holds
+from etcdkeep.restore.remaining import ByHand, Remaining
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, Phase, Plan, Remedy, Step
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ State = Literal["began", "done", "already", "unneeded", "undoing", "undone", "fa
 
 
 @dataclass(frozen=True)
-class Event:
+class StepEvent:
     """One transition, for the record of the restore; `at` is seconds since the epoch."""
 
     step: str
@@ -53,8 +54,7 @@ class Event:
     words: str = ""
 
 
-Record = Callable[[Event], None]
-ByHand = Callable[[Plan, Sequence[Step]], tuple[str, ...]]
+RecordStep = Callable[[StepEvent], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Engine:
         self,
         plan: Plan,
         world: World,
-        record: Record = lambda event: None,
+        record: RecordStep = lambda event: None,
         *,
         by_hand: ByHand | None = None,
         unreachable_s: float = UNREACHABLE_S,
@@ -107,7 +107,7 @@ class Engine:
         self._plan = plan
         self._world = world
         self._record = record
-        self._by_hand = by_hand or _names
+        self._remaining = Remaining(plan, world, by_hand)
         self._unreachable_s = unreachable_s
         self._sleep = sleep
         self._clock = clock
@@ -164,7 +164,7 @@ class Engine:
 
     def remaining(self) -> tuple[str, ...]:
         """Return the script that rolls back all that is not rolled back yet, line by line; changes nothing."""
-        return self._script(self._to_undo())
+        return self._remaining.script()
 
     def _lanes(self) -> Executor:
         return ThreadPoolExecutor(max_workers=max(1, len(self._plan.places)))
@@ -239,7 +239,7 @@ class Engine:
                 until = self._clock() + self._unreachable_s if until is None else until
                 if self._clock() >= until:
                     raise NoAnswer(
-                        f"{name}: it was retried for {self._unreachable_s:g} s (limits.unreachable_s). Last error: {err}"
+                        f"{name}: retried for {self._unreachable_s:g} s (limits.unreachable_s). Last error: {err}"
                     ) from err
             self._sleep(RETRY_DELAY_S)
 
@@ -338,8 +338,7 @@ class Engine:
                     raise
             if last:
                 raise StepFailed(
-                    f"step {step.name} ({step.words}): its end state was not reached within {step.wait_s:g} s; "
-                    f"asked by: {_shown(turn.reached)}",
+                    f"step {step.name} ({step.words}) did not complete within {step.wait_s:g} s. Check that failed: {_shown(turn.reached)}",
                     step=step.name,
                 )
             self._sleep(POLL_S)
@@ -372,10 +371,10 @@ class Engine:
     def _tell(self, step: Step, state: State, words: str = "") -> None:
         log.info("%s: %s %s", step.place, step.name, state)
         with self._telling:
-            self._record(Event(step.name, step.phase, step.place, state, self._now(), words))
+            self._record(StepEvent(step.name, step.phase, step.place, state, self._now(), words))
 
     def _incomplete(self, failures: dict[str, EtcdkeepError]) -> RollbackIncomplete:
-        remaining = self._script(step for step in self._to_undo() if self._lane(step) in failures)
+        remaining = self._remaining.script(lambda step: self._lane(step) in failures)
         reasons = "; ".join(str(failure) for failure in failures.values())
         folders = ", ".join(f"{place.name}:{place.folder}" for place in self._plan.places if place.folder)
         return RollbackIncomplete(
@@ -383,49 +382,6 @@ class Engine:
             f"deleted: all that was set aside is in {folders}. Repair the cause, then clear `rollback`, or run this script by hand:",
             remaining=remaining,
         )
-
-    def _script(self, to_undo: Iterable[Step]) -> tuple[str, ...]:
-        """
-        Render what is to be undone, and what has to be undone before it.
-
-        What stops a control plane for the way back may be undone at this moment, and a node may boot before a person
-        gets to it: each line of the script asks anew.
-        """
-        names = {step.name for step in to_undo}
-        waiting = list(names)
-        while waiting:
-            required = set(self._steps[waiting.pop()].undo_requires) - names
-            names |= required
-            waiting += required
-        steps = [step for step in reversed(self._plan.steps) if step.name in names]
-        return self._by_hand(self._plan, steps) if steps else ()
-
-    def _to_undo(self) -> Iterator[Step]:
-        """
-        Yield what the way back would act on: what a place that does not answer might still need, included.
-
-        So is all that stands before it at its place: undoing a step can bring back what looks undone now, as a claim that
-        was closed. The script asks at each line.
-        """
-        undone = {step.name: self._seen_undone(step) for step in self._plan.steps}
-        places = set[str]()
-        for step in reversed(self._plan.steps):
-            unneeded = step.undo_needed_until and all(undone[name] for name in step.undo_needed_until)
-            if (step.reversible and step.place in places) or (not undone[step.name] and not unneeded):
-                places.add(step.place)
-                yield step
-
-    def _seen_undone(self, step: Step) -> bool:
-        try:
-            return not step.reversible or (step.undone is not None and holds(self._world, step.place, step.undone))
-        except EtcdkeepError:
-            log.debug("%s: not known whether it is undone", step.name)
-            return False
-
-
-def _names(plan: Plan, steps: Sequence[Step]) -> tuple[str, ...]:
-    del plan
-    return tuple(step.name for step in steps)
 
 
 def _shown(check: AnyCheck) -> str:

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import StringConstraints
 
-from etcdkeep.errors import NotFound, RestoreRefused
-from etcdkeep.manifest import Record
-from etcdkeep.naming import parse_set_name
-from etcdkeep.restore.planning import Options
+from etcdkeep.documents import Document
+from etcdkeep.errors import RequestRefused
+from etcdkeep.restore.options import Options
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from etcdkeep.repository import BackupSet, Repository
-    from etcdkeep.restore.planning import What
+    from etcdkeep.restore.options import What
 
 WHAT: dict[str, tuple[What, ...]] = {
     "etcd+pki": ("etcd", "pki"),
@@ -26,12 +24,12 @@ WHAT: dict[str, tuple[What, ...]] = {
 }
 
 
-class Form(Record):
+class Form(Document):
     """
     The form; its fields are the DAG's params.
 
     :param backup: An id, ``cluster/id``, or empty for the newest good one.
-    :param override: Pass over the objections that may be passed over.
+    :param override: Override the blocking problems that can be overridden.
     """
 
     cluster: str
@@ -47,39 +45,14 @@ class Form(Record):
 
     def check_confirmed(self) -> None:
         """
-        :raises RestoreRefused: when the cluster's name was not typed as it is.
+        :raises RequestRefused: when the cluster's name was not typed as it is.
         """
         if self.confirm != self.cluster:
-            raise RestoreRefused(
-                f"restore of cluster {self.cluster!r} refused: the confirmation reads {self.confirm!r}, and it must be the cluster's name; "
-                "nothing was touched. Start it anew."
+            raise RequestRefused(
+                f"restore of cluster {self.cluster!r} refused: the confirmation is {self.confirm!r}, and it must be the cluster's name; nothing was changed. Start a new restore."
             )
 
     def options(self, run: str, planned_at: datetime) -> Options:
         """Return the planner's options; a way that is still to be chosen stands as ``kubelet``."""
         way: Literal["kubelet", "manifests"] = "kubelet" if self.way == "auto" else self.way
         return Options(run, planned_at, WHAT[self.what], way, self.bump_revision)
-
-
-def choose_backup(repository: Repository, form: Form) -> BackupSet:
-    """
-    Return the set that is meant.
-
-    :raises NotFound: when there is none.
-    :raises RestoreRefused: when it is another cluster's.
-    """
-    wanted = form.backup.strip()
-    if not wanted:
-        found = repository.newest(form.cluster)
-        if found is None:
-            raise NotFound(
-                f"cluster {form.cluster!r} has no verified backup in {repository.store.url}; see `python -m etcdkeep list {form.cluster}`, "
-                "and name one if it is to be an unverified one."
-            )
-        return found
-    cluster, identifier = parse_set_name(wanted if "/" in wanted else f"{form.cluster}/{wanted}")
-    if cluster != form.cluster:
-        raise RestoreRefused(
-            f"backup {wanted} is of cluster {cluster!r}, not of {form.cluster!r}; nothing was touched."
-        )
-    return repository.get(cluster, identifier)

@@ -6,10 +6,10 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import CommandFailed, RestoreRefused
+from etcdkeep.control_plane.node_archive import SUDO
+from etcdkeep.errors import CommandFailed, RequestRefused
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.facts import ACTIVE, FOLDER, ROLLED_BACK, EarlierRun, parse_earlier_runs
+from etcdkeep.restore.found.nodes import ACTIVE, FOLDER, ROLLED_BACK, EarlierRun, parse_earlier_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,15 +50,15 @@ def find_in_pod(runner: CommandRunner, base: str) -> tuple[EarlierRun, ...]:
 def check_set_aside(runner: CommandRunner, leftovers: Sequence[EarlierRun], run: str) -> None:
     """
     :param leftovers: Of that node.
-    :raises RestoreRefused: when an unfinished restore has set the old state aside there: only a rollback brings that back.
+    :raises RequestRefused: when an unfinished restore has set the old state aside there: only a rollback brings that back.
     """
     for each in _held(leftovers, run):
         look = (*SUDO, "sh", "-c", SET_ASIDE, "sh", each.folder)
         aside = runner.run(look, StreamLimits(REMOVE_S)).stdout.decode(errors="replace").split()
         if aside:
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"{runner.where}: restore {run!r} was not released: it has set aside {', '.join(aside)} in {each.folder}. "
-                "Clear its task `rollback`, or roll it back by its runbook (--begun)."
+                "Clear its task `rollback`, or roll it back with its runbook (--begun)."
             )
 
 
@@ -86,16 +86,16 @@ def removal_argv(leftover: EarlierRun, command: tuple[str, ...] = ON_NODES) -> t
     """
     Return the call that removes one restore's folder, with the old state that it kept.
 
-    :raises RestoreRefused: when that restore is under way, or the path is no folder of ours.
+    :raises RequestRefused: when that restore is under way, or the path is no folder of ours.
     """
     if leftover.state == ACTIVE:
-        raise RestoreRefused(
+        raise RequestRefused(
             f"{leftover.folder} was not removed: restore {leftover.run!r} is neither finished nor rolled back. Clear its task `rollback`, "
             f"or release it first: the option --release {leftover.run}."
         )
     parent, name = posixpath.split(leftover.folder)
     if posixpath.basename(parent) != FOLDER or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):
-        raise RestoreRefused(f"{leftover.folder} was not removed: it is no folder of a restore (…/{FOLDER}/RUN).")
+        raise RequestRefused(f"{leftover.folder} was not removed: it is not a folder of a restore (…/{FOLDER}/RUN).")
     return (*command, leftover.folder)
 
 
@@ -105,7 +105,7 @@ def remove_leftovers(
     """
     Remove what one restore left at a place; the rollback of that restore is impossible from then on.
 
-    :param leftovers: Of that place, as :func:`~etcdkeep.restore.gather.gather_node` or :func:`find_in_pod` found them.
+    :param leftovers: Of that place, as :func:`~etcdkeep.restore.probe.nodes.gather_node` or :func:`find_in_pod` found them.
     :return: The folders removed.
     """
     chosen = [leftover for leftover in leftovers if leftover.run == run]

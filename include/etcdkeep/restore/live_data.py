@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etcdkeep.control_plane import SUDO, read_file_argv
+from etcdkeep.control_plane.node_archive import SUDO, read_file_argv
 from etcdkeep.errors import EtcdkeepError, StreamCut
 from etcdkeep.ports import StreamLimits
-from etcdkeep.private_file import private_file
+from etcdkeep.sealing.private_file import private_file
 from etcdkeep.snapshot import open_snapshot
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from etcdkeep.ports import CommandRunner
-    from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.found.nodes import NodeFacts
     from etcdkeep.snapshot import Snapshot
 
 LOOK_S = 30.0
@@ -81,7 +81,7 @@ def open_database(runner: CommandRunner, database: LiveDatabase) -> Iterator[Sna
         copy.flush()
         if copy.tell() < database.size_bytes:
             raise StreamCut(
-                f"{database.path} of node {database.node}: {copy.tell()} of {database.size_bytes} bytes came"
+                f"{database.path} of node {database.node}: {copy.tell()} of {database.size_bytes} bytes arrived"
             )
         with open_snapshot(copy.fileno()) as snapshot:
             yield snapshot

@@ -22,12 +22,12 @@ from etcdkeep.restore.live_data import find_databases, open_database
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from etcdkeep.age_keys import Identity
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.live_cluster import Served
     from etcdkeep.ports import KubeApi, ObjectStore
-    from etcdkeep.repository import BackupSet
-    from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.found.nodes import NodeFacts
+    from etcdkeep.sealing.age_keys import Identity
+    from etcdkeep.sets.backup_set import BackupSet
 
 COUNT_S = 30.0
 NOISE = ("events", "leases")

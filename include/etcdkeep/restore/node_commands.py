@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from etcdkeep.control_plane import SUDO
+from etcdkeep.control_plane.node_archive import SUDO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etcdkeep.profiles import ControlPlane
-    from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
+    from etcdkeep.config.profiles import ControlPlane
+    from etcdkeep.control_plane.static_pod import ApiserverStaticPod, EtcdStaticPod
 
 ANSWER_S = 5
 STOP_GRACE_S = 2
@@ -81,12 +81,12 @@ def remove_containers_argv(control_plane: ControlPlane) -> tuple[str, ...]:
 
     Left to the kubelet alone, kube-apiserver takes its 30 seconds of grace; and one that finds an exited container of a
     static pod that comes back starts it only after a back-off, of up to five minutes where etcd has crashed for long.
-    The kubelet may have removed one in the meantime: what is left is asked by :func:`gone_argv`.
+    The kubelet may remove one in the meantime, between the list and the call: then those that are left are stopped, and what is
+    left after that is asked by :func:`gone_argv`.
     """
     remove = shlex.join((*control_plane.crictl, "rm"))
-    script = (
-        f"{_stopping(control_plane)} && {{ {_listing(control_plane, '--all')} | xargs -r -n 1 -P 8 {remove} || true; }}"
-    )
+    removing = f"{_listing(control_plane, '--all')} | xargs -r -n 1 -P 8 {remove}"
+    script = f"stop() {{ {_stopping(control_plane)}; }}; {{ stop || stop; }} && {{ {removing} || true; }}"
     return (*SUDO, "sh", "-c", script)
 
 

@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import CommandFailed, CommandMissing, NotFound, RestoreRefused, TransientError
+from etcdkeep.control_plane.node_archive import SUDO
+from etcdkeep.errors import CommandFailed, CommandMissing, NotFound, RequestRefused, TransientError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.actions import holds
-from etcdkeep.restore.facts import FINISHED, ROLLED_BACK
+from etcdkeep.restore.found.nodes import FINISHED, ROLLED_BACK
 from etcdkeep.restore.steps import Write, without_words
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def check_memory(world: World, plan: Plan, phases: Collection[Phase]) -> None:
 
     :param phases: Those that are to be walked; none for the way back, which a place that does not answer never stops:
         the others have to get back, and what remains there is told at its end.
-    :raises RestoreRefused: when a place holds the files of another plan, or says that this restore is over.
+    :raises RequestRefused: when a place holds the files of another plan, or says that this restore is over.
     :raises TransientError: when a place does not answer on the way forward.
     """
     passed_over = () if phases else (TransientError,)
     if not set(phases) & {"verify", "close"} and _is_closed(world, plan, passed_over):
-        raise RestoreRefused(
+        raise RequestRefused(
             f"restore {plan.run} of cluster {plan.cluster!r} has ended well: every node and claim says so, whatever the record holds. "
             "Nothing was done. Where the record lacks the end, clear the task `verify`. To go back, start a new restore."
         )
@@ -88,7 +88,7 @@ def _check_place(world: World, place: Place, expected: str, phases: Collection[P
         return
     named = [line for line in note.splitlines() if re.fullmatch("plan [0-9a-f]{64}", line)]
     if named and named != [expected]:  # a note that was cut off in the writing names none
-        raise RestoreRefused(
+        raise RequestRefused(
             f"{place.kind} {place.name}: {place.folder} holds the files of another plan than the approved one. Nothing was done there. "
             f"Find out who changed {NOTE} in it."
         )
@@ -97,8 +97,8 @@ def _check_place(world: World, place: Place, expected: str, phases: Collection[P
         over.append(FINISHED)
     found = next((name for name in over if name in names), None)
     if found:
-        raise RestoreRefused(
-            f"{place.kind} {place.name}: this restore is over there ({place.folder}/{found}). Nothing was done. Start a new restore."
+        raise RequestRefused(
+            f"{place.kind} {place.name}: this restore has ended there ({place.folder}/{found}). Nothing was done. Start a new restore."
         )
 
 

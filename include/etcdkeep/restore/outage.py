@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from etcdkeep.restore.engine import Event
+    from etcdkeep.restore.engine import StepEvent
 
 
-def outage_began(events: Iterable[Event]) -> float | None:
+def outage_began(events: Iterable[StepEvent]) -> float | None:
     """Return when the control plane was stopped last; None when it was not. All nodes of one outage count as one stop."""
     stopped, served = None, False
     for event in sorted(events, key=lambda event: event.at):
@@ -22,7 +22,7 @@ def outage_began(events: Iterable[Event]) -> float | None:
     return stopped
 
 
-def down_time_s(events: Iterable[Event]) -> float | None:
+def down_time_s(events: Iterable[StepEvent]) -> float | None:
     """
     Return the seconds from the last outage's stop to the moment when everything that is waited for answered.
 
@@ -37,6 +37,6 @@ def down_time_s(events: Iterable[Event]) -> float | None:
     return round(max(served.values()) - stopped, 3) if stopped is not None and served else None
 
 
-def _is_served(event: Event) -> bool:
+def _is_served(event: StepEvent) -> bool:
     """Whether something answered that is waited for after a start."""
     return event.state == "done" and (event.step.startswith("etcd-serves") or event.phase == "verify")

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from etcdkeep import __version__
-from etcdkeep.approval import AirflowRun, Proposal, page_digest
-from etcdkeep.errors import PlanChanged, RestoreRefused
-from etcdkeep.manifest import parse_manifest
+from etcdkeep.approval.answers import AirflowRun, Proposal, page_digest
+from etcdkeep.errors import NotApproved
 from etcdkeep.records import Kind, Signed
-from etcdkeep.restore.facts import NodeFacts
 from etcdkeep.restore.form import Form  # noqa: TC001 - a field of the model
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.pod_facts import PodFacts
+from etcdkeep.restore.found.pods import PodFacts
+from etcdkeep.restore.judge.judgement import judge_live
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.plan.any_cluster import plan_restore
+from etcdkeep.restore.plan.targets import Facts
 from etcdkeep.restore.steps import Plan, parse_plan, without_words
+from etcdkeep.sets.manifest import parse_manifest
 
 if TYPE_CHECKING:
-    from etcdkeep.config import Cluster
-    from etcdkeep.repository import BackupSet
-
-Facts = tuple[NodeFacts, ...] | PodFacts
+    from etcdkeep.config.models import Cluster
+    from etcdkeep.sets.backup_set import BackupSet
 
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 _OPTIONS: TypeAdapter[Options] = TypeAdapter(Options)
@@ -103,15 +102,14 @@ def plan_anew(proposal: Signed[RestoreProposal], cluster: Cluster) -> Plan:
     """
     Plan again from what the proposal was made from.
 
-    :raises PlanChanged: when a plan comes out that does something else than the one that people approved.
+    :raises NotApproved: when a plan comes out that does something else than the one that people approved.
     """
     body = proposal.body
     approved, plan = proposed_plan(proposal), _plan(body, cluster)
     if plan is None or without_words(plan) != without_words(approved):
-        raise PlanChanged(
+        raise NotApproved(
             f"restore {proposal.subject!r} of cluster {proposal.cluster!r} refused: etcdkeep {__version__} with this configuration makes another plan "
-            f"than the approved one, which etcdkeep {body.version} made. Nothing was done. Start a new restore. If this one has begun, "
-            f"put the version and the configuration of then back, or finish it by hand: `python -m etcdkeep runbook {proposal.cluster} "
+            f"than the approved one, which etcdkeep {body.version} made. Nothing was done. Start a new restore. If this one has begun, return to the version and the configuration of that time, or finish it by hand: `python -m etcdkeep runbook {proposal.cluster} "
             f"--begun {proposal.subject}`."
         )
     return plan
@@ -121,10 +119,10 @@ def check_same_set(proposal: Signed[RestoreProposal], found: BackupSet) -> None:
     """
     Check that a backup is the one that people approved.
 
-    :raises PlanChanged: when it is not, or is not believed any more.
+    :raises NotApproved: when it is not, or is not believed any more.
     """
     if found.manifest is None or found.manifest_bytes.decode() != proposal.body.manifest:
-        raise PlanChanged(
+        raise NotApproved(
             f"restore {proposal.subject!r} refused: backup {found.name} is not the one that was approved"
             f"{f' ({found.problem})' if found.problem else ''}. Nothing was done. Start a new restore."
         )
@@ -133,6 +131,8 @@ def check_same_set(proposal: Signed[RestoreProposal], found: BackupSet) -> None:
 def _plan(body: RestoreProposal, cluster: Cluster) -> Plan | None:
     try:
         manifest = parse_manifest(body.backup_id, body.manifest.encode())
-        return plan_restore(cluster, manifest, _FACTS.validate_json(body.facts), _OPTIONS.validate_json(body.options))
-    except (ValidationError, RestoreRefused):
+        facts, options = _FACTS.validate_json(body.facts), _OPTIONS.validate_json(body.options)
+    except ValidationError:
         return None
+    targets = judge_live(cluster, manifest, facts, options).targets
+    return plan_restore(targets) if targets else None

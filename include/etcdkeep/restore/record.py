@@ -26,29 +26,28 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime
 
 from etcdkeep import naming
+from etcdkeep.approval.gates import Gates
+from etcdkeep.documents import Document, read, write
 from etcdkeep.errors import (
     AccessDenied,
     EtcdkeepError,
     NotFound,
     ObjectExists,
     RecordRefused,
-    RestoreRefused,
+    RequestRefused,
     UnsafeName,
 )
-from etcdkeep.gates import Gates
-from etcdkeep.manifest import Record
 from etcdkeep.records import Kind, Records, Signed, stamp
-from etcdkeep.restore.engine import Event
+from etcdkeep.restore.engine import StepEvent
 from etcdkeep.restore.proposal import PROPOSAL, RestoreProposal
-from etcdkeep.seal import seal
-from etcdkeep.stored_documents import read, write
+from etcdkeep.sealing.seal import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from etcdkeep.ports import ObjectStore, StoredObject
-    from etcdkeep.restore.engine import Record as Tell
+    from etcdkeep.restore.engine import RecordStep
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ BEGUN_FILE = "begun.json"
 KUBECONFIG_FILE = "kubeconfig.json"
 
 
-class Begun(Record):
+class Begun(Document):
     """
     That nodes or pods may have been touched.
 
@@ -66,20 +65,20 @@ class Begun(Record):
     proposal: str
 
 
-class Lock(Record):
+class Lock(Document):
     """Which restore has a cluster."""
 
     restore: str
 
 
-class Journal(Record):
+class Journal(Document):
     """What one walk did."""
 
     task: str
-    events: tuple[Event, ...]
+    events: tuple[StepEvent, ...]
 
 
-class Outcome(Record):
+class Outcome(Document):
     """
     How a restore ended, or stands.
 
@@ -103,7 +102,7 @@ class Outcome(Record):
         return self.kind in {"restored", "rolled-back"}
 
 
-class KeptKubeconfig(Record):
+class KeptKubeconfig(Document):
     """The sealed kubeconfig that a restore kept."""
 
     file: str
@@ -144,11 +143,11 @@ class RestoreRecord:
         """
         Return what was proposed last.
 
-        :raises RestoreRefused: when nothing was.
+        :raises RequestRefused: when nothing was.
         """
         found = self._proposals()
         if not found:
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"restore {self.restore!r} of cluster {self._cluster!r} has no signed plan. Nothing was done. Clear the task `preflight`."
             )
         return found[-1]
@@ -157,13 +156,12 @@ class RestoreRecord:
         """
         Return a proposal by its digest.
 
-        :raises RestoreRefused: when it is not stored any more.
+        :raises RequestRefused: when it is not stored any more.
         """
         found = next((each for each in self._proposals() if each.digest == digest), None)
         if found is None:
-            raise RestoreRefused(
-                f"restore {self.restore!r} of cluster {self._cluster!r} has begun with a plan that is not in {self.folder}proposals/ any more. "
-                "Nothing more was done. Look for a copy of the repository, or finish it by hand: docs/runbook.md."
+            raise RequestRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r} has begun with a plan that is not in {self.folder}proposals/. Nothing more was done. Look for a copy of the repository, or finish it by hand: docs/runbook.md."
             )
         return found
 
@@ -200,10 +198,10 @@ class RestoreRecord:
 
         :param override: Take the lock from another one, which a person has ended by hand.
         :return: When it was locked, by the store's clock.
-        :raises RestoreRefused: when another one has it, or has changed the cluster since this one did.
+        :raises RequestRefused: when another one has it, or has changed the cluster since this one did.
         """
         if later := self._followed_by():
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"restore {self.restore!r} of cluster {self._cluster!r} refused: restore {later!r} has changed the cluster since. Nothing was "
                 "done. This plan is out of date. Start a new restore."
             )
@@ -213,9 +211,9 @@ class RestoreRecord:
         try:
             self._records.write(LOCK, self._lock, self._cluster, self._cluster, Lock(restore=self.restore))
         except ObjectExists as err:
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"restore {self.restore!r} of cluster {self._cluster!r} refused: the cluster is locked by restore {self.locked_by()!r}. Nothing "
-                f"was done. Wait for its end, or clear its task `rollback`. If it was ended by hand, delete {self._lock}."
+                f"was done. Wait until it ends, or clear its task `rollback`. If it was ended by hand, delete {self._lock}."
             ) from err
         stored = self._store.stat(self._lock)
         return stored.updated_at if stored else self._records.now()
@@ -228,7 +226,7 @@ class RestoreRecord:
             self._store.delete(self._lock)
             return
         if found is not None and found.body.restore != self.restore and self._is_void(found):
-            log.warning("%s is of restore %s, which is over. It is removed.", self._lock, found.body.restore)
+            log.warning("%s belongs to restore %s, which has ended. It is removed.", self._lock, found.body.restore)
             self._store.delete(self._lock)
 
     def _followed_by(self) -> str | None:
@@ -251,16 +249,16 @@ class RestoreRecord:
 
     def begin(self, proposal: Signed[RestoreProposal]) -> None:
         """
-        Record that this proposal is being carried out; before the first change.
+        Document that this proposal is being carried out; before the first change.
 
-        :raises RestoreRefused: when another one was begun under this name.
+        :raises RequestRefused: when another one was begun under this name.
         """
         try:
             self._records.write(
                 BEGUN, self.folder + BEGUN_FILE, self._cluster, self.restore, Begun(proposal=proposal.digest)
             )
         except ObjectExists as err:
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"restore {self.restore!r} has begun with another plan, or {self.folder}{BEGUN_FILE} was put there by somebody else ({err}). "
                 "Nothing more was done. Clear its task `rollback`, then start a new restore."
             ) from err
@@ -269,12 +267,12 @@ class RestoreRecord:
         """
         Return what was begun; None as long as nothing can have been touched.
 
-        :raises RestoreRefused: when its record is missing or forged, although the journal tells of a walk.
+        :raises RequestRefused: when its record is missing or forged, although the journal tells of a walk.
         """
         found = self._believed_begun()
         if found is None and self.events():
-            raise RestoreRefused(
-                f"restore {self.restore!r} of cluster {self._cluster!r}: the journal tells of changes, but {self.folder}{BEGUN_FILE} is "
+            raise RequestRefused(
+                f"restore {self.restore!r} of cluster {self._cluster!r}: the journal records changes, but {self.folder}{BEGUN_FILE} is "
                 "missing or not signed by us. Nothing more was done. Look at the nodes (python -m etcdkeep restore-leftovers) and follow "
                 "docs/runbook.md."
             )
@@ -288,16 +286,16 @@ class RestoreRecord:
             return None
 
     @contextmanager
-    def journal(self, task: str, now: datetime) -> Iterator[Tell]:
+    def journal(self, task: str, now: datetime) -> Iterator[RecordStep]:
         """
         Yield what an engine tells its events; they are stored when the block ends, the first one at once.
 
         A repository that does not answer must not end a restore half way: then the events stand in the task's log alone.
         """
         name = f"journal/{stamp(now)}-{task}"
-        events: list[Event] = []
+        events: list[StepEvent] = []
 
-        def tell(event: Event) -> None:
+        def tell(event: StepEvent) -> None:
             events.append(event)
             if len(events) == 1:
                 self._keep_events(f"{name}.began.json", task, events)
@@ -307,14 +305,14 @@ class RestoreRecord:
         finally:
             self._keep_events(f"{name}.json", task, events)
 
-    def _keep_events(self, name: str, task: str, events: list[Event]) -> None:
+    def _keep_events(self, name: str, task: str, events: list[StepEvent]) -> None:
         try:
             body = Journal(task=task, events=tuple(events))
             self._records.write(JOURNAL, self.folder + name, self._cluster, self.restore, body)
         except EtcdkeepError as err:
-            log.warning("the journal %s could not be stored, its events stand in this log: %s", name, err)
+            log.warning("the journal %s could not be stored, its events are in this log: %s", name, err)
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[StepEvent]:
         """Return all events, in order of time."""
         walks = self._records.in_folder(JOURNAL, f"{self.folder}journal/", self._cluster, self.restore)[0]
         return sorted({event for walk in walks for event in walk.body.events}, key=lambda event: event.at)

@@ -11,61 +11,44 @@ from typing import TYPE_CHECKING
 
 from etcdkeep import naming
 from etcdkeep.errors import TransientError
-from etcdkeep.repository import Rehearsal
 from etcdkeep.restore.form import WHAT
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.preflight import blocking
-from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.judge.finding import needs_attention
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.prepare import prepare_restore
+from etcdkeep.sets.results import Rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from etcdkeep.age_keys import Identity
-    from etcdkeep.config import Cluster
-    from etcdkeep.ports import CommandRunner, KubeApi, ObjectStore
-    from etcdkeep.repository import BackupSet
-    from etcdkeep.restore.preflight import Objection
+    from etcdkeep.restore.prepare import Access
+    from etcdkeep.sealing.age_keys import Identity
+    from etcdkeep.sets.backup_set import BackupSet
 
 
-def rehearse(
-    cluster: Cluster,
-    found: BackupSet,
-    store: ObjectStore,
-    identities: Sequence[Identity] | None,
-    *,
-    open_node: Callable[[str], AbstractContextManager[CommandRunner]],
-    open_api: Callable[[], KubeApi],
-    now: datetime,
-) -> Rehearsal:
+def rehearse(site: Access, found: BackupSet, identities: Sequence[Identity] | None, *, now: datetime) -> Rehearsal:
     """
     Return whether a restore of this set could be planned now; storing the answer is the caller's act.
 
+    :param site: As for :func:`~etcdkeep.restore.prepare.prepare_restore`.
     :param identities: Private age keys; without them the answer is ``unknown``.
     """
-    began = time.monotonic()
+    began, cluster = time.monotonic(), site.cluster
     what = WHAT["etcd+pki" if cluster.control_plane.has_nodes else "etcd"]
     options = Options(naming.restore_id(cluster.name, now, "rehearsal"), now, what)
     try:
-        known = look_round(cluster, found, store, identities, open_api, now=now)
-        ready = prepare(cluster, found, options, known, open_node=open_node, open_api=open_api, choose_way=True)
+        ready = prepare_restore(site, found, options, identities, now=now, choose_way=True)
     except TransientError as err:
         return Rehearsal(at=now, restorable="unknown", reasons=(str(err),), seconds=_since(began))
-    stops = needs_attention(ready.objections)
+    stops = needs_attention(ready.findings)
     unasked = [each for each in stops if each.topic == "unasked"]
     return Rehearsal(
         at=now,
         restorable="unknown" if unasked else "no" if stops else "yes",
         reasons=tuple(each.sentence for each in unasked or stops),
-        warnings=tuple(each.sentence for each in ready.objections if each.severity == "warning"),
+        warnings=tuple(each.sentence for each in ready.findings if each.severity == "warning"),
         seconds=_since(began),
     )
-
-
-def needs_attention(objections: Sequence[Objection], *, override: bool = False) -> list[Objection]:
-    """Return the blocking problems that would stop a restore on the day: all but that none is needed today."""
-    return [each for each in blocking(objections, override=override) if each.topic != "healthy"]
 
 
 def _since(began: float) -> float:

@@ -12,22 +12,22 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep import etcdctl
-from etcdkeep.control_plane import SUDO
-from etcdkeep.errors import CommandFailed, EtcdkeepError
+from etcdkeep.control_plane.node_archive import SUDO
+from etcdkeep.errors import EtcdkeepError, OutputUnexpected
+from etcdkeep.etcd import etcdctl
 from etcdkeep.objects.keys import DEFAULT_PREFIX, clean_prefix
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore import node_commands as commands
-from etcdkeep.restore.facts import parse_container_names, parse_etcd_status
-from etcdkeep.restore.gather import gather_node
+from etcdkeep.restore.found.nodes import parse_container_names, parse_etcd_status
+from etcdkeep.restore.probe.nodes import gather_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from etcdkeep.ports import CommandRunner, KubeApi
     from etcdkeep.restore.actions import World
-    from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.found.nodes import NodeFacts
     from etcdkeep.restore.steps import Place, Plan
 
 ASK_S = 60.0
@@ -56,7 +56,7 @@ class NodeState:
 
 
 @dataclass(frozen=True)
-class Report:
+class RestoreReport:
     """
     The comparison.
 
@@ -120,7 +120,7 @@ def parse_count(output: str) -> int:
     """Read ``etcdctl get --count-only -w fields``, the one format in which etcdctl gives a count."""
     match = re.search(r'^"Count" : (\d+)$', output, re.MULTILINE)
     if match is None:
-        raise CommandFailed(f"etcdctl counted no keys: {output[:200]!r}.", exit_code=0)
+        raise OutputUnexpected(f"etcdctl counted no keys: {output[:200]!r}.", said=output[:200])
     return int(match[1])
 
 
@@ -132,14 +132,14 @@ def compare(
     live_keys: int | None = None,
     pods: Sequence[Mapping[str, Any]] | None = None,
     nodes: Sequence[Mapping[str, Any]] | None = None,
-) -> Report:
+) -> RestoreReport:
     """
     Compare what is with what was to be.
 
     :param live_keys: Of the backup, as its verification counted them.
     :param pods: Of the whole cluster, from its API; None when it did not answer. `nodes` likewise.
     """
-    return Report(
+    return RestoreReport(
         problems=tuple(_problems(plan, cluster, states)),
         notes=(*_key_notes(states, live_keys), *_lease_notes(states), *_pod_notes(states, pods), *_node_notes(nodes)),
         revision=max(state.revision for state in states),
@@ -176,7 +176,7 @@ def _lease_notes(states: Sequence[NodeState]) -> Iterator[str]:
 
 def _pod_notes(states: Sequence[NodeState], pods: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
     if pods is None:
-        yield "the API did not answer: pods that run without being known to it were not looked for"
+        yield "the API did not answer: pods that it does not know were not searched for"
         return
     known = {pod["metadata"]["uid"] for pod in pods}
     for state in states:
@@ -194,7 +194,7 @@ def _node_notes(nodes: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
         )
     )
     if stale:
-        yield f"{len(stale)} node(s) are not ready, or came back with the backup and are gone: {_some(stale)}"
+        yield f"{len(stale)} node(s) are not ready, or are only in the backup and no longer exist: {_some(stale)}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -203,7 +203,7 @@ def _some(names: Sequence[str]) -> str:
 
 def inspect(
     world: World, cluster: Cluster, plan: Plan, *, api: Callable[[], KubeApi], live_keys: int | None = None
-) -> Report:
+) -> RestoreReport:
     """
     Ask all that was restored, and compare.
 
@@ -233,7 +233,7 @@ def inspect_nodes(
     *,
     api: KubeApi | None,
     live_keys: int | None = None,
-) -> Report:
+) -> RestoreReport:
     """
     Ask all restored nodes, and the API where it is given, and compare.
 
@@ -249,7 +249,7 @@ def inspect_nodes(
     return compare(plan, cluster, states, live_keys=live_keys, pods=pods, nodes=nodes)
 
 
-def inspect_pods(world: World, cluster: Cluster, plan: Plan, members: Iterable[str]) -> Report:
+def inspect_pods(world: World, cluster: Cluster, plan: Plan, members: Iterable[str]) -> RestoreReport:
     """
     Ask the restored members of a kubeception cluster, and compare.
 

@@ -8,75 +8,57 @@ names stands in quotes, and a control character in it is spelled out.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, assert_never
 
-from etcdkeep.errors import ObjectDamaged
-from etcdkeep.naming import split_address
 from etcdkeep.plain_text import one_line
-from etcdkeep.restore.actions import move_argv, write_argv
-from etcdkeep.restore.preflight import LIMITS
+from etcdkeep.restore.actions import move_argv
+from etcdkeep.restore.runbook_shell import (
+    API_QUESTIONS,
+    QUESTIONS,
+    api_question,
+    call_line,
+    host_and_port,
+    login_of,
+    quoted,
+    ssh_options,
+    write_command,
+)
 from etcdkeep.restore.steps import PHASES, Action, AnyCheck, ApiCheck, Call, Move, Phase, Plan, Put, Run, Step, Write
+from etcdkeep.restore.vendor_limits import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from etcdkeep.config import Ssh
-    from etcdkeep.restore.preflight import Objection
+    from etcdkeep.config.access import Ssh
+    from etcdkeep.restore.judge.finding import Finding
     from etcdkeep.restore.steps import Place
 
 TITLES: dict[Phase, str] = {
-    "stage": "Bring the files; nothing live is touched",
-    "restore_etcd": "Restore the snapshot into an empty folder and check it; nothing live is touched",
-    "stop": "Stop the control plane: the down time begins",
+    "stage": "Copy the files; nothing live is changed",
+    "restore_etcd": "Restore the snapshot into an empty folder and check it; nothing live is changed",
+    "stop": "Stop the control plane: the downtime begins",
     "swap_pki": "Swap certificates and keys",
     "swap_etcd": "Swap etcd's data",
     "start": "Start the control plane",
     "verify": "Wait for it",
-    "close": "Close: from here on this restore is not rolled back any more",
+    "close": "Close: from here on this restore cannot be rolled back",
 }
-QUESTIONS = (
-    "# What asks is answered with yes or no by the place itself. One that does not answer ends this bash: nothing is done then.",
-    'no_answer() { echo "no answer, nothing was done: $*" >&2; exit 1; }',
-    "ask() {",
-    "  # through its input, for the login's own shell may be another than sh",
-    '  local lines="echo etcdkeep-begins; ($2) 2>/dev/null </dev/null; r=\\$?; echo; echo etcdkeep-ends-\\$r."',
-    """  SAID=$(printf '%s\\n' "$lines" | "into_${1#on_}" sh) || true""",
-    """  case $SAID in *etcdkeep-begins*etcdkeep-ends-[0-9]*.*) ;; *) no_answer "$@" ;; esac""",
-    """  STATUS=${SAID##*etcdkeep-ends-} SAID=${SAID#*etcdkeep-begins}""",
-    """  STATUS=${STATUS%%.*} SAID=${SAID%etcdkeep-ends-*}""",
-    "}",
-    'holds() { ask "$@"; [ "$STATUS" = 0 ]; }',
-    'fails() { ask "$@"; [ "$STATUS" != 0 ]; }',
-    """silent() { ask "$@"; [ "$STATUS" = 0 ] || no_answer "$@"; [ -z "${SAID//[$' \\t\\r\\n']/}" ]; }""",
-    'says() { ask "$2" "$3"; [ "$STATUS" = 0 ] && grep -Eq -- "$1" <<<"$SAID"; }',
-    'lacks() { ask "$2" "$3"; [ "$STATUS" != 0 ] || ! grep -Eq -- "$1" <<<"$SAID"; }',
-    'wait_for() { local left=$1; shift; until ("$@"); do left=$((left - 1)); [ "$left" -gt 0 ] || { echo "gave up: $*" >&2; return 1; }; sleep 1; done; }',
-)
-"""Bash functions; between the marks stands what the command itself printed, whatever a login says before it."""
-API_QUESTIONS = (
-    'get() { GOT=$("${KUBECTL[@]}" get --ignore-not-found -o "$@") || no_answer "kubectl get $*"; }',
-    'there() { get name "$@"; [ -n "$GOT" ]; }',
-    'away() { get name "$@"; [ -z "$GOT" ]; }',
-    'shows() { local value=$1 path=$2; shift 2; get "jsonpath={.$path}" "$@"; [ "${GOT:-0}" = "$value" ]; }',
-    'differs() { local value=$1 path=$2; shift 2; get "jsonpath={.$path}" "$@"; [ "${GOT:-0}" != "$value" ]; }',
-)
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 
 
-def render_runbook(plan: Plan, ssh: Ssh, objections: Sequence[Objection] = ()) -> str:
+def render_runbook(plan: Plan, ssh: Ssh, findings: Sequence[Finding] = ()) -> str:
     """
     Return the whole page: a bash script that is also meant to be read and pasted block by block.
 
     :param ssh: How the nodes are reached.
-    :param objections: What speaks against the restore; shown at the top.
+    :param findings: Of preflight; shown at the top.
     """
     page = _Page(plan, ssh)
-    return "\n".join([*page.head(objections), *page.functions(), *page.forward(), *page.backward()]) + "\n"
+    return "\n".join([*page.head(findings), *page.functions(), *page.forward(), *page.backward()]) + "\n"
 
 
 def rollback_script(plan: Plan, steps: Iterable[Step], ssh: Ssh) -> tuple[str, ...]:
@@ -95,23 +77,23 @@ class _Page:
     plan: Plan
     ssh: Ssh
 
-    def head(self, objections: Sequence[Objection]) -> Iterator[str]:
+    def head(self, findings: Sequence[Finding]) -> Iterator[str]:
         plan = self.plan
         yield "#!/bin/bash"
         yield _comment(f"Restore {plan.run} of cluster {plan.cluster} from backup {plan.backup_id}.")
         yield f"# Plan {plan.digest}"
         yield "#"
         yield from (_comment(line) for line in plan.words)
-        if objections:
+        if findings:
             yield "#"
-            yield "# What speaks against it:"
-            yield from (_comment(f"- {each.severity}: {each.sentence}") for each in objections)
+            yield "# Findings of preflight:"
+            yield from (_comment(f"- {each.severity}: {each.sentence}") for each in findings)
         yield "#"
         yield "# Limits:"
         yield from (_comment(f"- {limit}") for limit in LIMITS)
         yield "#"
         yield from self._before()
-        yield "# Paste it block by block. A block that fails ends that bash: read why, mend it, start bash and paste again from the top."
+        yield "# Paste it block by block. A block that fails ends that bash: read why, repair the cause, start bash and paste again from the top."
 
     def rollback_head(self) -> Iterator[str]:
         yield "#!/bin/bash"
@@ -134,14 +116,14 @@ class _Page:
         if "pod" in kinds or "api" in kinds:
             yield from self._pod_functions()
         for names, number in self._undo_endings.items():
-            past = _comment(f"{', '.join(names)} undone: what made that possible is not to be done again")
+            past = _comment(f"{', '.join(names)} undone: what prepared it is not repeated")
             yield f"back_{number}() {{ {self._all(names, 'undone')}; }}  {past}"
         yield ""
 
     def forward(self) -> Iterator[str]:
         """Yield the way forward, block by block."""
         for names, number in self._endings.items():
-            past = _comment(f"past {', '.join(names)}: what led there is not to be done again")
+            past = _comment(f"past {', '.join(names)}: what led there is not repeated")
             yield f"over_{number}() {{ {self._all(names, 'done')}; }}  {past}"
         yield ""
         for number, phase in enumerate(PHASES, 1):
@@ -156,7 +138,7 @@ class _Page:
                 if step.remedy:
                     mend = " && ".join(self._lines(step.place, step.remedy.action))
                     seen, words = self._question(step.place, step.remedy.seen), _comment(step.remedy.words)
-                    yield f"#   should it not come: {seen} && {mend}   {words}"
+                    yield f"#   if it does not start: {seen} && {mend}   {words}"
             yield ""
 
     def backward(self) -> Iterator[str]:
@@ -199,29 +181,29 @@ class _Page:
     def _node_functions(self) -> Iterator[str]:
         yield "# One login for each node, kept open for all that follows."
         yield "LOGINS=$(mktemp -d)"
-        options = _ssh_options("ssh_key", asks=self.ssh.may_ask)
+        options = ssh_options("ssh_key", asks=self.ssh.may_ask)
         yield f'SSH=(ssh {options} -o ControlMaster=auto -o "ControlPath=$LOGINS/%C" -o ControlPersist=60)'
         if self.ssh.jump:
-            yield f"THROUGH=(-o {_quote(self._proxy('%h:%p'))})"
+            yield f"THROUGH=(-o {quoted(self._proxy('%h:%p'))})"
         for place in self._places.values():
             if place.kind == "node":
-                host, port = _host_and_port(place.address, self.ssh.port)
+                host, port = host_and_port(place.address, self.ssh.port)
                 through = f" {self._through(host, port)}" if self.ssh.jump else ""
-                call = f'"${{SSH[@]}}"{through} -p {port} {_login(self.ssh.user, host)} "$1"'
+                call = f'"${{SSH[@]}}"{through} -p {port} {login_of(self.ssh.user, host)} "$1"'
                 yield from self._two_functions(place, call)
 
     def _through(self, host: str, port: int) -> str:
         """A host that is no host's name must not reach the shell that runs the ProxyCommand, as ``%h`` would."""
         if _PLAIN_HOST.fullmatch(host):
             return '"${THROUGH[@]}"'
-        return f"-o {_quote(self._proxy(_quote(f'{host}:{port}').replace('%', '%%')))}"
+        return f"-o {quoted(self._proxy(quoted(f'{host}:{port}').replace('%', '%%')))}"
 
     def _proxy(self, target: str) -> str:
         jump = self.ssh.jump
         if jump is None:
             raise ValueError("there is no jump host")
-        options = _ssh_options("jump_ssh_key" if jump.key else "ssh_key", asks=jump.may_ask)
-        login = _login(jump.user, jump.host).replace("%", "%%")
+        options = ssh_options("jump_ssh_key" if jump.key else "ssh_key", asks=jump.may_ask)
+        login = login_of(jump.user, jump.host).replace("%", "%%")
         return f"ProxyCommand=ssh {options} -W {target} -p {jump.port} {login}"
 
     def _pod_functions(self) -> Iterator[str]:
@@ -230,7 +212,7 @@ class _Page:
         yield 'KUBECTL=(kubectl --kubeconfig "$ADMIN_KUBECONFIG")'
         for place in self._places.values():
             if place.kind == "pod":
-                namespace, pod, container = (*map(_quote, place.address.split("/", 2)), "''", "''")[:3]
+                namespace, pod, container = (*map(quoted, place.address.split("/", 2)), "''", "''")[:3]
                 call = f'"${{KUBECTL[@]}}" exec -i -n {namespace} {pod} -c {container} -- sh -c "$1"'
                 yield from self._two_functions(place, call)
         yield from API_QUESTIONS
@@ -284,8 +266,8 @@ class _Page:
 
     def _question(self, place: str, check: AnyCheck) -> str:
         if isinstance(check, ApiCheck):
-            return _api_question(check)
-        call = f"{self._on(place)} {_quote(shlex.join(check.argv))}"
+            return api_question(check)
+        call = f"{self._on(place)} {quoted(shlex.join(check.argv))}"
         match check.expects:
             case "success":
                 return f"holds {call}"
@@ -294,24 +276,24 @@ class _Page:
             case "nothing":
                 return f"silent {call}"
             case "match":
-                return f"says {_quote(check.pattern)} {call}"
+                return f"says {quoted(check.pattern)} {call}"
             case "mismatch":
-                return f"lacks {_quote(check.pattern)} {call}"
+                return f"lacks {quoted(check.pattern)} {call}"
             case _:
                 assert_never(check.expects)
 
     def _lines(self, place: str, action: Action) -> Iterator[str]:
         match action:
             case Run():
-                yield f"{self._on(place)} {_quote(shlex.join(action.argv))}"
+                yield f"{self._on(place)} {quoted(shlex.join(action.argv))}"
             case Put():
-                yield f"{self._into(place)} {_quote(_write_command(action))} < {_quote(action.artifact)}"
+                yield f"{self._into(place)} {quoted(write_command(action))} < {quoted(action.artifact)}"
             case Write():
-                yield f"printf %s {_quote(action.text)} | {self._into(place)} {_quote(_write_command(action))}"
+                yield f"printf %s {quoted(action.text)} | {self._into(place)} {quoted(write_command(action))}"
             case Move():
-                yield f"{self._on(place)} {_quote(shlex.join(move_argv(action)))}"
+                yield f"{self._on(place)} {quoted(shlex.join(move_argv(action)))}"
             case Call():
-                yield _call_line(action)
+                yield call_line(action)
             case _:
                 assert_never(action)
 
@@ -326,76 +308,3 @@ def _comment(text: str) -> str:
 
 def _undo_comment(step: Step) -> str:
     return _comment(f"{step.place}: undo: {step.words} (step {step.name})")
-
-
-def _quote(text: str) -> str:
-    """
-    Quote one word for bash, on one line.
-
-    A line break or a control character is spelled out: pasted raw, it would be obeyed by the terminal. The shell of the
-    other side is given such a character itself, in quotes of its own: POSIX knows no ``$'…'``.
-    """
-    if text.isprintable():
-        return shlex.quote(text)
-    return "$'" + "".join(map(_spelled, text)) + "'"
-
-
-def _spelled(letter: str) -> str:
-    if letter in "\\'":
-        return f"\\{letter}"
-    if letter == "\0":
-        raise ObjectDamaged(
-            "this restore plan has a NUL character in a command, which no program takes; do not run it."
-        )
-    return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in letter.encode())
-
-
-def _host_and_port(address: str, port: int) -> tuple[str, int]:
-    try:
-        return split_address(address, port)
-    except ValueError:
-        return address, port
-
-
-def _login(user: str, host: str) -> str:
-    login = _quote(f"{user}@{host}")
-    return f"-- {login}" if user.startswith("-") else login
-
-
-def _ssh_options(key: str, *, asks: bool) -> str:
-    """Stock options and no file of the user's: the set's key and host keys, and a dead connection is noticed; `asks` for a password."""
-    trust = (
-        f"-o UserKnownHostsFile=access/known_hosts -o StrictHostKeyChecking=yes -o BatchMode={'no' if asks else 'yes'}"
-    )
-    return f"-F none -i access/{key} -o IdentitiesOnly=yes {trust} -o ServerAliveInterval=5"
-
-
-def _api_question(check: ApiCheck) -> str:
-    if not check.field:
-        return f"{'there' if check.value else 'away'} {_target(check.path)}"
-    asks = "differs" if check.expects == "other" else "shows"
-    return f"{asks} {_quote(str(check.value))} {_quote(check.field)} {_target(check.path)}"
-
-
-def _write_command(action: Put | Write) -> str:
-    size = action.size_bytes if isinstance(action, Put) else len(action.text.encode())
-    return shlex.join(write_argv(action.path, size, 0, action.prefix))
-
-
-def _call_line(call: Call) -> str:
-    body = _quote(json.dumps(call.body))
-    match call.verb:
-        case "create":
-            return f'printf %s {body} | "${{KUBECTL[@]}}" create -f -'
-        case "patch":
-            return f'"${{KUBECTL[@]}}" patch {_target(call.path)} --type=merge -p {body}'
-        case "delete":
-            return f'"${{KUBECTL[@]}}" delete {_target(call.path)}'
-        case _:
-            assert_never(call.verb)
-
-
-def _target(path: str) -> str:
-    """``-n namespace kind/name`` of an API path."""
-    *_, namespace, kind, name = path.split("/")
-    return f"-n {_quote(namespace)} {_quote(f'{kind}/{name}')}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from etcdkeep.errors import ObjectDamaged, PlanChanged
+from etcdkeep.errors import NotApproved, ObjectDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -290,19 +290,19 @@ def parse_plan(text: str | bytes, *, approved: str | None = None) -> Plan:
 
     :param approved: Digest that was approved, where one was.
     :raises ObjectDamaged: when it is no plan of ours.
-    :raises PlanChanged: when it is another plan than the approved one.
+    :raises NotApproved: when it is another plan than the approved one.
     """
     try:
         plan = _ADAPTER.validate_json(text)
     except ValidationError as err:
         raise ObjectDamaged(
-            f"this is no restore plan of schema_version 1: {err.error_count()} field(s) are wrong."
+            f"this is not a restore plan of schema_version 1: {err.error_count()} field(s) are wrong."
         ) from err
     if json.loads(plan.to_json()) != json.loads(text):
-        raise ObjectDamaged("this restore plan has fields that this version does not know; it was made by another one.")
+        raise ObjectDamaged("this restore plan has fields that this version does not know; another version made it.")
     if approved is not None and plan.digest != approved:
-        raise PlanChanged(
+        raise NotApproved(
             f"restore {plan.run!r} of cluster {plan.cluster!r} refused: the plan's digest is {plan.digest[:16]}…, "
-            f"{approved[:16]}… was approved; nothing was done. Start the restore anew and approve the plan as it is now."
+            f"{approved[:16]}… was approved; nothing was done. Start a new restore and approve its plan."
         )
     return plan

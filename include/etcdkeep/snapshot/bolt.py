@@ -133,7 +133,7 @@ def _read_metas(data: bytes) -> tuple[Meta, tuple[str, ...]]:
     if not metas:
         if data[_META_AT : _META_AT + 4] == _MAGIC.to_bytes(4, "little"):
             raise SnapshotDamaged(f"both meta pages are damaged: {first_problem}; {second_problem}")
-        raise SnapshotUnreadable(f"this is no etcd snapshot: {first_problem}")
+        raise SnapshotUnreadable(f"this is not an etcd snapshot: {first_problem}")
     current = max(metas, key=lambda meta: meta.transaction)
     return current, tuple(problem for problem in (first_problem, second_problem) if problem)
 

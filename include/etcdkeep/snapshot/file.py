@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from etcdkeep.errors import RevisionUnavailable, SnapshotDamaged, SnapshotUnreadable, ValueDamaged
+from etcdkeep.errors import PermanentError, SnapshotDamaged, SnapshotUnreadable, ValueDamaged
 from etcdkeep.snapshot.bolt import Image
 from etcdkeep.snapshot.facts import KEY_BUCKET, Facts, read_facts
 from etcdkeep.snapshot.file_kind import HEAD_BYTES, name_kind
 from etcdkeep.snapshot.live import live_records
 from etcdkeep.snapshot.record import Record, decode_record
 from etcdkeep.snapshot.report import Progress, SnapshotReport, check_image, find_length_problems
-from etcdkeep.snapshot.search import Place, decode_leaf, find_records, leaves_backwards
+from etcdkeep.snapshot.search import Position, decode_leaf, find_records, leaves_backwards
 from etcdkeep.snapshot.tree import Bucket, Leaf, Problems, TreeWalk, read_entries
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Snapshot:
         Holds a hash of each key in memory, and no value.
 
         :param revision: The current revision when None.
-        :raises RevisionUnavailable: when the snapshot does not reach there.
+        :raises PermanentError: when the snapshot does not reach there.
         """
         for record, _ in self.live_values(prefix, revision):
             yield record
@@ -111,7 +111,7 @@ class Snapshot:
         Searches the file for the key, which is several times faster than a walk.
 
         :param revision: The current revision when None.
-        :raises RevisionUnavailable: when the snapshot does not reach there.
+        :raises PermanentError: when the snapshot does not reach there.
         """
         self._check_reach(revision)
         records = [record for record in self.history(key) if revision is None or record.revision <= revision]
@@ -141,13 +141,13 @@ class Snapshot:
         for bucket in TreeWalk(self._image, Problems()).buckets():
             if bucket.name == KEY_BUCKET:
                 return bucket
-        raise SnapshotDamaged("there is no bucket 'key': this is a bbolt file, and not of etcd")
+        raise SnapshotDamaged("there is no bucket 'key': this is a bbolt file, but not of etcd")
 
     def _leaves_backwards(self) -> Iterator[Leaf]:
         bucket = self._open_key_bucket()
         return leaves_backwards(self._image, bucket.root) if bucket.root else reversed(list(bucket.leaves))
 
-    def _read_record(self, place: Place) -> Record:
+    def _read_record(self, place: Position) -> Record:
         try:
             value = self._image.read(place.start, place.end)
             return decode_record(place.revision_key, value, 0, len(value), place.start)
@@ -158,7 +158,7 @@ class Snapshot:
         if revision is None:
             return
         if not max(self.compacted_revision, 1) <= revision <= self.current_revision:
-            raise RevisionUnavailable(
+            raise PermanentError(
                 f"the snapshot has no state at revision {revision}: it reaches from revision "
                 f"{max(self.compacted_revision, 1)} to {self.current_revision}"
             )
@@ -200,7 +200,7 @@ def _check_kind(descriptor: int, opened: os.stat_result, name: str) -> None:
     if stat.S_ISDIR(opened.st_mode):
         problem = "is a folder; the database of an etcd data directory is member/snap/db in it"
     elif not stat.S_ISREG(opened.st_mode):
-        problem = "is no regular file"
+        problem = "is not a regular file"
     elif not opened.st_size:
         problem = "is empty"
     elif kind := name_kind(os.pread(descriptor, HEAD_BYTES, 0), name):

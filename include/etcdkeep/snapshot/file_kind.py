@@ -37,6 +37,6 @@ def name_kind(head: bytes, file: str) -> str:
     )
     if not what:
         return ""
-    return f"it is {what}, no plain snapshot" + (
+    return f"it is {what}, not a plain snapshot" + (
         f". Open it first: {command.format(file=shlex.quote(file))}" if command else ""
     )

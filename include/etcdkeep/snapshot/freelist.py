@@ -49,7 +49,7 @@ def _read(image: Image, reached: bytearray, problems: Problems) -> Iterator[int]
     page_id, flags, count, overflow = image.unpack(PAGE_HEADER, offset)
     end_page = first + overflow + 1
     if page_id != first or flags != FREELIST_PAGE or end_page > image.page_count:
-        problems.add(f"page {first} is no freelist: it is headed as page {page_id} of type {flags:#x} + {overflow}")
+        problems.add(f"page {first} is not a freelist: it is headed as page {page_id} of type {flags:#x} + {overflow}")
         return
     if reached.find(1, first, end_page) >= 0:
         problems.add(f"the freelist on page {first} is in use by a bucket")

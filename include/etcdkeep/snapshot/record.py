@@ -64,10 +64,10 @@ def decode_revision(key: bytes) -> tuple[int, int]:
     :raises ValueError: when it is none.
     """
     if len(key) != REVISION_BYTES and not is_tombstone(key):
-        raise ValueError(f"a key of {len(key)} bytes is no revision")
+        raise ValueError(f"a key of {len(key)} bytes is not a revision")
     main, separator, sub = _REVISION.unpack_from(key)
     if separator != b"_" or (main | sub) >> 63:
-        raise ValueError("the key is no revision")
+        raise ValueError("the key is not a revision")
     return main, sub
 
 

@@ -189,8 +189,9 @@ class _BucketCheck:
                 self.total_keys += self.records.count
             else:
                 self._add_small_bucket(name, leaves)
-        if KEY_BUCKET not in names:
-            self.problems.add("there is no bucket 'key': this is a bbolt file, and not of etcd")
+        # The bucket of a damaged file may be on a page that cannot be read.
+        if KEY_BUCKET not in names and not self.problems.found:
+            self.problems.add("there is no bucket 'key': this is a bbolt file, but not of etcd")
 
     def _add_small_bucket(self, name: bytes, leaves: Iterator[Leaf]) -> None:
         for page, flags, key, _, body, start, end in read_entries(leaves, self.problems):

@@ -27,7 +27,7 @@ _MAX_MISSES = 10_000
 _COMPARED_BYTES = 32
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where the value of a record stands in the file, and under which key of bucket ``key``."""
 
     revision_key: bytes
@@ -35,21 +35,21 @@ class Place(NamedTuple):
     end: int
 
 
-def find_records(image: Image, root: int, key: bytes) -> list[Place] | None:
+def find_records(image: Image, root: int, key: bytes) -> list[Position] | None:
     """
     Find the records of `key` in bucket ``key``, whose root page is `root`.
 
     :return: In revision order; None when the key's bytes stand in so many other places that a walk is faster.
     :raises SnapshotDamaged: when a page on the way is damaged.
     """
-    found: list[Place] = []
+    found: list[Position] = []
     misses = 0
     for start in _find_all(image, encode_key_field(key)):
         for size in (REVISION_BYTES, REVISION_BYTES + 1):
             revision_key = image.read(max(start - size, 0), start)
             end = _find_value(image, root, revision_key, start)
             if end:
-                found.append(Place(revision_key, start, end))
+                found.append(Position(revision_key, start, end))
                 break
         else:
             misses += 1

@@ -40,7 +40,7 @@ The body has 16 bytes per entry, then each key and its value, then what is left 
 """
 
 
-class Entry(NamedTuple):
+class LeafEntry(NamedTuple):
     """
     One entry of a bucket.
 
@@ -111,7 +111,7 @@ class TreeWalk:
         roots = self.leaves(self._image.meta.root)
         for page, flags, name, offset, body, start, end in read_entries(roots, self._problems):
             if flags != _BUCKET_FLAG or end - start < _BUCKET_HEADER.size:
-                self._problems.add(f"page {page}: {shown(name)} at the top level is no bucket")
+                self._problems.add(f"page {page}: {shown(name)} at the top level is not a bucket")
                 continue
             root, _ = _BUCKET_HEADER.unpack_from(body, start)
             inline = self._inline_leaf(page, name, offset + start, body[start:end])
@@ -231,7 +231,7 @@ class TreeWalk:
             self._progress(self._walked)
 
 
-def read_entries(leaves: Iterable[Leaf], problems: Problems) -> Iterator[Entry]:
+def read_entries(leaves: Iterable[Leaf], problems: Problems) -> Iterator[LeafEntry]:
     """Yield the entries of leaf pages that ascend; the rest of a damaged page is left out."""
     last_key = b""
     for page, offset, count, body in leaves:
@@ -245,7 +245,7 @@ def read_entries(leaves: Iterable[Leaf], problems: Problems) -> Iterator[Entry]:
             key = body[key_start:value_start]
             if key <= last_key:
                 problems.add(f"page {page}: key {shown(key)} is out of order")
-            yield Entry(page, flags, key, offset, body, value_start, value_end)
+            yield LeafEntry(page, flags, key, offset, body, value_start, value_end)
             element += ELEMENT_BYTES
             key_start, last_key = value_end, key
 

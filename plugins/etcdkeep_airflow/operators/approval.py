@@ -13,20 +13,22 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.configuration import conf
 
-from etcdkeep.approval import AirflowRun, Rules, page_digest, read_answer
+from etcdkeep.approval.answers import AirflowRun, Rules, check_version, page_digest, read_answer
 from etcdkeep.errors import NotApproved, PermanentError
 from etcdkeep.plain_text import one_line
+from etcdkeep_airflow.notifications.restores import GateWaits
+from etcdkeep_airflow.operators.base import at_repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from airflow.sdk import Context
 
-    from etcdkeep.adapters.site import Site
-    from etcdkeep.approval import AnyProposal
-    from etcdkeep.config import Cluster
-    from etcdkeep.gates import Gates
+    from etcdkeep.approval.answers import AnyProposal
+    from etcdkeep.approval.gates import Gates
+    from etcdkeep.config.models import Cluster
     from etcdkeep.records import Signed
+    from etcdkeep.site.site import Site
 
 ANSWER_WITHIN = timedelta(hours=4)
 """What was found before the gate grows stale; later, the run fails and has to be started anew."""
@@ -84,22 +86,24 @@ class ApprovalGate(ApprovalOperator):
     """
 
     ui_color = "#f6e3b4"
-    template_fields: Collection[str] = ("cluster",)
+    template_fields: Collection[str] = ("cluster", "repository")
     all_gates: tuple[str, ...] = ()
     """The gates of the run, in their order."""
 
-    def __init__(self, *, cluster: str, **kwargs: Any) -> None:
+    def __init__(self, *, cluster: str, repository: str = "", **kwargs: Any) -> None:
         fixed = {"retries": ASK_AGAIN, "retry_policy": ASK_AGAIN_POLICY, "ignore_downstream_trigger_rules": True}
+        fixed["notifiers"] = [GateWaits()]
         given = {"response_timeout": ANSWER_WITHIN, "retry_delay": timedelta(seconds=1), "subject": "", **kwargs}
         super().__init__(**{**given, **fixed})
         self.cluster = cluster
+        self.repository = repository
 
     @cached_property
     def site(self) -> Site:
         """The cluster with its clients; first used in ``execute``."""
         from etcdkeep_airflow.hooks import open_site  # the clients take seconds to import: not at every parse
 
-        return open_site(self.cluster)
+        return at_repository(open_site(self.cluster), self.repository)
 
     @abstractmethod
     def question(self, context: Context) -> Question:
@@ -108,8 +112,9 @@ class ApprovalGate(ApprovalOperator):
     def execute(self, context: Context) -> Any:
         """Ask; the task waits without a worker."""
         question, ti = self.question(context), context["ti"]
+        check_version(question.proposal)
         if ti.try_number > 1:
-            self.log.warning("%s asks again: what was answered before at this gate does not count", self.task_id)
+            self.log.warning("%s asks again: earlier answers at this gate do not count", self.task_id)
         self.subject, self.body = question.subject, question.page
         self.assigned_users = [{"id": name, "name": name} for name in self.site.cluster.approvers] or None
         question.gates.ask(self.task_id, str(ti.id), question.proposal)
@@ -123,13 +128,14 @@ class ApprovalGate(ApprovalOperator):
         asked = question.gates.last_asked(self.task_id, str(context["ti"].id))
         if asked.body.proposal != question.proposal.digest:
             raise NotApproved(
-                f"gate {self.task_id!r}: the plan has changed since this page was shown, so the answer does not count. Nothing was done. Clear "
+                f"gate {self.task_id!r}: this page is out of date, so the answer does not count. Nothing was done. Clear "
                 "this gate to ask again."
             )
         answer = read_answer(event, asked, question.page, rules)
         self.log.info("%s: %s by %s", self.task_id, answer.choice, one_line(answer.user_name))
         question.gates.keep(answer)
-        if answer.approved:
+        if answer.approved:  # a rejection counts, whichever version asked
+            check_version(question.proposal)
             question.gates.check_answer(answer, question.proposal, rules)
         super().execute_complete(context, event)  # raises for a rejection
         return answer.model_dump(mode="json")

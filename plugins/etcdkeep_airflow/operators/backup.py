@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.stores import transfer
+from etcdkeep.adapters.stores.opening import transfer
 from etcdkeep.backup.cleanup import clean_up
 from etcdkeep.backup.copy_out import copy_out
 from etcdkeep.backup.discover import discover
@@ -13,8 +13,8 @@ from etcdkeep.backup.node_files import NodeFiles, fetch_node_files
 from etcdkeep.backup.publish import compose_manifest, publish, record_attempt
 from etcdkeep.backup.snapshot import save_snapshot
 from etcdkeep.errors import EtcdkeepError, RecordRefused
-from etcdkeep.manifest import Run
-from etcdkeep.signature import public_key_text
+from etcdkeep.sealing.signature import public_key_text
+from etcdkeep.sets.manifest import BackupRun
 from etcdkeep_airflow.operators.base import CLEANUP_COLOR, BackupOperator, filled_in
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class SnapshotOperator(BackupOperator):
     :param discovery: What `discover` returned.
     """
 
-    template_fields: Sequence[str] = ("cluster", "discovery")
+    template_fields: Sequence[str] = ("cluster", "repository", "discovery")
 
     def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -68,7 +68,7 @@ class CopyOutOperator(BackupOperator):
     :param snapshot: What `snapshot` returned.
     """
 
-    template_fields: Sequence[str] = ("cluster", "discovery", "snapshot")
+    template_fields: Sequence[str] = ("cluster", "repository", "discovery", "snapshot")
 
     def __init__(self, *, discovery: Any, snapshot: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -101,7 +101,7 @@ class FetchPkiOperator(BackupOperator):
     :param discovery: What `discover` returned.
     """
 
-    template_fields: Sequence[str] = ("cluster", "discovery")
+    template_fields: Sequence[str] = ("cluster", "repository", "discovery")
 
     def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -131,7 +131,7 @@ class UploadOperator(BackupOperator):
     :param node_files: What `fetch_pki` returned; None for a cluster without nodes of its own.
     """
 
-    template_fields: Sequence[str] = ("cluster", "discovery", "copied", "node_files")
+    template_fields: Sequence[str] = ("cluster", "repository", "discovery", "copied", "node_files")
 
     def __init__(self, *, discovery: Any, copied: Any, node_files: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -146,7 +146,13 @@ class UploadOperator(BackupOperator):
         manifest = compose_manifest(
             site.cluster,
             identifier,
-            Run(dag_id=self.dag_id, run_id=context["run_id"], reason=params.get("reason", ""), pinned=params["pin"]),
+            BackupRun(
+                dag_id=self.dag_id,
+                run_id=context["run_id"],
+                by_hand=_by_hand(context),
+                reason=params.get("reason", ""),
+                pinned=params["pin"],
+            ),
             self.receive(context, DISCOVERY, self.discovery),
             self.receive(context, COPIED, self.copied),
             self.receive(context, NODE_FILES, self.node_files) if site.cluster.control_plane.has_nodes else NodeFiles(),
@@ -173,7 +179,7 @@ class CleanupOperator(BackupOperator):
     """
 
     ui_color = CLEANUP_COLOR
-    template_fields: Sequence[str] = ("cluster", "discovery")
+    template_fields: Sequence[str] = ("cluster", "repository", "discovery")
 
     def __init__(self, *, discovery: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -201,5 +207,11 @@ class CleanupOperator(BackupOperator):
         try:
             return discover(self.site.api, self.site.cluster)
         except EtcdkeepError as err:
-            self.log.info("cluster %s: its pods are not known: %s", self.cluster, err)
+            self.log.info("cluster %s: its pods are unknown: %s", self.cluster, err)
             return None
+
+
+def _by_hand(context: Context) -> bool | None:
+    """Say whether a person started the run, whose id may be any; None where the run does not tell."""
+    kind = getattr(context["dag_run"], "run_type", None)
+    return None if kind is None else kind == "manual"

@@ -8,27 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
-from etcdkeep.approval import UNKNOWN, check_run, page_digest
-from etcdkeep.errors import NotApproved, RecoveryIncomplete, SecretUnavailable
+from etcdkeep.approval.answers import UNKNOWN, check_run, check_version, page_digest
+from etcdkeep.errors import NeedsAttention, NotApproved, SecretUnavailable
 from etcdkeep.objects.live_cluster import cluster_uid
 from etcdkeep.objects.stored_set import StoredSet
 from etcdkeep.recover.applying import apply_plan
-from etcdkeep.recover.form import RecoveryForm, choose_set
+from etcdkeep.recover.approval_page import render_plan
+from etcdkeep.recover.form import OPENED, RecoveryForm
 from etcdkeep.recover.gather import gather
 from etcdkeep.recover.planning import check_same_cluster, plan_recovery
 from etcdkeep.recover.record import GATES, RecoveryProposal, RecoveryRecord
-from etcdkeep.recover.show import render_plan
+from etcdkeep.sets.choosing import choose_set
 from etcdkeep_airflow.operators.approval import ApprovalGate, Question, check_page, rules_of, this_run
-from etcdkeep_airflow.operators.base import ClusterOperator, filled_in, run_backup_id
+from etcdkeep_airflow.operators.base import ClusterOperator, filled_in, naming_copies, run_backup_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
 
-    from etcdkeep.adapters.site import Site
-    from etcdkeep.age_keys import Identity
-    from etcdkeep.recover.plan import Plan
+    from etcdkeep.recover.plan import RecoveryPlan
+    from etcdkeep.sealing.age_keys import Identity
+    from etcdkeep.site.site import Site
 
 RECOVERY_COLOR = "#e3d9f2"
 PAGE = "page"
@@ -73,7 +74,7 @@ def identities_of(site: Site) -> list[Identity]:
     return found
 
 
-def page_of(site: Site, record: RecoveryRecord, plan: Plan) -> str:
+def page_of(site: Site, record: RecoveryRecord, plan: RecoveryPlan) -> str:
     """Return the page of a plan, as the approver is shown it."""
     return render_plan(plan, f"`{record.page_name(plan.digest)}` in {site.repository.store.url} (age -d | zstd -d)")
 
@@ -85,7 +86,8 @@ class ChooseSetOperator(RecoveryOperator):
         form = self.form(context)
         form.selection()
         cluster_uid(self.site.own_api)  # better now than after the backup was opened
-        found = choose_set(self.site.repository, form)
+        with naming_copies(self.site.cluster, self.repository):
+            found = choose_set(self.site.repository, self.cluster, form.backup, allow=OPENED)
         self.log.info("cluster %s: backup %s (%s)", self.cluster, found.backup_id, found.state)
         return {"backup_id": found.backup_id, "state": found.state}
 
@@ -99,7 +101,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
     :param backup: The backup's id.
     """
 
-    template_fields: Sequence[str] = ("cluster", "backup")
+    template_fields: Sequence[str] = ("cluster", "repository", "backup")
     inherits_from_skipmixin = True
 
     def __init__(self, *, backup: str, **kwargs: Any) -> None:
@@ -108,7 +110,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any]:
         site, form, record, identities = self.site, self.form(context), self.record(context), self.identities()
-        found = choose_set(site.repository, form.model_copy(update={"backup": self.backup}))
+        found = choose_set(site.repository, self.cluster, self.backup, allow=OPENED)
         with ExitStack() as stack:
             source = StoredSet(stack, site.repository.store, found, lambda: identities, prefix=site.cluster.etcd_prefix)
             check_same_cluster(site.own_api, source)
@@ -128,7 +130,7 @@ class PlanRecoveryOperator(RecoveryOperator, SkipMixin):
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
         if form.dry_run or not plan.writes:
-            self.log.info("%s: it ends here, nothing was touched", "dry run" if form.dry_run else "nothing to do")
+            self.log.info("%s: the run ends here; nothing was changed", "dry run" if form.dry_run else "nothing to do")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
         signed = record.propose(
             RecoveryProposal(
@@ -168,17 +170,17 @@ class ApplyRecoveryOperator(RecoveryOperator):
             if applied.complete:  # a worker that died right after it
                 return {**applied.counts, "report": applied.file}
             raise NotApproved(
-                f"recovery {proposal.subject!r} was applied as far as that was possible, and its approval is spent. Nothing was done. A new run "
-                "takes up the rest."
+                f"recovery {proposal.subject!r} was applied as far as possible, and its approval is spent. Nothing was done. Start a new run for the rest."
             )
+        check_version(proposal)
         plan = record.plan(proposal.body.plan_sha256, identities)
         report = apply_plan(self.site.own_api, plan)
         failures = report.failures(plan)
         name = record.keep_report(proposal, report, identities, complete=not failures)
         self.log.info("in all: %s", ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())))
         if failures:
-            raise RecoveryIncomplete(
-                f"{len(failures)} of {plan.writes} objects could not be recovered, the others are; a new run takes up the rest:",
+            raise NeedsAttention(
+                f"{len(failures)} of {plan.writes} objects could not be recovered, the others are. Start a new run for the rest:",
                 failures,
             )
         return {**report.counts, "report": name}

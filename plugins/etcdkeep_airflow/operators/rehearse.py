@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from etcdkeep.errors import NotRestorable
+from etcdkeep.errors import NeedsAttention
 from etcdkeep.plain_text import one_line
 from etcdkeep.restore.rehearse import rehearse
 from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
@@ -26,29 +26,20 @@ class RehearseOperator(ClusterOperator):
     ui_color = VERIFY_COLOR
 
     def execute(self, context: Context) -> dict[str, Any]:
-        site = self.site
-        found = site.repository.get(self.cluster, self.backup_id(context))
-        site.fall_back_to(found)
-        rehearsal = rehearse(
-            site.cluster,
-            found,
-            site.repository.store,
-            site.identities(),
-            open_node=site.open_node,
-            open_api=lambda: site.api,
-            now=datetime.now(UTC),
-        )
+        found = self.site.repository.get(self.cluster, self.backup_id(context))
+        site = self.site.with_fall_back(found)
+        rehearsal = rehearse(site, found, site.identities(), now=datetime.now(UTC))
         site.repository.record_rehearsal(found, rehearsal)
         for warning in rehearsal.warnings:
             self.log.warning("backup %s: %s", found.name, one_line(warning))
         if rehearsal.restorable == "no":
-            raise NotRestorable(
-                f"backup {found.name} is good, but could not be restored on this site as it is. The set stays. Correct these:",
+            raise NeedsAttention(
+                f"backup {found.name} is good, but could not be restored on this site now. The set stays. Correct these problems:",
                 rehearsal.reasons,
             )
         if rehearsal.restorable == "unknown":
             raise AirflowSkipException(
-                f"whether backup {found.name} could be restored is not known: {one_line('; '.join(rehearsal.reasons))}"
+                f"cannot tell whether backup {found.name} could be restored: {one_line('; '.join(rehearsal.reasons))}"
             )
         self.log.info("backup %s: could be restored now (asked in %.1f s)", found.name, rehearsal.seconds)
         return {"backup_id": found.backup_id, "restorable": rehearsal.restorable, "seconds": rehearsal.seconds}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,55 +12,55 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep import naming
-from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.approval import UNKNOWN, check_run
-from etcdkeep.control_plane import read_file_argv
+from etcdkeep.approval.answers import UNKNOWN, check_run
+from etcdkeep.control_plane.node_archive import read_file_argv
 from etcdkeep.errors import (
     EtcdkeepError,
     NoAnswer,
     NotApproved,
     NotFound,
     PermanentError,
-    PlanChanged,
-    RestoreRefused,
+    RequestRefused,
     TransientError,
     VerificationFailed,
 )
 from etcdkeep.ports import StreamLimits
+from etcdkeep.restore.approval_page import render_request
 from etcdkeep.restore.authority import GATES, authorise
 from etcdkeep.restore.ending import hold, restored, roll_back
 from etcdkeep.restore.engine import Engine
-from etcdkeep.restore.form import Form, choose_backup
-from etcdkeep.restore.loss import find_losses
+from etcdkeep.restore.form import Form
+from etcdkeep.restore.judge.finding import needs_attention
+from etcdkeep.restore.loss import Losses, find_losses
 from etcdkeep.restore.node_memory import check_memory
-from etcdkeep.restore.prepare import look_round, prepare
+from etcdkeep.restore.prepare import prepare_restore
 from etcdkeep.restore.proposal import check_same_set, make_proposal, plan_anew
 from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.restore.rehearse import needs_attention
 from etcdkeep.restore.report import inspect
-from etcdkeep.restore.request import render_request
 from etcdkeep.restore.runbook import rollback_script
 from etcdkeep.restore.steps import OUTAGE, Phase, Plan
+from etcdkeep.sets.choosing import choose_set
+from etcdkeep.site.restore_world import open_world
 from etcdkeep_airflow.operators.approval import ApprovalGate, Question, check_page, rules_of, this_run
-from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in
+from etcdkeep_airflow.operators.base import RESTORE_COLOR, ClusterOperator, filled_in, naming_copies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
-    from etcdkeep.adapters.restore_world import RestoreWorld
     from etcdkeep.ports import KubeApi
     from etcdkeep.records import Signed
-    from etcdkeep.repository import BackupSet
     from etcdkeep.restore.authority import Act
-    from etcdkeep.restore.loss import Losses
-    from etcdkeep.restore.preflight import Circumstances
     from etcdkeep.restore.prepare import Prepared
     from etcdkeep.restore.proposal import RestoreProposal
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.site.restore_world import RestoreWorld
+    from etcdkeep.site.site import Site
 
 SOON = timedelta(seconds=5)
 """After a worker that died: the control plane may be down."""
+NO_WAY_TO_OBJECTS = "there is no own_kubeconfig, so that the cluster's own API cannot be asked. Set it to see this here"
 TRY_EVERY = timedelta(seconds=15)
 TRIES = 20
 """Five minutes for a store that does not answer. Nodes are waited for by the engine, within ``limits.unreachable_s``."""
@@ -69,13 +68,13 @@ RESTORE_RETRIES = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="same inputs, same failure: roll back"),
         RetryRule(
-            exception=NoAnswer, action=RetryAction.FAIL, reason="it was waited for as long as limits.unreachable_s says"
+            exception=NoAnswer, action=RetryAction.FAIL, reason="it was retried for limits.unreachable_s already"
         ),
         RetryRule(
             exception=TransientError,
             action=RetryAction.RETRY,
             retry_delay=TRY_EVERY,
-            reason="the network or the store misbehaved, and the control plane may be down: soon again",
+            reason="the network or the store misbehaved, and the control plane may be down: retry soon",
         ),
     ]
 )
@@ -83,13 +82,13 @@ ROLLBACK_RETRIES = ExceptionRetryPolicy(
     rules=[
         *(
             RetryRule(exception=kind, action=RetryAction.FAIL, reason="not allowed: a person has to look")
-            for kind in (NotApproved, RestoreRefused, PlanChanged)
+            for kind in (NotApproved, RequestRefused)
         ),
         RetryRule(
             exception=EtcdkeepError,
             action=RetryAction.RETRY,
             retry_delay=timedelta(seconds=30),
-            reason="rolling back again is harmless, and what stood in the way may be gone",
+            reason="rolling back again is harmless, and the cause may be gone",
         ),
     ]
 )
@@ -133,21 +132,22 @@ class ResolveBackupOperator(RestoreOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         form = self.form(context)
         form.check_confirmed()
-        found = choose_backup(self.site.repository, form)
+        with naming_copies(self.site.cluster, self.repository):
+            found = choose_set(self.site.repository, self.cluster, form.backup)
         self.log.info("cluster %s: backup %s (%s)", self.cluster, found.backup_id, found.state)
         return {"backup_id": found.backup_id, "state": found.state, "levels": list(found.levels)}
 
 
 class PreflightOperator(RestoreOperator, SkipMixin):
     """
-    Looks everything over, plans, and ends the run where objections forbid to go on. Touches nothing.
+    Gathers, judges and plans, and ends the run at blocking problems. Changes nothing.
 
     A dry run ends here: what comes after is skipped.
 
     :param backup: The backup's id.
     """
 
-    template_fields: Sequence[str] = ("cluster", "backup")
+    template_fields: Sequence[str] = ("cluster", "repository", "backup")
     inherits_from_skipmixin = True
 
     def __init__(self, *, backup: str, **kwargs: Any) -> None:
@@ -157,55 +157,57 @@ class PreflightOperator(RestoreOperator, SkipMixin):
     def execute(self, context: Context) -> dict[str, Any]:
         form, record, now = self.form(context), self.record(context), datetime.now(UTC)
         found = self.site.repository.get(self.cluster, self.backup)
-        ready, losses = self.look_over(context, found, form, record, now)
+        ready, losses = self.prepare(context, found, form, record, now)
         requested_by = str(context["dag_run"].triggering_user_name or UNKNOWN)
         page = render_request(ready, losses, form, requested_by)
         self.log.info("%s", page)
         context["ti"].xcom_push(key=PAGE, value=page)
-        if form.dry_run and (problems := needs_attention(ready.objections, override=form.override)):
-            raise RestoreRefused(
-                f"dry run: a restore of cluster {self.cluster!r} would be refused. Nothing was touched. Blocking problems:",
+        if form.dry_run and (problems := needs_attention(ready.findings, override=form.override)):
+            raise RequestRefused(
+                f"dry run: a restore of cluster {self.cluster!r} would be refused. Nothing was changed. Blocking problems:",
                 tuple(each.sentence for each in problems),
             )
         if form.dry_run:
-            self.log.info("dry run: it ends here, nothing was touched")
+            self.log.info("dry run: the run ends here; nothing was changed")
             self.skip(ti=context["ti"], tasks=context["task"].get_flat_relatives(upstream=False))  # raises
         plan = ready.plan_to_approve(self.cluster, override=form.override)
         if ready.facts is None:
-            raise RestoreRefused(
-                f"restore of cluster {self.cluster!r} refused: nothing is known of its nodes. Nothing was done."
+            raise RequestRefused(
+                f"restore of cluster {self.cluster!r} refused: nothing is known about its nodes. Nothing was done."
             )
         proposal = make_proposal(this_run(context), plan, page, form, ready.facts, ready.options, found, requested_by)
         signed = record.propose(proposal)
         plan_anew(signed, self.site.cluster)  # what cannot be planned anew could not be carried out
         return {"plan": plan.digest, "proposal": signed.digest}
 
-    def look_over(
+    def prepare(
         self, context: Context, found: BackupSet, form: Form, record: RestoreRecord, now: datetime
     ) -> tuple[Prepared, Losses]:
-        """Ask set, nodes and API for all that speaks for and against it."""
-        site = self.site
-        store, identities = site.repository.store, site.identities()
-        site.fall_back_to(found)
-        known = look_round(site.cluster, found, store, identities, lambda: site.api, now=now)
-        known = replace(known, running_backup=running_backup(self.cluster, context), locked_by=record.locked_by())
-        ready = prepare(
-            site.cluster,
+        """Prepare the restore, and count what it would undo."""
+        site = self.site.with_fall_back(found)
+        identities = site.identities()
+        ready = prepare_restore(
+            site,
             found,
             form.options(record.restore, started_at(context)),
-            known,
-            open_node=site.open_node,
-            open_api=lambda: site.api,
+            identities,
+            now=now,
             choose_way=form.way == "auto",
+            locked_by=record.locked_by(),
+            running_backup=running_backup(self.cluster, context),
         )
+        if not (site.cluster.control_plane.has_nodes or site.cluster.own_kubeconfig):
+            return ready, Losses(unknown=NO_WAY_TO_OBJECTS)
         nodes = ready.facts if isinstance(ready.facts, tuple) else ()
-        return ready, find_losses(found, store, identities, self.live_api(known), site.open_node, nodes)
+        api = live_api(site, ready)
+        return ready, find_losses(found, site.repository.store, identities, api, site.open_node, nodes)
 
-    def live_api(self, known: Circumstances) -> KubeApi | None:
-        """Return the API of the cluster's own objects, where there is one to be asked."""
-        if self.site.cluster.control_plane.has_nodes:
-            return self.site.api if known.live_uid else None
-        return self.site.own_api if self.site.cluster.own_kubeconfig else None
+
+def live_api(site: Site, ready: Prepared) -> KubeApi | None:
+    """Return the API of the cluster's own objects, where it answers."""
+    if site.cluster.control_plane.has_nodes:
+        return site.api if ready.api_answers else None
+    return site.own_api
 
 
 def running_backup(cluster: str, context: Context) -> str | None:
@@ -246,16 +248,14 @@ class WalkOperator(RestoreOperator):
         Lock the cluster, plan anew, compare what the nodes hold of this restore, and open the journal of this walk.
 
         :param phases: That will be walked; none for the way back.
-        :raises RestoreRefused: when the cluster is locked by another restore, or was changed by one since.
+        :raises RequestRefused: when the cluster is locked by another restore, or was changed by one since.
         """
         record, plan = self.record(context), plan_anew(proposal, self.site.cluster)
         record.lock()
         found = self.set_of(plan)
-        if found is not None:
-            self.site.fall_back_to(found)
         if phases:
             check_same_set(proposal, found or self.site.repository.get(self.cluster, plan.backup_id))
-        with open_world(self.site, plan, found) as world:
+        with open_world(self.site.with_fall_back(found), plan, found) as world:
             check_memory(world, plan, phases)
             with record.journal(self.task_id, datetime.now(UTC)) as tell:
                 by_hand = partial(rollback_script, ssh=self.site.ssh)
@@ -288,9 +288,9 @@ class StageOperator(PlanOperator):
         record, proposal = self.record(context), self.authorise(context, "start")
         override = proposal.body.form.override
         if not override and (dag_id := running_backup(self.cluster, context)):
-            raise RestoreRefused(
+            raise RequestRefused(
                 f"restore {record.restore!r} refused: a run of `{dag_id}` of this cluster began since the plan was made. Nothing was done. "
-                "Wait for its end, or stop it, then clear `stage`."
+                "Wait until it ends, or stop it. Then clear `stage`."
             )
         locked_at = record.lock(override=override)
         try:
@@ -342,7 +342,7 @@ class VerifyRestoreOperator(PlanOperator):
             )
             if report.problems:
                 raise VerificationFailed(
-                    f"restore {record.restore} did not bring cluster {self.cluster!r} back; the task `rollback` says where things stand:",
+                    f"restore {record.restore} did not bring cluster {self.cluster!r} back. The task `rollback` reports the current state:",
                     report.problems,
                 )
             engine.walk(self.phases[1:])  # from here on nothing is rolled back
@@ -356,11 +356,9 @@ class FetchKubeconfigOperator(WalkOperator):
         record, cluster = self.record(context), self.site.cluster
         plan = plan_anew(self.authorise(context, "after the end"), cluster)
         if plan.way == "pods":
-            raise AirflowSkipException("its certificates were not touched: the kubeconfig of before still works")
-        if (found := self.set_of(plan)) is not None:
-            self.site.fall_back_to(found)
-        path = cluster.control_plane.admin_conf
-        with self.site.open_node(plan.places[0].address) as shell:
+            raise AirflowSkipException("its certificates were not changed: the earlier kubeconfig still works")
+        site, path = self.site.with_fall_back(self.set_of(plan)), cluster.control_plane.admin_conf
+        with site.open_node(plan.places[0].address) as shell:
             text = shell.run(read_file_argv(path), StreamLimits(READ_S)).stdout
         name = record.keep_kubeconfig(text, cluster.age_recipients)
         self.log.info("%s of node %s is sealed in %s", path, plan.places[0].name, name)
@@ -378,7 +376,7 @@ class RollbackOperator(WalkOperator):
         record = self.record(context)
         if record.begun() is None:
             record.release()
-            raise AirflowSkipException("nothing was begun, so there is nothing to roll back")
+            raise AirflowSkipException("the restore had not begun: there is nothing to roll back")
         proposal = self.authorise(context, "roll back")
         plan = plan_anew(proposal, self.site.cluster)
         with self.walking(context, proposal) as (engine, _):

@@ -9,11 +9,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from etcdkeep.errors import VerificationFailed
 from etcdkeep.plain_text import one_line
-from etcdkeep.verify import verify_set
-from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator
+from etcdkeep.sets.pins import Pin
+from etcdkeep.verify.run import verify_set
+from etcdkeep_airflow.operators.base import VERIFY_COLOR, ClusterOperator, filled_in
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from etcdkeep.sets.backup_set import BackupSet
 
 
 def backup_asset(cluster: str) -> Asset:
@@ -44,10 +47,10 @@ class VerifyOperator(ClusterOperator):
                 f"backup {found.name} is marked bad; the cluster's older sets are untouched:", record.problems
             )
         self.log.info("backup %s: verified %s", found.name, ", ".join(record.levels))
+        self._pin(context, found)
         if not record.complete:
             raise AirflowSkipException(
-                f"backup {found.name} is only compared with its checksums (level stored): no age_identity is configured here, so it "
-                "cannot be opened. It counts as unverified until `python -m etcdkeep verify` has run where the identity is."
+                f"backup {found.name} was only compared with its checksums (level stored): no age_identity is configured here, so it cannot be opened. It counts as unverified until `python -m etcdkeep verify` has run where the identity is."
             )
         facts: dict[str, Any] = {
             "backup_id": found.backup_id,
@@ -56,3 +59,14 @@ class VerifyOperator(ClusterOperator):
         }
         context["outlet_events"][backup_asset(self.cluster)].extra = facts
         return facts
+
+    def _pin(self, context: Context, found: BackupSet) -> None:
+        """Pin the set where the form asks for it. Once: a cleared task takes no later `unpin` back."""
+        params = filled_in(context)
+        if not params.get("pin") or found.pins:
+            return
+        by = f"{self.dag_id} {context['run_id']}"
+        self.site.repository.record_pin(
+            found, Pin(pinned=True, reason=params.get("reason") or "as its form says", by=by)
+        )
+        self.log.info("backup %s: pinned", found.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from etcdkeep.adapters.local_etcd import LocalEtcd
-from etcdkeep.config import Drill
+from etcdkeep.adapters.local_etcd.programs import LocalEtcd
+from etcdkeep.config.models import Drill
 from etcdkeep.drill.run import drill_set
 from lab.tools import etcd_folder
 from tests.drill_sets import identities, open_repository

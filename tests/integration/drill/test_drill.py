@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from etcdkeep.adapters.local_etcd import LocalEtcd
-from etcdkeep.adapters.work_folder import PREFIX
+from etcdkeep.adapters.local_etcd.programs import LocalEtcd
+from etcdkeep.adapters.local_etcd.work_folder import PREFIX
 from etcdkeep.drill.run import PHASES, drill_set
 from etcdkeep.errors import ConfigError, DrillImpossible, NoSpace
 from lab.tools import fill_bin
@@ -146,12 +146,12 @@ def test_a_machine_without_the_programs(tmp_path, found, tools, said):
 
 
 def test_a_work_folder_that_is_none(tmp_path, found):
-    with pytest.raises(ConfigError, match=r"drill\.work_dir .*nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"drill\.work_dir .*nowhere is not a folder"):
         drill(tmp_path, found, work_dir=str(tmp_path / "nowhere"))
 
 
 def test_too_little_room_is_told_before_anything_is_written(tmp_path, found, monkeypatch):
-    monkeypatch.setattr("etcdkeep.adapters.work_folder._free_bytes", lambda folder: 2**20)
+    monkeypatch.setattr("etcdkeep.adapters.local_etcd.work_folder._free_bytes", lambda folder: 2**20)
     with pytest.raises(NoSpace, match=r"a drill needs \d+ bytes in .*, and 1048576 are free there"):
         drill(tmp_path, found)
 

@@ -9,22 +9,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import Site
-from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.prepare import Prepared, look_round, prepare
-from etcdkeep.restore.report import Report, inspect
+from etcdkeep.restore.engine import Engine, StepEvent
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.prepare import Prepared, prepare_restore
+from etcdkeep.restore.report import RestoreReport, inspect
 from etcdkeep.restore.runbook import rollback_script
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.restore_world import open_world
+from etcdkeep.site.site import Site
 from lab.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.adapters.restore_world import RestoreWorld
-    from etcdkeep.repository import BackupSet
     from etcdkeep.restore.steps import Plan
+    from etcdkeep.sets.backup_set import BackupSet
+    from etcdkeep.site.restore_world import RestoreWorld
     from lab.site import ClusterHandle
     from tests.backup_run import BackupRun
 
@@ -72,9 +72,8 @@ class LabRestore:
         self.markers.write()
         self.found: BackupSet = run.whole()
         self.markers.spoil()
-        self.site = Site(run.cluster, FileCredentials())
-        self.site.fall_back_to(self.found)
-        self.events: list[Event] = []
+        self.site = Site(run.cluster, FileCredentials(), self.found)
+        self.events: list[StepEvent] = []
 
     def options(self, **choices: Any) -> Options:
         """Return the choices of a new restore."""
@@ -83,23 +82,13 @@ class LabRestore:
 
     def prepare(self, **choices: Any) -> Prepared:
         """Look everything over and plan."""
-        store, identities = self.site.repository.store, self.site.identities()
-        known = look_round(
-            self.site.cluster, self.found, store, identities, lambda: self.site.api, now=datetime.now(UTC)
-        )
-        return prepare(
-            self.site.cluster,
-            self.found,
-            self.options(**choices),
-            known,
-            open_node=self.site.open_node,
-            open_api=lambda: self.site.api,
-        )
+        options, identities = self.options(**choices), self.site.identities()
+        return prepare_restore(self.site, self.found, options, identities, now=datetime.now(UTC))
 
     def plan(self, **choices: Any) -> Plan:
         """Return the plan alone."""
         prepared = self.prepare(**choices)
-        assert prepared.plan is not None, prepared.objections
+        assert prepared.plan is not None, prepared.findings
         return prepared.plan
 
     @contextmanager
@@ -112,7 +101,7 @@ class LabRestore:
         """Return the plan's places."""
         return open_world(self.site, plan, self.found)
 
-    def report(self, plan: Plan) -> Report:
+    def report(self, plan: Plan) -> RestoreReport:
         """Compare the restored cluster with what was planned."""
         with self.world(plan) as world:
             return inspect(world, self.site.cluster, plan, api=lambda: self.site.api)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etcdkeep.restore.facts import PathFacts
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.tools import Tool
-from etcdkeep.static_pod import EtcdStaticPod
-from tests.unit.restore.builders import make_cluster, make_facts, make_manifest
+from etcdkeep.control_plane.static_pod import EtcdStaticPod
+from etcdkeep.restore.found.nodes import PathFacts
+from etcdkeep.restore.found.tools import Tool
+from etcdkeep.restore.options import Options
+from tests.unit.restore.builders import make_cluster, make_facts, make_manifest, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +46,7 @@ def make_plan(node: LocalNode, folder: Path, tool: Tool = ETCDUTL) -> Plan:
         tools=(tool,),
     )
     cluster = make_cluster(control_plane={"kubelet": KUBELET})
-    plan = plan_restore(cluster, manifest, [facts], Options("r1", datetime(2026, 11, 23, tzinfo=UTC)))
+    plan = planned(cluster, manifest, [facts], Options("r1", datetime(2026, 11, 23, tzinfo=UTC)))
     steps = (replace(step, wait_s=min(step.wait_s, 1.0)) for step in plan.steps)
     return replace(plan, steps=tuple(step for step in steps if not step.name.startswith("owner")))
 

@@ -17,23 +17,25 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from etcdkeep.adapters import kube, kube_config, node
-from etcdkeep.adapters.credentials import FileCredentials
-from etcdkeep.adapters.restore_world import open_world
-from etcdkeep.adapters.site import Site
-from etcdkeep.config_file import load_config
+from etcdkeep.adapters.kube import client as kube
+from etcdkeep.adapters.kube import config as kube_config
+from etcdkeep.adapters.ssh import node
+from etcdkeep.config.loading import load_config
 from etcdkeep.errors import EtcdkeepError
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.engine import Engine, Event
+from etcdkeep.restore.engine import Engine, StepEvent
 from etcdkeep.restore.steps import OUTAGE, ApiCheck, Call, parse_plan
+from etcdkeep.site.credentials import FileCredentials
+from etcdkeep.site.restore_world import open_world
+from etcdkeep.site.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from etcdkeep.adapters.restore_world import RestoreWorld
     from etcdkeep.ports import CommandResult, CommandRunner, KubeApi
     from etcdkeep.restore.steps import Plan, Step
+    from etcdkeep.site.restore_world import RestoreWorld
     from tests.integration.restore.lab_restore import LabRestore
 
     Task = Callable[[Engine], None]
@@ -103,7 +105,7 @@ class StruckWalk:
             arming = Lock()
             steps = {step.name: step for step in (*self.plan.steps, *self.plan.after_rollback)}
 
-            def record(event: Event) -> None:
+            def record(event: StepEvent) -> None:
                 self.restore.events.append(event)
                 if event.state not in BEGINS or event.step in self.struck or event.step not in self.wanted:
                     return
@@ -177,7 +179,7 @@ def paths(action: Any, check: Any) -> Iterator[str]:
         yield check.path
 
 
-def make_engine(plan: Plan, world: Any, record: Callable[[Event], None]) -> Engine:
+def make_engine(plan: Plan, world: Any, record: Callable[[StepEvent], None]) -> Engine:
     """Return an engine that waits less than it would in earnest between its tries."""
     return Engine(plan, world, record, sleep=lambda s: time.sleep(min(s, PAUSE_S)))
 
@@ -229,9 +231,9 @@ def _worker(environment: dict[str, str], plan_json: str, task: Task, wanted: set
     plan = parse_plan(plan_json)
     site = Site(load_config().cluster(plan.cluster), FileCredentials())
     found = site.repository.get(plan.cluster, plan.backup_id)
-    site.fall_back_to(found)
+    site = site.with_fall_back(found)
 
-    def record(event: Event) -> None:
+    def record(event: StepEvent) -> None:
         if event.state in BEGINS and event.step in wanted:
             sender.send(event.step)
             os.kill(os.getpid(), signal.SIGKILL)

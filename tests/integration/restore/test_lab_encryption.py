@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from etcdkeep.errors import RestoreRefused
+from etcdkeep.errors import RequestRefused
 from lab.waiting import wait_for
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
 
@@ -64,7 +64,7 @@ def restart(cluster: ClusterHandle, manifest: Path, text: str) -> None:
 
 
 def sentences(prepared: Any, severity: str) -> list[str]:
-    return [each.sentence for each in prepared.objections if each.severity == severity and FILE in each.sentence]
+    return [each.sentence for each in prepared.findings if each.severity == severity and FILE in each.sentence]
 
 
 def test_keys_that_were_exchanged_come_back_with_the_data_and_go_again(
@@ -78,13 +78,13 @@ def test_keys_that_were_exchanged_come_back_with_the_data_and_go_again(
     now = file.read_text()
 
     alone = restore.prepare(what=("etcd",))
-    (sentence,) = sentences(alone, "stop")
-    assert "has not the key(s) aescbc 'key1'" in sentence
-    with pytest.raises(RestoreRefused):
+    (sentence,) = sentences(alone, "blocking problem")
+    assert "does not have the key(s) aescbc 'key1'" in sentence
+    with pytest.raises(RequestRefused):
         alone.plan_to_approve("harbor", override=False)
 
     prepared = restore.prepare()
-    assert sentences(prepared, "stop") == []
+    assert sentences(prepared, "blocking problem") == []
     (shown,) = sentences(prepared, "warning")
     assert "keys that come back: aescbc 'key1'" in shown
     assert "keys that are set aside: aescbc 'key2'" in shown

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from etcdkeep.cli import cli
-from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.pod_facts import gather_pods
+from etcdkeep.restore.engine import Engine, StepEvent
+from etcdkeep.restore.probe.pods import gather_pods
 from tests.integration.restore.lab_restore import AS_BACKED_UP, SPOILED, LabRestore
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_a_pod_lost_at_every_step_is_made_again_by_the_same_walk(start_run: Star
     lost: list[str] = []
     made: list[str] = []
 
-    def record(event: Event) -> None:
+    def record(event: StepEvent) -> None:
         if event.step.startswith("utility.") and event.state == "done":
             made.append(event.step)
         if event.state == "began" and event.phase == phase and event.step not in lost:
@@ -74,7 +74,7 @@ def test_a_claim_that_nobody_released_is_named_with_the_command_that_does(start_
         engine.walk(("stage",))
     lose(restore, plan)
     words = f"python -m etcdkeep restore-leftovers skiff --release {plan.run}"
-    assert [each for each in restore.prepare().objections if words in each.sentence and not each.overridable]
+    assert [each for each in restore.prepare().findings if words in each.sentence and not each.overridable]
 
     told = command("--remove", plan.run, "--yes")
     assert told[0] == 1

@@ -32,7 +32,7 @@ def test_a_cluster_goes_back_and_forth(start_run: StartRun, cluster: str, choice
         engine.roll_back()
         restore.expect(SPOILED)
     second = restore.prepare(**choices)
-    assert not [each for each in second.objections if not each.overridable], second.objections
+    assert not [each for each in second.findings if not each.overridable], second.findings
     assert second.plan is not None
     with restore.engine(second.plan) as engine:
         engine.walk()
@@ -65,7 +65,7 @@ def test_whatever_tool_the_node_has_is_used(start_run: StartRun, tool: str) -> N
     node.set_tools(tool)
     try:
         prepared = restore.prepare()
-        assert prepared.plan is not None, prepared.objections
+        assert prepared.plan is not None, prepared.findings
         (found, *_) = prepared.facts or ()
         assert {each.runtime for each in found.tools} == {"node" if tool == "etcdctl" else tool}
         with restore.engine(prepared.plan) as engine:
@@ -84,4 +84,4 @@ def test_a_bare_node_cannot_be_restored(start_run: StartRun) -> None:
     finally:
         restore.cluster.node.set_tools("etcdctl", "etcdutl")
     assert prepared.plan is None
-    assert any("nothing found that can restore" in each.sentence for each in prepared.objections)
+    assert any("nothing found that can restore" in each.sentence for each in prepared.findings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.config import Ssh
+from etcdkeep.config.access import Ssh
 from etcdkeep.errors import StepFailed
 from etcdkeep.restore.engine import Engine
 from etcdkeep.restore.runbook import render_runbook

@@ -13,9 +13,9 @@ import pytest
 
 from etcdkeep.errors import CommandFailed, EtcdkeepError, StepFailed
 from etcdkeep.ports import StreamLimits
-from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.gather import gather_node
-from etcdkeep.restore.tools import MemberFlags, Tool, remove_remains_argv, restore_args, tool_argv
+from etcdkeep.restore.engine import Engine, StepEvent
+from etcdkeep.restore.found.tools import MemberFlags, Tool, remove_remains_argv, restore_args, tool_argv
+from etcdkeep.restore.probe.nodes import gather_node
 from tests.docker_engine import IMAGE, docker, imported
 from tests.etcd import running_etcd
 from tests.integration.restore.local_node import LocalNode, LocalWorld
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from etcdkeep.restore.facts import NodeFacts
+    from etcdkeep.restore.found.nodes import NodeFacts
     from etcdkeep.restore.steps import Plan
 
 CONTAINER = "etcdkeep-r1"
@@ -131,7 +131,9 @@ def test_a_daemon_that_is_down_is_named(
     facts = look(node)
     assert "docker" not in {tool.runtime for tool in facts.tools}
     (problem,) = facts.tool_problems
-    assert problem.startswith("docker is there and does not answer: exit code 1, 'Cannot connect to the Docker daemon")
+    assert problem.startswith(
+        "docker is installed but does not answer: exit code 1, 'Cannot connect to the Docker daemon"
+    )
     expect_stuck_before_the_container(node, unsealed, plan, "Is the docker daemon running")
 
 
@@ -148,7 +150,7 @@ def test_a_daemon_that_answers_with_an_error_is_named(
 
 def expect_stuck_before_the_container(node: LocalNode, unsealed: Path, plan: Plan, said: str) -> None:
     """The walk ends with the daemon's own words, with nothing stopped."""
-    events: list[Event] = []
+    events: list[StepEvent] = []
     with pytest.raises(EtcdkeepError, match=said):
         Engine(plan, LocalWorld(node, unsealed), events.append, unreachable_s=1).walk()
     assert (events[-1].step, events[-1].state) == ("remains.cp-0", "failed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdkeep.drill.choose import choose_set
+from etcdkeep.drill.choose import set_to_drill
 from etcdkeep.errors import NotFound
 from tests.drill_sets import open_repository, publish_snapshot
 
@@ -32,13 +32,13 @@ def repository(tmp_path, database):
     ],
 )
 def test_the_set_is_chosen(repository, asked, announced, chosen):
-    assert choose_set(repository, "harbor", asked, announced).backup_id == chosen
+    assert set_to_drill(repository, "harbor", asked, announced).backup_id == chosen
 
 
 @pytest.mark.parametrize(
     ("cluster", "asked", "said"),
     [
-        pytest.param("harbor", "latest", "'latest' is no backup id", id="no-id"),
+        pytest.param("harbor", "latest", "'latest' is not a backup id", id="no-id"),
         pytest.param(
             "harbor", "20260101T000000Z-00000000", "no backup harbor/20260101T000000Z-00000000", id="not-there"
         ),
@@ -47,4 +47,4 @@ def test_the_set_is_chosen(repository, asked, announced, chosen):
 )
 def test_there_is_none(repository, cluster, asked, said):
     with pytest.raises(NotFound, match=said):
-        choose_set(repository, cluster, asked)
+        set_to_drill(repository, cluster, asked)

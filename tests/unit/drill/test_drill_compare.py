@@ -28,7 +28,7 @@ def test_the_same_has_no_problem():
         pytest.param(contents(POD), ["serves 1 keys, the snapshot holds 2", "nodes: the restored etcd serves 0 keys, the snapshot holds 1"], id="lost"),
         pytest.param(contents(POD, NODE, NODE), ["serves 3 keys", "nodes: the restored etcd serves 2 keys"], id="added"),
         pytest.param(contents(POD, NODE._replace(key=b"/other")), [f"{OTHER}: the restored etcd serves 1 keys, the snapshot holds 0", "nodes: "], id="moved"),
-        pytest.param(contents(POD, NODE._replace(value=b"x")), ["nodes: 1 keys on both sides, and not the same values"], id="value"),
+        pytest.param(contents(POD, NODE._replace(value=b"x")), ["nodes: 1 keys on both sides, but different values"], id="value"),
         pytest.param(contents(POD, NODE, hash_kv=8), ["HashKV of the restored etcd is 8 at revision 9, of the snapshot 7"], id="hash-kv"),
     ],
 )  # fmt: skip

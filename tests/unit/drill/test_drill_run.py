@@ -190,14 +190,14 @@ def test_bytes_that_are_no_snapshot(tmp_path, workshop, make_set):
     junk.write_bytes(b"junk" * 1000)
     folder = tmp_path / "repository/harbor" / found.backup_id
     (folder / artifact.name).unlink()
-    from etcdkeep.adapters.directory import DirectoryStore
+    from etcdkeep.adapters.stores.directory import DirectoryStore
     from etcdkeep.backup.spool import Spool
 
     spool = Spool(DirectoryStore(tmp_path / "repository"), "harbor", found.backup_id, (age_pair()[1],))
     sealed = spool.seal(artifact.name, "etcd", [junk.read_bytes()])
     other = type(found)(**{**vars(found), "manifest": found.manifest.model_copy(update={"artifacts": (sealed,)})})
     (problem,) = drill(other, workshop).problems
-    assert "is no etcd snapshot" in problem
+    assert "is not an etcd snapshot" in problem
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_bytes_that_are_no_snapshot(tmp_path, workshop, make_set):
     ],
 )
 def test_without_the_right_identity_the_set_is_not_blamed(make_set, workshop, tmp_path, keys, error):
-    from etcdkeep.age_keys import parse_identities
+    from etcdkeep.sealing.age_keys import parse_identities
 
     given = parse_identities(age_pair(keys)[0]) if keys else None
     with pytest.raises(error):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etcdkeep.drill.tools import (
-    Credentials,
+    CredentialFiles,
     Program,
     check_versions,
     choose_restore,
@@ -54,7 +54,7 @@ def test_what_restores(found, chosen):
     ("found", "said"),
     [
         pytest.param(None, "there is no etcdutl on this worker. Put", id="nothing"),
-        pytest.param(etcdctl("3.6.1"), "etcdctl 3.6.1 has no `snapshot restore` any more", id="etcdctl-3.6"),
+        pytest.param(etcdctl("3.6.1"), "etcdctl 3.6.1 no longer has `snapshot restore`", id="etcdctl-3.6"),
     ],
 )
 def test_nothing_that_restores(found, said):
@@ -82,7 +82,7 @@ def test_versions_that_will_do(etcd, restore, cluster, warned):
     [
         pytest.param("3.5.1", "3.5.1", "the backup is of etcd 3.6.4, and /opt/etcd is 3.5.1: .* of one 3.6 release", id="older"),
         pytest.param("3.6.4", "3.5.1", "and /opt/etcdutl is 3.5.1", id="older-tool"),
-        pytest.param("3.5.1", "3.6.4", "etcdutl 3.6.4 makes data directories that etcd 3.5.1 may not read", id="mixed"),
+        pytest.param("3.5.1", "3.6.4", "etcdutl 3.6.4 makes data directories that etcd 3.5.1 may be unable to read", id="mixed"),
     ],
 )  # fmt: skip
 def test_versions_that_will_not_do_name_the_fix(etcd, restore, said):
@@ -95,7 +95,9 @@ def test_versions_that_will_not_do_name_the_fix(etcd, restore, said):
 def test_both_calls_name_the_same_member_and_peer():
     programs, folder, peer = make_programs(), Path("/w"), "https://127.0.0.1:7"
     restore = restore_argv(programs, folder / "snapshot.db", folder / "data", peer)
-    serve = etcd_argv(programs, folder / "data", Credentials(folder / "ca", folder / "crt", folder / "key"), peer, 8, 9)
+    serve = etcd_argv(
+        programs, folder / "data", CredentialFiles(folder / "ca", folder / "crt", folder / "key"), peer, 8, 9
+    )
     assert restore[:4] == ("/opt/etcdutl", "snapshot", "restore", "/w/snapshot.db")
     for flag in (
         "--name=drill",
@@ -108,7 +110,7 @@ def test_both_calls_name_the_same_member_and_peer():
 
 
 def test_etcd_listens_on_loopback_only_and_asks_for_certificates():
-    files = Credentials(Path("/w/ca"), Path("/w/crt"), Path("/w/key"))
+    files = CredentialFiles(Path("/w/ca"), Path("/w/crt"), Path("/w/key"))
     argv = etcd_argv(make_programs(), Path("/w/data"), files, "https://127.0.0.1:7", 8, 9)
     assert [word for word in argv if "listen" in word] == [
         "--listen-client-urls=https://127.0.0.1:8",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from etcdkeep.errors import ValueDamaged, ValueEncrypted
-from etcdkeep.objects import go_json, schema
-from etcdkeep.objects.decode import MAX_VALUE_BYTES, KubernetesObject, decode
+from etcdkeep.objects.decoding import go_json, schema
+from etcdkeep.objects.decoding.decode import MAX_VALUE_BYTES, KubernetesObject, decode
 from etcdkeep.objects.keys import parse_key
 from tests.kubernetes_values import Recorded, control_plane, envelope, message, stored, vectors, wire_field
 
@@ -109,7 +109,7 @@ def test_bytes_that_are_no_utf_8_show_as_in_go() -> None:
 def test_map_key_that_is_no_utf_8(unknown: bytes) -> None:
     limits = wire_field(1, b"\xff") + wire_field(2, wire_field(1, b"1"))
     node = wire_field(3, wire_field(1, limits)) + unknown
-    with pytest.raises(ValueDamaged, match="a key that is no UTF-8"):
+    with pytest.raises(ValueDamaged, match="a key that is not UTF-8"):
         decoded(envelope("v1", "Node", node))
 
 
@@ -175,18 +175,18 @@ def test_cbor_custom_resource() -> None:
         pytest.param(b"", "holds no Kubernetes object", id="empty"),
         pytest.param(b"0", "holds no Kubernetes object", id="compact-revision"),
         pytest.param(b"k8s\x00", "names no kind", id="no-envelope"),
-        pytest.param(b"k8s\x00\xff\xff", "no runtime.Unknown", id="broken-envelope"),
-        pytest.param(stored("v1", "Pod")[:-9], "no runtime.Unknown", id="truncated"),
-        pytest.param(envelope("v1", "Pod", b"\x0a\x7f"), "no core.v1.Pod", id="length-that-lies"),
+        pytest.param(b"k8s\x00\xff\xff", "not a valid runtime.Unknown", id="broken-envelope"),
+        pytest.param(stored("v1", "Pod")[:-9], "not a valid runtime.Unknown", id="truncated"),
+        pytest.param(envelope("v1", "Pod", b"\x0a\x7f"), "not a valid core.v1.Pod", id="length-that-lies"),
         pytest.param(envelope("v1", "", b""), "names no kind", id="no-kind"),
         pytest.param(b"{", "should be JSON", id="broken-json"),
         pytest.param(b'{"kind":"Thing"}', "no apiVersion and kind", id="no-api-version"),
         pytest.param(b'{"kind":"Thing","apiVersion":"v1","metadata":[]}', "no metadata", id="metadata-is-a-list"),
         pytest.param(b'{"kind":"T","apiVersion":"v1","a":' + b"[" * 1_000_000, "nested too deeply", id="deep-json"),
-        pytest.param(b'{"kind":"T","apiVersion":"v1","a":NaN}', "NaN is no JSON number", id="nan"),
+        pytest.param(b'{"kind":"T","apiVersion":"v1","a":NaN}', "NaN is not a JSON number", id="nan"),
         pytest.param(b"\xd9\xd9\xf7" + b"\x81" * 100_000, "should be CBOR", id="deep-cbor"),
         pytest.param(b"\xd9\xd9\xf7\x9b" + b"\xff" * 8, "should be CBOR", id="cbor-count-that-lies"),
-        pytest.param(b"\xd9\xd9\xf7\xc0\x74" + b"2026-11-23T00:00:00Z", "no place in JSON", id="cbor-date"),
+        pytest.param(b"\xd9\xd9\xf7\xc0\x74" + b"2026-11-23T00:00:00Z", "JSON cannot hold", id="cbor-date"),
         pytest.param(b"{" + b" " * MAX_VALUE_BYTES, "bytes long", id="gigantic"),
     ],
 )
@@ -197,7 +197,7 @@ def test_damaged_value(value: bytes, message: str) -> None:
 
 
 def test_deep_groups() -> None:
-    with pytest.raises(ValueDamaged, match="its bytes are no core"):
+    with pytest.raises(ValueDamaged, match="its bytes are not a valid core"):
         decoded(envelope("v1", "ConfigMap", b"\x0b" * 100_000))
 
 
@@ -217,7 +217,7 @@ def test_encrypted_value_without_keys() -> None:
 
 
 def test_nothing_heavy_is_loaded_before_the_first_object() -> None:
-    program = "import sys, etcdkeep.objects.decode; print(*sys.modules)"
+    program = "import sys, etcdkeep.objects.decoding.decode; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={"PYTHONPATH": "include"}
     ).stdout.split()

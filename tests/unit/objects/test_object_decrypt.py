@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
 from nacl.secret import SecretBox
 
-from etcdkeep.encryption import parse_encryption_configuration
+from etcdkeep.control_plane.encryption import parse_encryption_configuration
 from etcdkeep.errors import ValueDamaged, ValueEncrypted
-from etcdkeep.objects.decode import decode
-from etcdkeep.objects.decrypt import AtRestDecrypter
+from etcdkeep.objects.decoding.decode import decode
+from etcdkeep.objects.decoding.decrypt import AtRestDecrypter
 from tests.kubernetes_values import stored
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdkeep.objects.exact_json import ExactNumber, dumps, loads
+from etcdkeep.objects.decoding.exact_json import ExactNumber, dumps, loads
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdkeep.errors import ValueDamaged, ValueEncrypted
-from etcdkeep.objects.decode import decode
-from etcdkeep.objects.exact_json import dumps, loads
+from etcdkeep.objects.decoding.decode import decode
+from etcdkeep.objects.decoding.exact_json import dumps, loads
 from tests.kubernetes_values import control_plane, envelope, vectors
 
 SEEDS = [recorded.stored for recorded in (*vectors(), *control_plane())]

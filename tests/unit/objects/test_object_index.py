@@ -10,13 +10,14 @@ import pytest
 from backports import zstd
 
 from etcdkeep import naming
-from etcdkeep.age_keys import parse_identities
 from etcdkeep.cli import common
 from etcdkeep.cli.object_set import SetSource
-from etcdkeep.config_file import CONFIG_VARIABLE
+from etcdkeep.config.loading import CONFIG_VARIABLE
 from etcdkeep.objects.index import COLUMNS
-from etcdkeep.verify import verify_set
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.verify.run import verify_set
 from tests.builders import BACKUP_ID, age_pair, make_entry, make_file
+from tests.index_nights import config, publish_night
 from tests.kubernetes_values import control_plane
 from tests.object_snapshots import recorded_snapshot
 
@@ -108,6 +109,28 @@ def test_index_says_what_the_snapshot_says(verified, run, snapshot_reads, databa
     from_index = run(*(word.format("harbor") for word in command))
     assert from_index.code == 0
     assert from_index.out == run(*(word.format(path) for word in command)).out
+    assert snapshot_reads == []
+
+
+@pytest.mark.parametrize("options", [(), ("-k", "cm"), ("-n", "shop")], ids=["all", "kind", "namespace"])
+def test_diff_of_two_indexes_shows_every_change(published, run, snapshot_reads, tmp_path, options):
+    store = published.repository.store
+    first = (config("same", 2), config("changed", 3), config("gone", 4), config("again", 5))
+    second = (
+        config("same", 2),
+        config("changed", 9, content="x", created=3),
+        config("new", 8),
+        config("again", 10, content="y"),
+    )
+    sets = [f"harbor/{publish_night(store, tmp_path, *night)}" for night in ((1, first), (2, second))]
+    answer = run("diff", *sets, *options)
+    assert answer.code == 1
+    assert [(row[1], row[4]) for row in answer.rows] == [
+        ("recreated", "again"),
+        ("changed", "changed"),
+        ("removed", "gone"),
+        ("added", "new"),
+    ]
     assert snapshot_reads == []
 
 

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from etcdkeep.errors import AccessDenied
-from etcdkeep.objects.decode import decode
+from etcdkeep.objects.decoding.decode import decode
 from etcdkeep.objects.entries import entries
 from etcdkeep.objects.labels import parse_selector
 from etcdkeep.objects.live_cluster import LiveCluster, served_kinds

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etcdkeep.objects import go_json, schema
+from etcdkeep.objects.decoding import go_json, schema
 
 MINOR = 36
 STORED_TIME = 1_795_392_000

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from nacl.secret import SecretBox
 
-from etcdkeep.adapters.site import Site
 from etcdkeep.cli import common
-from etcdkeep.config_file import CONFIG_VARIABLE
-from etcdkeep.verify import verify_set
+from etcdkeep.config.loading import CONFIG_VARIABLE
+from etcdkeep.site.site import Site
+from etcdkeep.verify.run import verify_set
 from tests.builders import BACKUP_ID, age_pair, make_entry, make_file
 from tests.object_snapshots import config_map, recorded_snapshot, secret
 from tests.objects_api import ObjectsApi, recorded_objects

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.objects.decode import KubernetesObject, decode
-from etcdkeep.objects.served import as_served
+from etcdkeep.objects.decoding.decode import KubernetesObject, decode
+from etcdkeep.objects.decoding.served import as_served
 from tests.kubernetes_values import message, stored
 
 SCHEMA = {"openAPIV3Schema": {"type": "object"}}
@@ -187,7 +187,7 @@ def test_conversion(old: dict[str, Any], new: dict[str, Any]) -> None:
     ids=str,
 )
 def test_broken_crd(spec: dict[str, Any]) -> None:
-    with pytest.raises(ValueDamaged, match="no CustomResourceDefinition"):
+    with pytest.raises(ValueDamaged, match="not a CustomResourceDefinition"):
         served(**spec)
 
 

@@ -10,13 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etcdkeep.errors import ValueDamaged
-from etcdkeep.objects import exact_json, yaml_text
+from etcdkeep.objects import yaml_text
+from etcdkeep.objects.decoding import exact_json
+from etcdkeep.objects.decoding.schema import kinds
 from etcdkeep.objects.entries import entry_of, type_of
 from etcdkeep.objects.history import changed_paths
 from etcdkeep.objects.keys import object_key, parse_key
 from etcdkeep.objects.labels import labels_of, parse_selector
 from etcdkeep.objects.resources import built_in
-from etcdkeep.objects.schema import kinds
 from etcdkeep.snapshot import Record
 from tests.kubernetes_values import control_plane
 

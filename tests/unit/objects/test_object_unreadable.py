@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from etcdkeep.objects import exact_json, schema
-from etcdkeep.objects.shape import check_shape
+from etcdkeep.objects.decoding import exact_json, schema
+from etcdkeep.objects.decoding.shape import check_shape
 from tests.kubernetes_values import control_plane, vectors
 from tests.object_snapshots import config_map, custom
 from tests.snapshots import Put, etcd_buckets, make_records, make_snapshot
@@ -85,7 +85,7 @@ def snapshot(tmp_path):
 
 def is_named(answer, kind):
     """Whether a command ended as it should for what is not readable."""
-    return answer.code == 3 and KEYS[kind].decode() in answer.err and "not complete" in answer.err
+    return answer.code == 3 and KEYS[kind].decode() in answer.err and "answer is incomplete" in answer.err
 
 
 @pytest.mark.parametrize(("kind", "bad"), BAD_HEADS)

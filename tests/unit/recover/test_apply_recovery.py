@@ -134,7 +134,7 @@ def test_what_was_changed_since_it_was_shown_is_not_overwritten(plan, data):
     api.change(SETTINGS_PATH, data=data)
     report = applied(api, found)
     assert outcomes(report) == {"ConfigMap shop/settings": "refused"}
-    assert "changed since the plan was made" in why(report, "ConfigMap shop/settings")
+    assert "changed after the plan was made" in why(report, "ConfigMap shop/settings")
     assert api.get(SETTINGS_PATH)["data"] == data
     assert len(report.failures(found)) == 1
 

@@ -9,11 +9,11 @@ import pytest
 
 from etcdkeep.errors import (
     AccessDenied,
-    BeingDeleted,
+    NotApproved,
     NotFound,
     ObjectRefused,
-    PlanChanged,
-    RecoveryRefused,
+    RequestRefused,
+    TransientError,
     ValueDamaged,
     ValueEncrypted,
 )
@@ -36,7 +36,7 @@ RBAC = "rbac.authorization.k8s.io/v1"
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        pytest.param(named("Event", "e", "shop"), "what happened then", id="event"),
+        pytest.param(named("Event", "e", "shop"), "a past event", id="event"),
         pytest.param(named("Lease", "l", "shop", "coordination.k8s.io/v1"), "a new one", id="lease"),
         pytest.param(config_map("kube-root-ca.crt"), "into every namespace", id="root-certificate"),
         pytest.param(named("Pod", "done", "shop", spec={"containers": []}, status={"phase": "Succeeded"}), "had ended (Succeeded)", id="ended-pod"),
@@ -124,25 +124,25 @@ def test_namespace_and_definition_that_live_are_not_touched(plan, actions):
 
 def test_a_namespace_that_is_nowhere_is_told(plan):
     (found,) = plan(LiveApi(), SETTINGS).objects
-    assert (found.action, found.why) == ("refuse", "there is no namespace shop, and the backup has none.")
+    assert (found.action, found.why) == ("refuse", "namespace shop exists neither in the cluster nor in the backup.")
 
 
 def test_a_namespace_on_its_way_out_is_waited_for(plan):
     going = named("Namespace", "shop", metadata={"deletionTimestamp": "2026-11-23T09:00:00Z"})
-    with pytest.raises(BeingDeleted, match="namespace shop is being deleted"):
+    with pytest.raises(TransientError, match="namespace shop is being deleted"):
         plan(LiveApi(going), SHOP, SETTINGS)
 
 
 def test_everything_is_no_recovery():
     with (
         backup_of(SETTINGS) as source,
-        pytest.raises(RecoveryRefused, match="give a namespace, kinds, labels or a name"),
+        pytest.raises(RequestRefused, match="give a namespace, kinds, labels or a name"),
     ):
         gather(source, Selection())
 
 
 def test_nothing_found_is_told():
-    with backup_of(SETTINGS) as source, pytest.raises(RecoveryRefused, match="holds none of the objects"):
+    with backup_of(SETTINGS) as source, pytest.raises(RequestRefused, match="holds none of the selected objects"):
         gather(source, Selection(("elsewhere",)))
 
 
@@ -188,7 +188,7 @@ def test_a_kind_that_is_not_known_here_is_told():
     with backup_of(SETTINGS, values={b"/registry/deployments/shop/later": unknown}) as source:
         found = gather(source, Selection(("shop",)))
     assert [draft.label for draft in found.drafts] == ["ConfigMap shop/settings"]
-    assert "its kind is not known here" in str(found.failures[0])
+    assert "its kind is unknown here" in str(found.failures[0])
 
 
 def test_a_definition_that_cannot_be_read_is_told():
@@ -369,7 +369,7 @@ def test_node_ports_that_are_taken_are_left_to_the_cluster(plan, one):
     found = one(plan(LiveApi(SHOP, taken), SHOP, service), "Service shop/web")
     assert (found.action, found.checked) == ("create", "here")
     assert json.loads(found.manifest)["spec"]["ports"] == [{"port": 80}]
-    assert "taken by now" in found.warnings[0]
+    assert "in use now" in found.warnings[0]
 
 
 # --- versions ----------------------------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_the_same_state_gives_the_same_plan_and_another_one_another(plan):
 
 def test_a_plan_that_was_altered_is_not_read(plan):
     found = plan(LiveApi(SHOP), SHOP, SETTINGS)
-    with pytest.raises(PlanChanged, match="nothing was applied"):
+    with pytest.raises(NotApproved, match="nothing was applied"):
         parse_plan(found.to_bytes().replace(b"blue", b"pink"), found.digest)
 
 
@@ -423,5 +423,5 @@ def test_a_backup_of_another_cluster_is_refused():
     with backup_of(SETTINGS) as source:
         check_same_cluster(api, source)
         api.objects["/api/v1/namespaces/kube-system"]["metadata"]["uid"] = "another"
-        with pytest.raises(RecoveryRefused, match="is of another cluster"):
+        with pytest.raises(RequestRefused, match="belongs to another cluster"):
             check_same_cluster(api, source)

@@ -8,14 +8,15 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
-from etcdkeep.approval import AirflowRun
-from etcdkeep.errors import NotFound, ObjectDamaged, PlanChanged, RecoveryRefused
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.approval.answers import AirflowRun
+from etcdkeep.errors import NotApproved, NotFound, ObjectDamaged, RequestRefused, VerificationFailed
 from etcdkeep.recover.applying import apply_plan
-from etcdkeep.recover.form import RecoveryForm, choose_set
+from etcdkeep.recover.form import OPENED, RecoveryForm
 from etcdkeep.recover.plan import parse_plan
 from etcdkeep.recover.record import RecoveryProposal, RecoveryRecord
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sets.choosing import choose_set
 from tests.builders import BACKUP_ID, NOW, age_pair, make_records, make_verification
 from tests.live_api import LiveApi, named
 from tests.shop import SETTINGS, SHOP
@@ -82,18 +83,18 @@ def test_a_plan_under_another_ones_name_is_not_taken(store, record, made, plan):
     approved, another = (next(name for name in names if each[:16] in name) for each in (digest, other))
     store.delete(approved)
     store.copy(another, approved)
-    with pytest.raises(PlanChanged, match="nothing was applied"):
+    with pytest.raises(NotApproved, match="nothing was applied"):
         record.plan(digest, OURS)
 
 
 def test_a_plan_that_is_gone_is_told(record):
-    with pytest.raises(PlanChanged, match="is not stored"):
+    with pytest.raises(NotApproved, match="is no longer stored"):
         record.plan("f" * 64, OURS)
 
 
 def test_a_document_of_another_version_is_no_plan(made):
     data = made.to_bytes().replace(b'"schema_version": 1', b'"schema_version": 9')
-    with pytest.raises(ObjectDamaged, match="no plan of schema_version 1"):
+    with pytest.raises(ObjectDamaged, match="not a plan of schema_version 1"):
         parse_plan(data, hashlib.sha256(data).hexdigest())
 
 
@@ -124,7 +125,7 @@ def test_what_was_proposed_last_counts_and_a_forged_one_does_not(store, record, 
     with store.create(forged) as sink:
         sink.write(b"{}")
     assert record.proposal().digest == second.digest
-    with pytest.raises(RecoveryRefused, match="no signed plan"):
+    with pytest.raises(RequestRefused, match="no signed plan"):
         RecoveryRecord(make_records(store), "harbor", "another", []).proposal()
 
 
@@ -142,22 +143,22 @@ def test_the_form_says_what_is_meant():
 
 
 def test_a_label_selector_that_is_none_is_told():
-    with pytest.raises(RecoveryRefused, match="is no label selector"):
+    with pytest.raises(RequestRefused, match="is not a label selector"):
         RecoveryForm(cluster="harbor", reason="x", labels="a b").selection()
 
 
 def test_which_set_is_meant(site):
-    def form(backup=""):
-        return RecoveryForm(cluster="harbor", reason="x", backup=backup)
+    def choose(backup=""):
+        return choose_set(site.repository, "harbor", backup, allow=OPENED)
 
     found = site.backup()
-    with pytest.raises(NotFound, match="no verified backup"):
-        choose_set(site.repository, form())
-    assert choose_set(site.repository, form(found.backup_id)).name == found.name
+    with pytest.raises(NotFound, match="has no good backup"):
+        choose()
+    assert choose(found.backup_id).name == found.name
     site.repository.record(found, make_verification())
-    assert choose_set(site.repository, form()).name == found.name
-    with pytest.raises(RecoveryRefused, match="is of cluster 'fleet'"):
-        choose_set(site.repository, form(f"fleet/{found.backup_id}"))
+    assert choose().name == found.name
+    with pytest.raises(NotFound, match="is of cluster 'fleet'"):
+        choose(f"fleet/{found.backup_id}")
     site.repository.record(found, make_verification(problems=("altered",), at=NOW + timedelta(minutes=1)))
-    with pytest.raises(RecoveryRefused, match=r"is bad \(altered\)"):
-        choose_set(site.repository, form(found.backup_id))
+    with pytest.raises(VerificationFailed, match=r"is bad and cannot be used(?s:.*)altered"):
+        choose(found.backup_id)

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from etcdkeep.objects import exact_json
-from etcdkeep.recover.plan import Plan, Planned
-from etcdkeep.recover.show import MAX_DIFF_CHARS, MAX_ROWS, manifests_yaml, render_plan, render_whole
+from etcdkeep.objects.decoding import exact_json
+from etcdkeep.recover.approval_page import MAX_DIFF_CHARS, MAX_ROWS, manifests_yaml, render_plan, render_whole
+from etcdkeep.recover.plan import Planned, RecoveryPlan
 from tests.live_api import LiveApi, config_map, named, owned_by
 from tests.shop import DEPLOYMENT, POD, REPLICAS, SETTINGS, SHOP, live
 
@@ -22,7 +22,7 @@ def shown(plan):
 def test_counts_reason_and_digest(plan):
     found = plan(LiveApi(), SHOP, SETTINGS, DEPLOYMENT, REPLICAS, POD)
     text = shown(found)
-    assert "| 3 | is made anew |" in text
+    assert "| 3 | is created |" in text
     assert "| 2 | is left out |" in text
     assert "Reason: deleted by mistake" in text
     assert found.digest in text
@@ -32,9 +32,9 @@ def test_counts_reason_and_digest(plan):
 def test_what_differs_is_shown_line_by_line_with_what_stays(plan):
     api = LiveApi(SHOP, live(SETTINGS, data={"color": "red", "size": "9"}))
     text = shown(plan(api, SHOP, SETTINGS, overwrite=True))
-    assert "**ConfigMap shop/settings** is there and differs: **is overwritten**; it was changed by kubectl" in text
+    assert "**ConfigMap shop/settings** exists and differs: **is overwritten**; it was changed by kubectl" in text
     assert "-  color: red\n+  color: blue" in text
-    assert "only in the live one, and stays: `data.size`" in text
+    assert "only in the live object, and kept: `data.size`" in text
 
 
 def test_what_is_dropped_is_told_but_not_what_the_server_writes(plan):
@@ -62,7 +62,7 @@ def test_long_differences_are_cut_and_say_where_the_rest_is(plan):
     text = shown(found)
     assert len(text) < 2 * MAX_DIFF_CHARS
     assert f"(cut here; the rest is in {WHOLE})" in text
-    assert f"- ConfigMap shop/b: is there and differs: **is overwritten**; its diff is in {WHOLE}" in text
+    assert f"- ConfigMap shop/b: exists and differs: **is overwritten**; its diff is in {WHOLE}" in text
     assert "+    line 3999" in render_whole(found)
 
 
@@ -82,7 +82,7 @@ def test_nothing_breaks_out_of_its_place(action):
     many = dict.fromkeys(("dropped", "warnings", "stays"), (HOSTILE,))
     each = Planned(action=action, diff=f"-{HOSTILE}\n+```\n", **fields, **many)
     names = dict.fromkeys(("cluster", "backup_id", "recovery_id", "reason", "meant"), HOSTILE)
-    found = Plan(**names, overwrite=True, cluster_uid="u", objects=(each,), unread=(HOSTILE,))
+    found = RecoveryPlan(**names, overwrite=True, cluster_uid="u", objects=(each,), unread=(HOSTILE,))
     for text in (render_plan(found, WHOLE), render_whole(found)):
         assert text.replace("\n", "").isprintable()
         prose = re.sub(r"(`{4,})diff\n.*?\n\1\n", "", text, flags=re.DOTALL)

@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from etcdkeep.config_file import parse_config
-from etcdkeep.manifest import Artifact, Identity, Manifest, Member, Plaintext, Run, Snapshot, Stored
-from etcdkeep.restore.facts import NodeFacts, PathFacts
-from etcdkeep.restore.tools import Tool
-from etcdkeep.static_pod import ApiserverStaticPod, EtcdStaticPod
+from etcdkeep.config.loading import parse_config
+from etcdkeep.control_plane.static_pod import ApiserverStaticPod, EtcdStaticPod
+from etcdkeep.restore.found.nodes import NodeFacts, PathFacts
+from etcdkeep.restore.found.pods import PodFacts
+from etcdkeep.restore.found.tools import Tool
+from etcdkeep.restore.judge.judgement import Judgement, judge_live
+from etcdkeep.restore.plan.any_cluster import plan_restore
+from etcdkeep.sets.manifest import Artifact, BackupRun, Identity, Manifest, Member, Plaintext, SnapshotFacts, Stored
 from tests.unit.restore.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from etcdkeep.config import Cluster
+    from etcdkeep.config.models import Cluster
     from etcdkeep.ports import CommandRunner, KubeApi
+    from etcdkeep.restore.options import Options
+    from etcdkeep.restore.steps import Plan
 
 TAKEN_AT = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 PLANNED_AT = datetime(2026, 11, 23, 4, 15, tzinfo=UTC)
@@ -78,14 +83,14 @@ def make_manifest(nodes: int = 1, **overrides: Any) -> Manifest:
         "backup_id": "20261120T023000Z-1f0c9a3e",
         "taken_at": TAKEN_AT,
         "revision": 1000,
-        "run": Run(dag_id="backup__prod", run_id="scheduled"),
+        "run": BackupRun(dag_id="backup__prod", run_id="scheduled"),
         "identity": Identity(kube_system_uid="uid-1", namespace_uid="uid-1", etcd_cluster_id=ETCD_ID, ca_sha256=CA),
         "versions": {"kubernetes": "v1.36.2", "etcd": "3.5.16"},
         "members": tuple(
             Member(name=name, pod=f"etcd-{name}", node=name, address=f"10.0.0.{index + 1}")
             for index, name in enumerate(names)
         ),
-        "snapshot": Snapshot(
+        "snapshot": SnapshotFacts(
             member=names[0],
             taken_at=TAKEN_AT,
             hash=1,
@@ -186,3 +191,15 @@ def make_world(nodes: int = 1, *, wiped: bool = False) -> FakeWorld:
     names = node_names(nodes)
     artifacts = {"etcd.db": SNAPSHOT} | {f"control-plane-{name}.tar": keys_archive(name) for name in names}
     return FakeWorld({name: make_machine(name, wiped=wiped) for name in names}, artifacts)
+
+
+def judged(cluster: Cluster, manifest: Manifest, facts: Sequence[NodeFacts] | PodFacts, options: Options) -> Judgement:
+    """Return what the judge says of facts that a plan is made from."""
+    return judge_live(cluster, manifest, facts if isinstance(facts, PodFacts) else tuple(facts), options)
+
+
+def planned(cluster: Cluster, manifest: Manifest, facts: Sequence[NodeFacts] | PodFacts, options: Options) -> Plan:
+    """Return the plan of facts that can be planned."""
+    judgement = judged(cluster, manifest, facts, options)
+    assert judgement.targets is not None, judgement.findings
+    return plan_restore(judgement.targets)

@@ -26,7 +26,7 @@ SUDO = ("sudo", "-n")
 @pytest.mark.parametrize("expects", ["success", "failure", "nothing", "match", "mismatch"])
 def test_a_question_that_was_killed_is_neither_yes_nor_no(world: FakeWorld, expects: Any) -> None:
     world.machines["cp-0"].fault = Fault(1, "killed", before=True)
-    with pytest.raises(TransientError, match="not known"):
+    with pytest.raises(TransientError, match="unknown"):
         holds(world, "cp-0", Check((*SUDO, "readlink", "/active"), expects, "r1"))
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdkeep.encryption import parse_encryption_configuration
+from etcdkeep.control_plane.encryption import parse_encryption_configuration
 from etcdkeep.errors import EtcdkeepError
-from etcdkeep.restore.config_files import ArchivedFile, ConfigFile, archived_files, key_names, match
-from etcdkeep.restore.node_plan import plan_nodes
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.preflight import Circumstances, preflight
+from etcdkeep.restore.circumstances import Circumstances
+from etcdkeep.restore.found.config_files import ApiserverFile, ArchivedConfig, archived_files, key_names, match
+from etcdkeep.restore.judge.judgement import judge
+from etcdkeep.restore.options import Options
 from tests.unit.restore.builders import (
     PLANNED_AT,
     FakeWorld,
@@ -28,17 +28,18 @@ from tests.unit.restore.builders import (
     make_machine,
     make_manifest,
     make_world,
+    planned,
 )
 from tests.unit.restore.machine import Fault, Killed
 from tests.unit.restore.test_engine import make_engine, state
-from tests.unit.restore.test_preflight import make_set
+from tests.unit.restore.test_judge import make_set
 
 if TYPE_CHECKING:
     from etcdkeep.restore.steps import Plan
 
 ENC = "/etc/kubernetes/enc/config.yaml"
 AUDIT = "/srv/audit/policy.yaml"
-THEN = ArchivedFile("a" * 64, ("aescbc 'key1' (11111111)",))
+THEN = ArchivedConfig("a" * 64, ("aescbc 'key1' (11111111)",))
 NOW_KEYS = ("aescbc 'key2' (22222222)",)
 
 
@@ -49,22 +50,22 @@ def configuration(*keys: tuple[str, bytes]) -> bytes:
     return json.dumps({**document, "resources": [{"resources": ["secrets"], "providers": providers}]}).encode()
 
 
-def sealing(**change: Any) -> ConfigFile:
+def sealing(**change: Any) -> ApiserverFile:
     """The node's encryption configuration, with a newer key than the set's."""
-    file = ConfigFile(ENC, ENC, "b" * 64, None, True, True, NOW_KEYS, ENC.lstrip("/"), THEN)
+    file = ApiserverFile(ENC, ENC, "b" * 64, None, True, True, NOW_KEYS, ENC.lstrip("/"), THEN)
     return replace(file, **change)
 
 
-def policy(**change: Any) -> ConfigFile:
+def policy(**change: Any) -> ApiserverFile:
     return replace(
-        ConfigFile(AUDIT, AUDIT, "b" * 64, archived=AUDIT.lstrip("/"), then=ArchivedFile("c" * 64)), **change
+        ApiserverFile(AUDIT, AUDIT, "b" * 64, archived=AUDIT.lstrip("/"), then=ArchivedConfig("c" * 64)), **change
     )
 
 
-def objections(*files: ConfigFile, what: Any = ("etcd", "pki")) -> list[tuple[str, str]]:
+def findings(*files: ApiserverFile, what: Any = ("etcd", "pki")) -> list[tuple[str, str]]:
     options = Options("r1", PLANNED_AT, what=what)
     facts = make_facts(config=files)
-    found = preflight(make_cluster(), make_set(), [facts], options, Circumstances(PLANNED_AT))
+    found = judge(make_cluster(), make_set(), (facts,), options, Circumstances(PLANNED_AT)).findings
     return [(each.severity, each.sentence) for each in found if ENC in each.sentence or AUDIT in each.sentence]
 
 
@@ -79,7 +80,7 @@ def test_keys_are_named_by_a_fingerprint_and_never_shown() -> None:
 
 
 def test_a_configuration_that_was_renamed_is_found_by_what_it_is() -> None:
-    old = {"etc/enc-v1.yaml": THEN, "etc/other.yaml": ArchivedFile("d" * 64)}
+    old = {"etc/enc-v1.yaml": THEN, "etc/other.yaml": ArchivedConfig("d" * 64)}
     (found,) = match([sealing(archived="", then=None)], old)
     assert (found.archived, found.then) == ("etc/enc-v1.yaml", THEN)
     (lost,) = match([policy(archived="", then=None)], old)
@@ -91,33 +92,33 @@ def test_a_configuration_that_was_renamed_is_found_by_what_it_is() -> None:
     [
         pytest.param([sealing()], ("etcd", "pki"), "warning", "keys that come back: aescbc 'key1' (11111111); keys that are set aside: aescbc 'key2'", id="replaced"),
         pytest.param([sealing()], ("etcd", "config"), "warning", "is replaced by the backup's", id="config-by-name"),
-        pytest.param([sealing()], ("etcd",), "stop", "has not the key(s) aescbc 'key1' (11111111) of the backup", id="data-without-its-keys"),
+        pytest.param([sealing()], ("etcd",), "blocking problem", "does not have the key(s) aescbc 'key1' (11111111) of the backup", id="data-without-its-keys"),
         pytest.param([sealing(keys=(*NOW_KEYS, *THEN.keys))], ("etcd",), "note", "stays as it is", id="both-keys-there"),
         pytest.param([sealing()], ("pki",), "note", "stays as it is", id="newer-values-stay-readable"),
         pytest.param([sealing(then=None)], ("etcd", "pki"), "warning", "holds no encryption configuration", id="sealed-later"),
-        pytest.param([sealing(movable=False)], ("etcd", "pki"), "stop", "no rename puts it back. Put it there by hand", id="elsewhere"),
+        pytest.param([sealing(movable=False)], ("etcd", "pki"), "blocking problem", "so that no rename can replace it. Copy it there by hand", id="elsewhere"),
         pytest.param([policy()], ("etcd", "pki"), "warning", "is replaced by the backup's", id="policy"),
         pytest.param([policy()], ("etcd",), "note", "stays as it is", id="policy-stays"),
-        pytest.param([policy(sha256=None)], ("etcd",), "stop", "does not start without it; choose `pki` or `config` too", id="policy-gone"),
-        pytest.param([policy(sha256=None, then=None)], ("etcd", "pki"), "stop", "neither on the node nor in the backup", id="policy-nowhere"),
+        pytest.param([policy(sha256=None)], ("etcd",), "blocking problem", "does not start without it. Choose `pki` or `config` too", id="policy-gone"),
+        pytest.param([policy(sha256=None, then=None)], ("etcd", "pki"), "blocking problem", "neither on the node nor in the backup", id="policy-nowhere"),
     ],
 )  # fmt: skip
-def test_each_difference_is_shown(files: list[ConfigFile], what: Any, severity: str, words: str) -> None:
-    (found,) = objections(*files, what=what)
+def test_each_difference_is_shown(files: list[ApiserverFile], what: Any, severity: str, words: str) -> None:
+    (found,) = findings(*files, what=what)
     assert found[0] == severity
     assert words in found[1]
 
 
 def test_the_same_file_is_no_matter() -> None:
-    assert objections(policy(sha256="c" * 64), sealing(sha256="a" * 64)) == []
+    assert findings(policy(sha256="c" * 64), sealing(sha256="a" * 64)) == []
 
 
 # --- the plan, walked ------------------------------------------------------------------------------------------------
 
 
-def make_plan(*files: ConfigFile, what: Any = ("etcd", "pki")) -> Plan:
+def make_plan(*files: ApiserverFile, what: Any = ("etcd", "pki")) -> Plan:
     facts = make_facts(config=files or (sealing(), policy()))
-    return plan_nodes(make_cluster(), config_manifest(), [facts], Options("r1", PLANNED_AT, what=what))
+    return planned(make_cluster(), config_manifest(), [facts], Options("r1", PLANNED_AT, what=what))
 
 
 ARCHIVE = json.dumps(

@@ -9,25 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.config import Ssh
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.config.access import Ssh
 from etcdkeep.errors import CommandFailed, RollbackIncomplete, StoreUnavailable, Unreachable
 from etcdkeep.restore.ending import hold, restored, roll_back
-from etcdkeep.restore.engine import Engine, Event, Standing
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
+from etcdkeep.restore.engine import Engine, Standing, StepEvent
+from etcdkeep.restore.options import Options
 from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.restore.report import Report
+from etcdkeep.restore.report import RestoreReport
 from etcdkeep.restore.runbook import rollback_script
 from tests.builders import make_records
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, make_world
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, make_world, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = datetime(2026, 11, 23, 4, 20, tzinfo=UTC)
-PLAN = plan_restore(make_cluster(), make_manifest(), [make_facts()], Options("restore-a", PLANNED_AT))
-REPORT = Report((), ("one node is not ready",), 2000, 500)
+PLAN = planned(make_cluster(), make_manifest(), [make_facts()], Options("restore-a", PLANNED_AT))
+REPORT = RestoreReport((), ("one node is not ready",), 2000, 500)
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def record(tmp_path: Path) -> RestoreRecord:
     return made
 
 
-def journal(record: RestoreRecord, *events: Event) -> None:
+def journal(record: RestoreRecord, *events: StepEvent) -> None:
     with record.journal("swap", NOW) as tell:
         for event in events:
             tell(event)
@@ -54,9 +53,9 @@ def is_locked(record: RestoreRecord, tmp_path: Path) -> bool:
 def test_a_restored_cluster_is_free_again_and_its_down_time_known(record: RestoreRecord, tmp_path: Path) -> None:
     journal(
         record,
-        Event("stop-kubelet.cp-0", "stop", "cp-0", "began", at(-20)),
-        Event("etcd-serves.cp-0", "verify", "cp-0", "remedied", at(-15), "the owner was set again"),
-        Event("api-serves.cp-0", "verify", "cp-0", "done", at(-12.5)),
+        StepEvent("stop-kubelet.cp-0", "stop", "cp-0", "began", at(-20)),
+        StepEvent("etcd-serves.cp-0", "verify", "cp-0", "remedied", at(-15), "the owner was set again"),
+        StepEvent("api-serves.cp-0", "verify", "cp-0", "done", at(-12.5)),
     )
     outcome = restored(record, PLAN, REPORT, NOW)
     assert (outcome.kind, outcome.down_s, outcome.revision, outcome.keys) == ("restored", 7.5, 2000, 500)
@@ -115,7 +114,7 @@ def test_what_is_held_names_what_nobody_answers_for(record: RestoreRecord) -> No
 def test_what_is_locked_back_is_free_again_and_tells_how_long_it_was_down(
     record: RestoreRecord, tmp_path: Path
 ) -> None:
-    journal(record, Event("stop-kubelet.cp-0", "stop", "cp-0", "began", at(-9)))
+    journal(record, StepEvent("stop-kubelet.cp-0", "stop", "cp-0", "began", at(-9)))
     outcome = roll_back(record, PLAN, walked("stage", "restore_etcd", "stop", "swap_etcd"), lambda: NOW)
     assert (outcome.kind, outcome.down_s) == ("rolled-back", 9)
     assert "was rolled back" in outcome.words

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etcdkeep.errors import EtcdkeepError, RollbackIncomplete, StepFailed
-from etcdkeep.restore.engine import Engine, Event
-from etcdkeep.restore.facts import PathFacts
-from etcdkeep.restore.node_plan import plan_nodes
-from etcdkeep.restore.planning import Options
+from etcdkeep.restore.engine import Engine, StepEvent
+from etcdkeep.restore.found.nodes import PathFacts
+from etcdkeep.restore.options import Options
 from tests.unit.restore.builders import (
     PLANNED_AT,
     FakeWorld,
@@ -23,6 +22,7 @@ from tests.unit.restore.builders import (
     make_manifest,
     make_world,
     node_names,
+    planned,
 )
 from tests.unit.restore.machine import Fault, Killed, Machine
 
@@ -42,7 +42,7 @@ class Clock:
         self.now += seconds
 
 
-def make_engine(plan: Plan, world: FakeWorld, events: list[Event] | None = None) -> Engine:
+def make_engine(plan: Plan, world: FakeWorld, events: list[StepEvent] | None = None) -> Engine:
     clock = Clock()
     return Engine(
         plan,
@@ -60,7 +60,7 @@ def make_plan(nodes: int = 1, *, wiped: bool = False, mounted: bool = False, **o
         facts = [replace(each, member=PathFacts(each.member.path)) for each in facts]
     if mounted:
         facts = [replace(each, mount_points=(each.data.path,)) for each in facts]
-    return plan_nodes(CLUSTER, make_manifest(nodes), facts, Options("r1", PLANNED_AT, **options))
+    return planned(CLUSTER, make_manifest(nodes), facts, Options("r1", PLANNED_AT, **options))
 
 
 def visible(machine: Machine) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def test_however_often_it_is_broken_it_ends_restored_or_taken_back(
 
 def test_a_node_without_any_data_folder_gets_one() -> None:
     facts = replace(make_facts(), data=PathFacts("/var/lib/etcd"), member=PathFacts("/var/lib/etcd/member"))
-    plan, world = plan_nodes(CLUSTER, make_manifest(), [facts], Options("r1", PLANNED_AT)), make_world(wiped=True)
+    plan, world = planned(CLUSTER, make_manifest(), [facts], Options("r1", PLANNED_AT)), make_world(wiped=True)
     machine = world.machines["cp-0"]
     for path in [path for path in machine.files if path.startswith("/var/lib/etcd")]:
         del machine.files[path]
@@ -244,7 +244,7 @@ def test_a_node_without_any_data_folder_gets_one() -> None:
 def test_trouble_with_permissions_is_mended_while_waiting() -> None:
     plan, world = make_plan(), make_world()
     world.machines["cp-0"].denied = True
-    events: list[Event] = []
+    events: list[StepEvent] = []
     make_engine(plan, world, events).walk()
     assert [event.step for event in events if event.state == "remedied"] == ["etcd-serves.cp-0"]
     end_state(plan, world)
@@ -278,7 +278,7 @@ def test_a_rollback_that_fails_says_what_remains() -> None:
 def test_two_restores_cannot_work_on_one_node() -> None:
     world = make_world()
     make_engine(make_plan(), world).walk(["stage"])
-    other = plan_nodes(CLUSTER, make_manifest(), [make_facts()], Options("r2", PLANNED_AT))
+    other = planned(CLUSTER, make_manifest(), [make_facts()], Options("r2", PLANNED_AT))
     before = state(world)
     with pytest.raises(StepFailed, match=r"locked by .*/r1"):
         make_engine(other, world).walk()
@@ -297,7 +297,7 @@ def test_phases_are_walked_by_tasks_of_their_own() -> None:
 def test_a_step_whose_end_state_does_not_come_fails_with_its_name() -> None:
     plan, world = make_plan(), make_world()
     world.machines["cp-0"].live = lambda: None  # type: ignore[method-assign]
-    events: list[Event] = []
+    events: list[StepEvent] = []
     with pytest.raises(StepFailed) as caught:
         make_engine(plan, world, events).walk()
     assert caught.value.step == "etcd-serves.cp-0"
@@ -336,7 +336,7 @@ def test_a_reboot_on_the_way_back_costs_seconds_and_no_second_one() -> None:
 def test_a_finished_walk_walked_again_changes_nothing() -> None:
     plan, world = make_plan(3), make_world(3)
     make_engine(plan, world).walk()
-    events: list[Event] = []
+    events: list[StepEvent] = []
     make_engine(plan, world, events).walk()
     acted = {event.step.partition(".")[0] for event in events if event.state not in ("already", "unneeded")}
     assert acted == {"etcd-serves", "api-serves"}

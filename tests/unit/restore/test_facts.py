@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from etcdkeep.disk_space import parse_df
+from etcdkeep.control_plane.disk_space import parse_df
 from etcdkeep.errors import CommandFailed
-from etcdkeep.restore import facts
-from etcdkeep.restore.facts import EarlierRun
+from etcdkeep.restore.found import nodes as facts
+from etcdkeep.restore.found.nodes import EarlierRun
 
 DF = """Filesystem     1024-blocks     Used Available Capacity Mounted on
 /dev/vda         264212084 32312972  74077940      31% /var
@@ -78,7 +78,7 @@ def test_etcds_own_status() -> None:
 
 @pytest.mark.parametrize("output", ['{"error":"etcdserver: no leader","code":14}', "", "404 page not found"])
 def test_an_error_is_no_status(output: str) -> None:
-    with pytest.raises(CommandFailed, match="status is not what"):
+    with pytest.raises(CommandFailed, match="status is not in the format"):
         facts.parse_etcd_status(output)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.config import Ssh
+from etcdkeep.config.access import Ssh
 from etcdkeep.errors import EtcdkeepError, NoAnswer, RollbackIncomplete, StepFailed, StreamStalled, TransientError
-from etcdkeep.restore.engine import Engine, Event
+from etcdkeep.restore.engine import Engine, StepEvent
 from etcdkeep.restore.runbook import render_runbook
 from tests.unit.restore import test_engine as on_nodes
 from tests.unit.restore import test_pod_plan as in_pods
@@ -126,7 +126,7 @@ EFFECTS = {"fail": (True,), "timeout": (False,), "kill": (True, False), "cut": (
 """Fault → whether its command had no effect."""
 
 
-def engine(site: Site, record: Callable[[Event], None] = lambda event: None) -> Engine:
+def engine(site: Site, record: Callable[[StepEvent], None] = lambda event: None) -> Engine:
     """Return a new worker's engine."""
     clock = Clock()
     return Engine(site.plan, site.world, record, sleep=lambda s: clock.sleep(SLEEP_FACTOR * s), clock=lambda: clock.now)
@@ -149,10 +149,10 @@ class Struck:
     step: str
     place: str = ""
     error: BaseException | None = None
-    events: list[Event] = field(default_factory=list)
+    events: list[StepEvent] = field(default_factory=list)
 
     def walk(self, fault: str, *, before: bool) -> None:
-        def record(event: Event) -> None:
+        def record(event: StepEvent) -> None:
             self.events.append(event)
             if (event.step, event.state) == (self.step, "began") and not self.place:
                 self.place = event.place
@@ -173,7 +173,7 @@ class Struck:
 def matrix(site: str, fault: str) -> Iterator[Struck]:
     """Yield, for each step with something to do, a site that met the fault there; of three members, at the middle one."""
     make = SITES[site]
-    clean: list[Event] = []
+    clean: list[StepEvent] = []
     engine(make(), clean.append).walk()
     steps = [event.step for event in clean if event.state == "began"]
     others = ("-0", "-2") if site.endswith("3") else ()

@@ -11,8 +11,8 @@ import yaml
 
 from etcdkeep.errors import AccessDenied, CommandFailed, CommandMissing, NotFound
 from etcdkeep.ports import CommandResult, StreamLimits
-from etcdkeep.restore.gather import gather_node, restore_nodes
-from etcdkeep.restore.tools import Tool
+from etcdkeep.restore.found.tools import Tool
+from etcdkeep.restore.probe.nodes import gather_node, restore_nodes
 from tests.unit.restore.builders import make_cluster, make_manifest
 from tests.unit.restore.test_facts import DF, STATUS
 
@@ -126,7 +126,7 @@ def test_a_runtime_that_is_there_and_gave_no_tool_is_told_of() -> None:
 
     found = gather_node(Engines(ANSWERS), make_cluster(), "cp-0", "10.0.0.1")
     assert found.tool_problems == (
-        "docker is there and does not answer: exit code 1, 'Is the docker daemon running?'",
+        "docker is installed but does not answer: exit code 1, 'Is the docker daemon running?'",
         "ctr has no image gcr.io/gke-on-prem-release/etcd-util:{version}",
     )
 
@@ -145,12 +145,12 @@ SILENT = CommandFailed("x", exit_code=2)
     ("word", "error", "said"),
     [
         pytest.param("cat /etc/kubernetes/manifests/etcd.yaml", FAILS, "etcd.yaml cannot be read: exit code 1, 'cat: Input", id="manifest"),
-        pytest.param("cat /etc/kubernetes/pki/ca.crt", SILENT, "ca.crt cannot be read: exit code 2, without a word", id="ca"),
+        pytest.param("cat /etc/kubernetes/pki/ca.crt", SILENT, "ca.crt cannot be read: exit code 2, no output", id="ca"),
         pytest.param("stat -c %u:%g", FAILS, "/opt/data/var/lib/etcd cannot be read", id="stat"),
         pytest.param("ls ", FAILS, "the files in /etc/kubernetes/manifests cannot be read", id="ls"),
         pytest.param("/proc/self/mountinfo", FAILS, "its mount points cannot be read", id="mounts"),
         pytest.param("test -d", SILENT, "cannot be read: exit code 2", id="earlier-restores"),
-        pytest.param("systemctl", FAILS, "not known whether the kubelet runs: cat: Input", id="kubelet"),
+        pytest.param("systemctl", FAILS, "cannot tell whether the kubelet runs: cat: Input", id="kubelet"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_never_called_absent(word: str, error: Exception, said: str) -> None:
@@ -179,7 +179,7 @@ def test_a_crictl_that_warns_before_its_list_is_told_of() -> None:
     warns = 'WARN[0000] runtime connect using default endpoints\n{"containers": []}'
     found = gather_node(Node(ANSWERS | {"crictl": warns}), make_cluster(), "cp-0", "10.0.0.1")
     assert found.running is None
-    assert re.search("printed something else than its list: 'WARN.*runtime-endpoint", found.crictl_problem)
+    assert re.search("printed unexpected output: 'WARN.*runtime-endpoint", found.crictl_problem)
 
 
 def test_a_crictl_that_prints_something_else_is_told_of() -> None:

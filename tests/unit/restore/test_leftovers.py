@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.errors import CommandFailed, RestoreRefused
+from etcdkeep.errors import CommandFailed, RequestRefused
 from etcdkeep.ports import CommandResult
-from etcdkeep.restore.facts import EarlierRun
+from etcdkeep.restore.found.nodes import EarlierRun
 from etcdkeep.restore.leftovers import (
     IN_PODS,
     check_set_aside,
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     ("leftover", "words"),
     [
         pytest.param(EarlierRun("/var/lib/.etcdkeep/r1", "active"), "neither finished nor rolled back", id="active"),
-        pytest.param(EarlierRun("/var/lib/etcd", "finished"), "no folder of a restore", id="live-data"),
-        pytest.param(EarlierRun("/var/lib/.etcdkeep", "finished"), "no folder of a restore", id="all-of-them"),
-        pytest.param(EarlierRun("/var/lib/.etcdkeep/..", "finished"), "no folder of a restore", id="upwards"),
+        pytest.param(EarlierRun("/var/lib/etcd", "finished"), "not a folder of a restore", id="live-data"),
+        pytest.param(EarlierRun("/var/lib/.etcdkeep", "finished"), "not a folder of a restore", id="all-of-them"),
+        pytest.param(EarlierRun("/var/lib/.etcdkeep/..", "finished"), "not a folder of a restore", id="upwards"),
     ],
 )
 def test_nothing_else_is_removed(leftover: EarlierRun, words: str) -> None:
-    with pytest.raises(RestoreRefused, match=words):
+    with pytest.raises(RequestRefused, match=words):
         removal_argv(leftover)
 
 
@@ -136,6 +136,6 @@ def test_another_restores_link_stays(tmp_path: Path) -> None:
 def test_a_node_whose_old_state_was_set_aside_is_not_released(tmp_path: Path, aside: str) -> None:
     left = unfinished(tmp_path)
     (tmp_path / aside).mkdir(parents=True)
-    with pytest.raises(RestoreRefused, match=r"was not released: it has set aside .*rollback"):
+    with pytest.raises(RequestRefused, match=r"was not released: it has set aside .*rollback"):
         check_set_aside(Here(), left, "r1")
     assert (tmp_path / "data/.etcdkeep/active").is_symlink()

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from etcdkeep.errors import ConfigError
-from etcdkeep.restore.facts import PathFacts
-from etcdkeep.restore.node_plan import plan_nodes
-from etcdkeep.restore.owner import proper_owner, runs_as, static_pod_runs_as
-from etcdkeep.restore.planning import Options
+from etcdkeep.restore.found.nodes import PathFacts
+from etcdkeep.restore.found.owner import proper_owner, runs_as, static_pod_runs_as
+from etcdkeep.restore.options import Options
 from etcdkeep.restore.steps import Check, Plan, Run
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, planned
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_the_owner_of_the_data(
 def plan_of(owner: str, runs: str | None, **control_plane: Any) -> Plan:
     facts = make_facts(member=PathFacts("/var/lib/etcd/member", owner, "700"), etcd_runs_as=runs)
     cluster = make_cluster(profile="kubeadm", control_plane=control_plane)
-    return plan_nodes(cluster, make_manifest(profile="kubeadm"), [facts], Options("r1", PLANNED_AT))
+    return planned(cluster, make_manifest(profile="kubeadm"), [facts], Options("r1", PLANNED_AT))
 
 
 @pytest.mark.parametrize(

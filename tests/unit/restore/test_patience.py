@@ -17,7 +17,7 @@ from tests.unit.restore.test_engine import Clock, end_state, make_plan, state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etcdkeep.restore.engine import Event
+    from etcdkeep.restore.engine import StepEvent
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Away:
         return self.inner.artifact(name)  # type: ignore[no-any-return]
 
 
-def make_engine(plan: Any, world: Away, *, unreachable_s: float = 300, events: list[Event] | None = None) -> Engine:
+def make_engine(plan: Any, world: Away, *, unreachable_s: float = 300, events: list[StepEvent] | None = None) -> Engine:
     record = [] if events is None else events
     clock = world.clock
     return Engine(plan, world, record.append, unreachable_s=unreachable_s, sleep=clock.sleep, clock=lambda: clock.now)
@@ -71,7 +71,7 @@ def test_the_wait_is_bounded_and_its_error_says_by_what() -> None:
     with staged() as (plan, world):
         began = world.clock.now
         world.until, world.since = began + 10_000, began
-        events: list[Event] = []
+        events: list[StepEvent] = []
         with pytest.raises(NoAnswer, match=r"retried for 120 s \(limits\.unreachable_s\).*connection refused"):
             make_engine(plan, world, unreachable_s=120, events=events).walk(OUTAGE)
         assert 120 <= world.clock.now - began <= 130
@@ -87,7 +87,7 @@ def test_each_step_has_the_whole_time() -> None:
     with staged(3) as (plan, world):
         struck = {"stop-kubelet.cp-0", "aside-data.cp-0", "start-kubelet.cp-0"}
 
-        def strike(event: Event) -> None:
+        def strike(event: StepEvent) -> None:
             if event.step in struck and event.state == "began":
                 struck.remove(event.step)
                 world.since, world.until = world.clock.now, world.clock.now + 100

@@ -6,27 +6,36 @@ import json
 import re
 import shlex
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.config import Ssh
-from etcdkeep.errors import ObjectDamaged, PlanChanged, RestoreRefused
-from etcdkeep.restore.facts import EtcdStatus, PathFacts
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
+from etcdkeep.config.access import Ssh
+from etcdkeep.control_plane.static_pod import EtcdStaticPod
+from etcdkeep.errors import NotApproved, ObjectDamaged
+from etcdkeep.restore.found.nodes import EtcdStatus, PathFacts
+from etcdkeep.restore.found.tools import Tool
+from etcdkeep.restore.options import Options
 from etcdkeep.restore.runbook import render_runbook
 from etcdkeep.restore.steps import PHASES, Check, Plan, Put, Run, Step, in_order, parse_plan
-from etcdkeep.restore.tools import Tool
-from etcdkeep.static_pod import EtcdStaticPod
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names
+from tests.unit.restore.builders import PLANNED_AT, judged, make_cluster, make_facts, make_manifest, node_names, planned
+
+if TYPE_CHECKING:
+    from etcdkeep.restore.judge.judgement import Judgement
 
 DOCKER = Tool("docker", "etcdctl", "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0", "3.5.16", bumps=True)
 
 
 def make_plan(nodes: int = 1, manifest: Any = None, options: Any = None, **overrides: Any) -> Plan:
     facts = [make_facts(name, index, **overrides) for index, name in enumerate(node_names(nodes))]
-    return plan_restore(make_cluster(), manifest or make_manifest(nodes), facts, options or Options("r1", PLANNED_AT))
+    return planned(make_cluster(), manifest or make_manifest(nodes), facts, options or Options("r1", PLANNED_AT))
+
+
+def assert_refused(judgement: Judgement, words: str) -> None:
+    """There is nothing to plan with, and one finding that nobody may override says why."""
+    assert judgement.targets is None
+    (said,) = [each for each in judgement.findings if words in each.sentence]
+    assert (said.severity, said.overridable) == ("blocking problem", False)
 
 
 def commands(plan: Plan) -> list[tuple[str, ...]]:
@@ -49,7 +58,7 @@ def test_a_plan_survives_json_with_its_digest() -> None:
 def test_a_plan_that_changed_since_its_approval_is_refused() -> None:
     approved = make_plan().digest
     changed = make_plan(member=PathFacts("/var/lib/etcd/member", "2001:2001", "750"))
-    with pytest.raises(PlanChanged, match="was approved; nothing was done"):
+    with pytest.raises(NotApproved, match="was approved; nothing was done"):
         parse_plan(changed.to_json(), approved=approved)
 
 
@@ -117,7 +126,7 @@ def calls(step: Step) -> tuple[str, ...]:
     ("what", "said"),
     [
         pytest.param(("etcd", "pki"), f"with etcdctl 3.5.16 in {DOCKER.image} by docker, and checked", id="etcd"),
-        pytest.param(("pki",), "certificates and keys are brought to each node", id="pki-alone"),
+        pytest.param(("pki",), "certificates and keys are copied to each node", id="pki-alone"),
     ],
 )
 def test_the_approvers_read_what_is_done_beforehand_and_with_what(what: Any, said: str) -> None:
@@ -198,10 +207,8 @@ def test_without_a_bump_the_plan_says_so(tool: Tool, options: Options) -> None:
 )
 def test_what_travels_and_is_not_put_back_is_named(entry: dict[str, Any], what: Any, expected: tuple[str, ...]) -> None:
     cluster = make_cluster(**entry)
-    plan = plan_restore(
-        cluster, make_manifest(profile=cluster.profile), [make_facts()], Options("r1", PLANNED_AT, what)
-    )
-    named = [line for line in plan.words if line.startswith("Not put back")]
+    plan = planned(cluster, make_manifest(profile=cluster.profile), [make_facts()], Options("r1", PLANNED_AT, what))
+    named = [line for line in plan.words if line.startswith("Not restored")]
     assert len(named) == bool(expected)
     assert all(f": {', '.join(expected)}." in line for line in named)
 
@@ -225,7 +232,7 @@ def test_a_data_folder_that_is_a_mount_point_keeps_the_runs_folder_inside() -> N
         pytest.param(
             {"etcd": None, "problems": ("/m/etcd.yaml is not there",)}, "etcd.yaml is not there", id="no-manifest"
         ),
-        pytest.param({"tools": ()}, "no etcdutl or etcdctl", id="no-tool"),
+        pytest.param({"tools": ()}, "neither etcdutl nor etcdctl", id="no-tool"),
         pytest.param({"mount_points": ("/etc/kubernetes/pki",)}, "mount point", id="pki-mounted"),
         pytest.param({"mount_points": ("/var/lib/etcd/member",)}, "mount point", id="member-mounted"),
         pytest.param(
@@ -236,8 +243,8 @@ def test_a_data_folder_that_is_a_mount_point_keeps_the_runs_folder_inside() -> N
     ],
 )
 def test_what_cannot_be_planned_is_refused_with_the_reason(overrides: dict[str, Any], words: str) -> None:
-    with pytest.raises(RestoreRefused, match=words):
-        make_plan(**overrides)
+    judgement = judged(make_cluster(), make_manifest(), [make_facts(**overrides)], Options("r1", PLANNED_AT))
+    assert_refused(judgement, words)
 
 
 @pytest.mark.parametrize(
@@ -245,14 +252,14 @@ def test_what_cannot_be_planned_is_refused_with_the_reason(overrides: dict[str, 
     [
         pytest.param(make_manifest(cluster="other"), None, "not of 'prod'", id="another-cluster"),
         pytest.param(make_manifest(profile="kubeadm"), None, "kubeadm cluster", id="another-kind"),
-        pytest.param(None, Options("r1; reboot", PLANNED_AT), "no name", id="unsafe-name"),
-        pytest.param(None, Options("r1", PLANNED_AT, what=()), "nothing is chosen", id="nothing"),
+        pytest.param(None, Options("r1; reboot", PLANNED_AT), "not a name", id="unsafe-name"),
+        pytest.param(None, Options("r1", PLANNED_AT, what=()), "nothing is selected", id="nothing"),
         pytest.param(make_manifest(artifacts=make_manifest().artifacts[:1]), None, "no certificates", id="no-keys"),
     ],
 )
 def test_a_choice_without_sense_is_refused(manifest: Any, options: Any, words: str) -> None:
-    with pytest.raises(RestoreRefused, match=words):
-        make_plan(manifest=manifest, options=options)
+    options = options or Options("r1", PLANNED_AT)
+    assert_refused(judged(make_cluster(), manifest or make_manifest(), [make_facts()], options), words)
 
 
 def test_down_time_begins_only_when_everything_is_prepared() -> None:
@@ -291,5 +298,5 @@ def test_steps_have_names_of_their_own() -> None:
 
 def test_members_that_share_a_peer_url_cannot_be_planned() -> None:
     facts = [make_facts("cp-0", 0), make_facts("cp-1", 0)]
-    with pytest.raises(RestoreRefused, match="nodes cp-0, cp-1 have the same peer URL"):
-        plan_restore(make_cluster(), make_manifest(2), facts, Options("r1", PLANNED_AT))
+    judgement = judged(make_cluster(), make_manifest(2), facts, Options("r1", PLANNED_AT))
+    assert_refused(judgement, "nodes cp-0, cp-1 have the same peer URL")

@@ -12,28 +12,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdkeep.config import Ssh
-from etcdkeep.errors import EtcdkeepError, RestoreRefused, RollbackIncomplete, StepFailed
-from etcdkeep.manifest import Identity, Manifest
-from etcdkeep.repository import BackupSet
+from etcdkeep.config.access import Ssh
+from etcdkeep.errors import EtcdkeepError, RequestRefused, RollbackIncomplete, StepFailed
+from etcdkeep.restore.circumstances import Circumstances
 from etcdkeep.restore.engine import Engine
+from etcdkeep.restore.found.tools import Tool
+from etcdkeep.restore.judge.judgement import judge
 from etcdkeep.restore.node_memory import check_memory
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.pod_facts import gather_pods
-from etcdkeep.restore.pod_release import plan_release
-from etcdkeep.restore.preflight import Circumstances, preflight_pods
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.plan.release import plan_release
+from etcdkeep.restore.plan.utility_pod import AS_ROOT
+from etcdkeep.restore.probe.pods import gather_pods
 from etcdkeep.restore.runbook import render_runbook
 from etcdkeep.restore.steps import OUTAGE, PHASES, Call, Check, Plan, Run
-from etcdkeep.restore.tools import Tool
-from etcdkeep.restore.utility_pod import AS_ROOT
+from etcdkeep.sets.backup_set import BackupSet
+from etcdkeep.sets.manifest import Identity, Manifest
 from tests.unit.restore.admin_api import APPS, BUDGET, ETCD, PODS, AdminApi, PodWorld
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_manifest
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_manifest, planned
 from tests.unit.restore.machine import Fault, Killed
 from tests.unit.restore.test_engine import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from etcdkeep.restore.found.pods import PodFacts
+    from etcdkeep.restore.judge.finding import Finding
 
 CLUSTER = make_cluster(name="user-1", profile="gke-user-kubeception")
 
@@ -44,7 +47,7 @@ def manifest(members: int) -> Manifest:
 
 def make_plan(api: AdminApi, **options: Any) -> Plan:
     facts = gather_pods(api, CLUSTER, manifest(api.members))
-    return plan_restore(CLUSTER, manifest(api.members), facts, Options("r1", PLANNED_AT, what=("etcd",), **options))
+    return planned(CLUSTER, manifest(api.members), facts, Options("r1", PLANNED_AT, what=("etcd",), **options))
 
 
 def make_engine(plan: Plan, api: AdminApi) -> Engine:
@@ -114,7 +117,7 @@ def test_the_data_directory_is_found_however_it_is_given(args: list[str]) -> Non
 
 def test_without_a_shell_in_etcds_image_the_profiles_is_taken_as_a_node_has_it() -> None:
     api = AdminApi(shell=False)
-    with pytest.raises(RestoreRefused, match=r"control_plane\.restore_image"):
+    with pytest.raises(RequestRefused, match=r"control_plane\.restore_image"):
         gather_pods(api, CLUSTER, manifest(1))
     image = "gcr.io/gke-on-prem-release/etcd-util:1.5.0-gke.0"
     api.objects["/api/v1/nodes/n"] = {
@@ -173,7 +176,7 @@ def test_it_can_be_rolled_back_until_it_is_closed() -> None:
     check_memory(PodWorld(api), plan, ())
     engine.walk(("close",))
     for phases in ((), ("stage",), OUTAGE):
-        with pytest.raises(RestoreRefused, match="has ended well"):
+        with pytest.raises(RequestRefused, match="has ended well"):
             check_memory(PodWorld(api), plan, phases)
     check_memory(PodWorld(api), plan, ("verify", "close"))
 
@@ -182,7 +185,7 @@ def test_a_second_restore_right_after_works_too() -> None:
     api = AdminApi(3)
     make_engine(make_plan(api), api).walk()
     facts = gather_pods(api, CLUSTER, manifest(3))
-    again = plan_restore(CLUSTER, manifest(3), facts, Options("r2", PLANNED_AT, what=("etcd",)))
+    again = planned(CLUSTER, manifest(3), facts, Options("r2", PLANNED_AT, what=("etcd",)))
     make_engine(again, api).walk()
     expect_restored(api, again)
 
@@ -198,24 +201,27 @@ def test_an_unfinished_restore_shows_in_the_facts() -> None:
 UNIDENTIFIED = {"kube_system_uid": "uid-1", "namespace_uid": "uid-2", "etcd_cluster_id": "e"}
 
 
+def findings(found: BackupSet, facts: PodFacts, run: str) -> tuple[Finding, ...]:
+    options = Options(run, PLANNED_AT, what=("etcd",))
+    return judge(CLUSTER, found, facts, options, Circumstances(PLANNED_AT)).findings
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         pytest.param({"kube_system_uid": "uid-9"}, "another admin cluster", id="other-admin-cluster"),
         pytest.param({"namespace_uid": "uid-9"}, "is another one", id="namespace-made-anew"),
-        pytest.param({"unfinished": "r0"}, "restore 'r0' is under way", id="two-restores"),
+        pytest.param({"unfinished": "r0"}, "restore 'r0' is running", id="two-restores"),
         pytest.param({"tool": Tool("node", "etcdctl", prefix=())}, "cannot raise the revision", id="no-bump"),
         pytest.param({"members": ()}, "the backup has 1 member(s)", id="other-size"),
     ],
 )
-def test_objections(changes: dict[str, Any], words: str) -> None:
+def test_findings(changes: dict[str, Any], words: str) -> None:
     facts = replace(gather_pods(AdminApi(), CLUSTER, manifest(1)), **changes)
     found = BackupSet(
         "user-1", "x", manifest(1).model_copy(update={"identity": Identity(**UNIDENTIFIED)}), b"", b"", ()
     )
-    sentences = [
-        each.sentence for each in preflight_pods(found, facts, Options("r1", PLANNED_AT), Circumstances(PLANNED_AT))
-    ]
+    sentences = [each.sentence for each in findings(found, facts, "r1")]
     assert sum(words in sentence for sentence in sentences) == 1
     if facts.members:
         assert any("no restore is needed" in sentence for sentence in sentences)
@@ -301,26 +307,20 @@ def test_preflight_names_who_holds_a_claim_and_the_command_that_releases_it(by: 
             del claim.files["/var/lib/etcd/.etcdkeep/active"]
     facts = gather_pods(api, CLUSTER, manifest(3))
     found = BackupSet("user-1", "x", manifest(3), b"", b"", ())
-    [stop] = [
-        each
-        for each in preflight_pods(found, facts, Options("r2", PLANNED_AT), Circumstances(PLANNED_AT))
-        if "'r1'" in each.sentence
-    ]
+    [stop] = [each for each in findings(found, facts, "r2") if "'r1'" in each.sentence]
     assert "kube-etcd-0, kube-etcd-1, kube-etcd-2" in stop.sentence
     assert "python -m etcdkeep restore-leftovers user-1 --release r1" in stop.sentence
-    assert (stop.severity, stop.overridable) == ("stop", False)
-    own = preflight_pods(found, facts, Options("r1", PLANNED_AT), Circumstances(PLANNED_AT))
+    assert (stop.severity, stop.overridable) == ("blocking problem", False)
+    own = findings(found, facts, "r1")
     assert not [each for each in own if "'r1'" in each.sentence]
 
     release = plan_release(CLUSTER, manifest(3), facts, Options("r1", PLANNED_AT, what=("etcd",)))
     make_engine(release, api).roll_back()
     assert (links(api), holds(api)) == ([], [])
     assert not [path for path in api.objects if "utility" in path]
-    with pytest.raises(RestoreRefused, match="it holds no claim"):
+    with pytest.raises(RequestRefused, match="it holds no claim"):
         plan_release(CLUSTER, manifest(3), gather_pods(api, CLUSTER, manifest(3)), Options("r1", PLANNED_AT))
-    again = plan_restore(
-        CLUSTER, manifest(3), gather_pods(api, CLUSTER, manifest(3)), Options("r2", PLANNED_AT, ("etcd",))
-    )
+    again = planned(CLUSTER, manifest(3), gather_pods(api, CLUSTER, manifest(3)), Options("r2", PLANNED_AT, ("etcd",)))
     make_engine(again, api).walk()
     expect_restored(api, again)
 
@@ -335,7 +335,7 @@ def test_what_has_stopped_or_swapped_something_is_rolled_back_and_not_released()
         ({"scaled_to": 0}, "kube-etcd is scaled to zero"),
         ({"clients": clients}, "kube-apiserver, gke-master-etcd-maintenance is scaled to zero"),
     ):
-        with pytest.raises(RestoreRefused, match=words):
+        with pytest.raises(RequestRefused, match=words):
             plan_release(CLUSTER, manifest(1), replace(facts, **changes), Options("r1", PLANNED_AT))
 
 
@@ -343,9 +343,7 @@ def test_a_second_restore_neither_takes_nor_loses_anothers_claim() -> None:
     api = AdminApi()
     first = make_plan(api)
     make_engine(first, api).walk(["stage"])
-    second = plan_restore(
-        CLUSTER, manifest(1), gather_pods(api, CLUSTER, manifest(1)), Options("r2", PLANNED_AT, ("etcd",))
-    )
+    second = planned(CLUSTER, manifest(1), gather_pods(api, CLUSTER, manifest(1)), Options("r2", PLANNED_AT, ("etcd",)))
     with pytest.raises(StepFailed, match=r"locked by .*/r1.*restore-leftovers user-1"):
         make_engine(second, api).walk()
     make_engine(second, api).roll_back()

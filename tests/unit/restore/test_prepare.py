@@ -1,4 +1,4 @@
-"""From cluster and set to facts, objections and plan; and what stands in the form and on the page."""
+"""From cluster and set to facts, findings and plan; and what is in the form and on the page."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ import io
 import re
 import tarfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
-from etcdkeep.errors import NotFound, RestoreRefused, SecretUnavailable, Unreachable
-from etcdkeep.manifest import Member, Plaintext
-from etcdkeep.repository import Doubt
-from etcdkeep.restore import prepare as module
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.errors import NotFound, RequestRefused, SecretUnavailable, Unreachable
+from etcdkeep.restore import circumstances as module
+from etcdkeep.restore.approval_page import ROWS, render_request
+from etcdkeep.restore.circumstances import certificates_expire, collect_circumstances
 from etcdkeep.restore.form import Form
+from etcdkeep.restore.judge.finding import Finding
 from etcdkeep.restore.loss import Loss, Losses
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.preflight import Circumstances, Objection
-from etcdkeep.restore.prepare import Prepared, certificates_expire, look_round, prepare
-from etcdkeep.restore.request import ROWS, render_request
-from etcdkeep.seal import seal
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.prepare import Prepared, prepare_restore
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.seal import seal
+from etcdkeep.sets.backup_set import Doubt
+from etcdkeep.sets.manifest import Member, Plaintext
 from tests.builders import age_pair
 from tests.pki import make_pki
 from tests.unit.restore.admin_api import ETCD, AdminApi
 from tests.unit.restore.builders import PLANNED_AT, make_artifact, make_cluster, make_facts, make_manifest
-from tests.unit.restore.test_preflight import make_set
+from tests.unit.restore.test_judge import make_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KNOWN = Circumstances(PLANNED_AT)
+    from etcdkeep.config.models import Cluster
+
 OPTIONS = Options("restore-a", PLANNED_AT)
 FORM = Form(cluster="prod", reason="the disk died", confirm="prod")
 
@@ -44,30 +47,46 @@ FORM = Form(cluster="prod", reason="the disk died", confirm="prod")
 def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Address → the node's facts, or the error that is all that comes of it."""
     found: dict[str, Any] = {f"10.0.0.{index + 1}": make_facts(f"cp-{index}", index) for index in range(3)}
-    monkeypatch.setattr(module, "gather_node", lambda runner, cluster, node, address, member=None: found[address])
+    monkeypatch.setattr(
+        "etcdkeep.restore.prepare.gather_node", lambda runner, cluster, node, address, member=None: found[address]
+    )
+    monkeypatch.setattr(module, "certificates_expire", lambda *args: None)
     return found
 
 
-def looked_over(nodes: dict[str, Any], found: Any = None, known: Circumstances = KNOWN, **more: Any) -> Prepared:
+@dataclass
+class Site:
+    """A cluster whose nodes answer as told; without an `admin_api` its API is down."""
+
+    cluster: Cluster
+    nodes: dict[str, Any] = field(default_factory=dict)
+    admin_api: Any = None
+    repository: Any = field(default_factory=lambda: SimpleNamespace(store=None))
+
+    @property
+    def api(self) -> Any:
+        if self.admin_api is None:
+            raise Unreachable("the API is down")
+        return self.admin_api
+
     @contextmanager
-    def open_node(address: str) -> Iterator[Any]:
-        if isinstance(nodes[address], Exception):
-            raise nodes[address]
+    def open_node(self, address: str) -> Iterator[Any]:
+        if isinstance(self.nodes[address], Exception):
+            raise self.nodes[address]
         yield None
 
-    def open_api() -> Any:
-        raise AssertionError("nodes need no API")
 
+def prepared(nodes: dict[str, Any], found: Any = None, **more: Any) -> Prepared:
     found = found or make_set(manifest=make_manifest(3))
-    return prepare(make_cluster(), found, OPTIONS, known, open_node=open_node, open_api=open_api, **more)
+    return prepare_restore(Site(make_cluster(), nodes), found, OPTIONS, None, now=PLANNED_AT, **more)
 
 
-def sentences(ready: Prepared, severity: str = "stop") -> list[str]:
-    return [each.sentence for each in ready.objections if each.severity == severity]
+def sentences(ready: Prepared, severity: str = "blocking problem") -> list[str]:
+    return [each.sentence for each in ready.findings if each.severity == severity]
 
 
 def test_three_broken_nodes_give_a_plan_for_all_of_them(nodes: dict[str, Any]) -> None:
-    ready = looked_over(nodes)
+    ready = prepared(nodes)
     assert sentences(ready) == []
     assert ready.plan is not None
     assert [place.name for place in ready.plan.places] == ["cp-0", "cp-1", "cp-2"]
@@ -76,35 +95,35 @@ def test_three_broken_nodes_give_a_plan_for_all_of_them(nodes: dict[str, Any]) -
 
 def test_a_node_that_does_not_answer_leaves_no_plan(nodes: dict[str, Any]) -> None:
     nodes["10.0.0.2"] = Unreachable("no route to host")
-    ready = looked_over(nodes)
+    ready = prepared(nodes)
     assert ready.plan is None
-    assert sentences(ready) == ["node cp-1 cannot be reached, and all members are restored together: no route to host"]
-    with pytest.raises(RestoreRefused, match="cp-1 cannot be reached"):
+    assert sentences(ready) == ["node cp-1 cannot be reached: no route to host. All members must be restored together"]
+    with pytest.raises(RequestRefused, match="cp-1 cannot be reached"):
         ready.plan_to_approve("prod", override=True)
 
 
 @pytest.mark.parametrize(("running", "way"), [(None, "manifests"), (True, "kubelet"), (False, "kubelet")])
 def test_the_kubelet_is_stopped_where_every_node_can(nodes: dict[str, Any], running: bool | None, way: str) -> None:
     nodes["10.0.0.3"] = replace(nodes["10.0.0.3"], kubelet_running=running)
-    assert looked_over(nodes, choose_way=True).options.way == way
+    assert prepared(nodes, choose_way=True).options.way == way
 
 
-def test_what_keeps_a_plan_from_being_made_is_an_objection_that_nobody_overrides(nodes: dict[str, Any]) -> None:
+def test_what_keeps_a_plan_from_being_made_is_a_finding_that_nobody_overrides(nodes: dict[str, Any]) -> None:
     artifacts = make_manifest(2).artifacts
-    ready = looked_over(nodes, make_set(manifest=make_manifest(3, artifacts=artifacts)))
+    ready = prepared(nodes, make_set(manifest=make_manifest(3, artifacts=artifacts)))
     assert ready.plan is None
-    (reason,) = [each for each in ready.objections if each.severity == "stop"]
+    (reason,) = [each for each in ready.findings if each.severity == "blocking problem"]
     assert "no certificates and keys of node cp-2" in reason.sentence
     assert not reason.overridable
 
 
 def test_a_set_without_manifest_or_address_is_not_asked_about(nodes: dict[str, Any]) -> None:
-    forged = looked_over(nodes, make_set(manifest=None, doubt=Doubt("foreign", "signed by nobody")))
+    forged = prepared(nodes, make_set(manifest=None, doubt=Doubt("foreign", "signed by nobody")))
     assert (forged.facts, forged.plan) == (None, None)
     assert "signed by nobody" in sentences(forged)[0]
     manifest = make_manifest()
     nowhere = manifest.model_copy(update={"members": (manifest.members[0].model_copy(update={"address": None}),)})
-    lost = looked_over(nodes, make_set(manifest=nowhere))
+    lost = prepared(nodes, make_set(manifest=nowhere))
     assert "ssh.addresses.cp-0" in sentences(lost)[0]
 
 
@@ -122,7 +141,7 @@ def with_surplus(**change: Any) -> Any:
     ("change", "facts", "why"),
     [
         pytest.param({}, None, "its node cp-9 has no known address", id="no-address"),
-        pytest.param({"node": ""}, None, "its node (not known) has no known address", id="no-node"),
+        pytest.param({"node": ""}, None, "its node (unknown) has no known address", id="no-node"),
         pytest.param(
             {"address": "10.0.0.9"}, Unreachable("no route"), "cannot be reached (no route)", id="unreachable"
         ),
@@ -145,8 +164,8 @@ def with_surplus(**change: Any) -> Any:
 )
 def test_a_member_too_many_in_the_set_is_no_wall(nodes: dict[str, Any], change: Any, facts: Any, why: str) -> None:
     nodes["10.0.0.9"] = facts
-    ready = looked_over(nodes, with_surplus(**change))
-    (reason,) = (each for each in ready.objections if each.severity == "stop")
+    ready = prepared(nodes, with_surplus(**change))
+    (reason,) = (each for each in ready.findings if each.severity == "blocking problem")
     assert reason.overridable
     assert "member cp-9 of the backup cannot be restored" in reason.sentence
     assert why in reason.sentence
@@ -154,13 +173,13 @@ def test_a_member_too_many_in_the_set_is_no_wall(nodes: dict[str, Any], change: 
     assert ready.plan is not None
     assert [place.name for place in ready.plan.places] == ["cp-0", "cp-1", "cp-2"]
     assert "cp-9=" not in ready.plan.to_json()
-    with pytest.raises(RestoreRefused, match="All of it can be overridden"):
+    with pytest.raises(RequestRefused, match="All of these can be overridden"):
         ready.plan_to_approve("prod", override=False)
     assert ready.plan_to_approve("prod", override=True) is ready.plan
 
 
 def test_the_approvers_read_which_member_is_left_out(nodes: dict[str, Any]) -> None:
-    ready = looked_over(nodes, with_surplus())
+    ready = prepared(nodes, with_surplus())
     assert ready.plan is not None
     assert "Left out: member(s) cp-9 of the backup; the new etcd cluster has no such member." in ready.plan.words
 
@@ -170,7 +189,7 @@ def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: di
     manifest = with_surplus(address="10.0.0.9").manifest
     archive = make_artifact("control-plane-cp-9.tar.zst.age", "control-plane", "{}", "cp-9")
     manifest = manifest.model_copy(update={"artifacts": (*manifest.artifacts, archive)})
-    ready = looked_over(nodes, make_set(manifest=manifest))
+    ready = prepared(nodes, make_set(manifest=manifest))
     assert sentences(ready) == []
     assert ready.plan is not None
     assert len(ready.plan.places) == 4
@@ -178,7 +197,7 @@ def test_a_member_that_was_down_at_the_backup_and_is_there_is_restored(nodes: di
 
 def test_a_member_that_was_down_and_has_no_archive_keeps_its_own_keys(nodes: dict[str, Any]) -> None:
     nodes["10.0.0.9"] = make_facts("cp-9", 8)
-    ready = looked_over(nodes, with_surplus(address="10.0.0.9"))
+    ready = prepared(nodes, with_surplus(address="10.0.0.9"))
     assert sentences(ready) == []
     assert any("node cp-9 keeps its own certificates and keys" in each for each in sentences(ready, "warning"))
     assert ready.plan is not None
@@ -189,13 +208,12 @@ def test_a_member_that_was_down_and_has_no_archive_keeps_its_own_keys(nodes: dic
 def test_a_majority_is_counted_without_the_member_too_many(nodes: dict[str, Any]) -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         nodes[address] = replace(nodes[address], etcd_healthy=True)
-    assert any("2 of 3 member(s) are healthy" in each for each in sentences(looked_over(nodes, with_surplus())))
+    assert any("2 of 3 member(s) are healthy" in each for each in sentences(prepared(nodes, with_surplus())))
 
 
 @pytest.mark.parametrize(
     ("known", "words", "overridable"),
     [
-        ({"sealed": "no identity"}, "cannot be opened here: no identity", False),
         ({"locked_by": "restore-b"}, "is locked by restore 'restore-b'", True),
         ({"running_backup": "backup__prod"}, "backup run backup__prod", True),
     ],
@@ -203,13 +221,29 @@ def test_a_majority_is_counted_without_the_member_too_many(nodes: dict[str, Any]
 def test_what_is_known_beside_the_nodes_speaks_too(
     nodes: dict[str, Any], known: Any, words: str, overridable: bool
 ) -> None:
-    ready = looked_over(nodes, known=Circumstances(PLANNED_AT, **known))
-    (reason,) = [each for each in ready.objections if each.severity == "stop"]
+    ready = prepared(nodes, **known)
+    (reason,) = [each for each in ready.findings if each.severity == "blocking problem"]
     assert words in reason.sentence
     assert reason.overridable == overridable
-    with pytest.raises(RestoreRefused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         ready.plan_to_approve("prod", override=False)
     assert ("can be overridden" in str(caught.value)) == overridable
+
+
+def test_a_set_that_does_not_open_here_is_no_plan_to_approve(
+    nodes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> Any:
+        raise SecretUnavailable("no identity")
+
+    monkeypatch.setattr(module, "certificates_expire", refuse)
+    ready = prepared(nodes)
+    (reason,) = [each for each in ready.findings if each.severity == "blocking problem"]
+    assert "cannot be opened here: no identity" in reason.sentence
+    assert not reason.overridable
+    with pytest.raises(RequestRefused) as caught:
+        ready.plan_to_approve("prod", override=True)
+    assert "can be overridden" not in str(caught.value)
 
 
 # --- what is known beside the nodes --------------------------------------------------------------------------------
@@ -229,7 +263,7 @@ def test_a_set_that_does_not_open_is_known_and_so_is_who_answers(
 
     monkeypatch.setattr(module, "certificates_expire", refuse)
     api: Any = Api()
-    known = look_round(make_cluster(), make_set(), None, None, lambda: api, now=PLANNED_AT)  # type: ignore[arg-type]
+    known = collect_circumstances(make_cluster(), make_set(), None, None, lambda: api, now=PLANNED_AT)  # type: ignore[arg-type]
     assert (known.sealed, known.live_uid) == (str(error), "uid of kube-system")
 
 
@@ -239,7 +273,7 @@ def test_an_api_that_is_down_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     def down() -> Any:
         raise Unreachable("refused")
 
-    known = look_round(make_cluster(), make_set(), None, None, down, now=PLANNED_AT)  # type: ignore[arg-type]
+    known = collect_circumstances(make_cluster(), make_set(), None, None, down, now=PLANNED_AT)  # type: ignore[arg-type]
     assert (known.expires_at, known.sealed, known.live_uid) == (PLANNED_AT, None, None)
 
 
@@ -262,7 +296,7 @@ def test_the_form_becomes_options(fields: dict[str, Any], what: tuple[str, ...],
 def test_only_the_clusters_own_name_confirms() -> None:
     FORM.check_confirmed()
     for typed in ("", "Prod", "prod "):
-        with pytest.raises(RestoreRefused, match="must be the cluster's name"):
+        with pytest.raises(RequestRefused, match="must be the cluster's name"):
             FORM.model_copy(update={"confirm": typed}).check_confirmed()
 
 
@@ -274,7 +308,7 @@ def page(ready: Prepared, losses: Losses = Losses(), **fields: Any) -> str:  # n
 
 
 def test_the_page_shows_the_plan_its_digest_and_who_wants_it(nodes: dict[str, Any]) -> None:
-    ready = looked_over(nodes)
+    ready = prepared(nodes)
     assert ready.plan is not None
     text = page(ready)
     for said in (*ready.plan.words, ready.plan.digest, "carol", "the disk died", "last resort", "Nothing was created"):
@@ -285,10 +319,10 @@ HOSTILE = "x\x1b]52;c;Zg==\x07\u202e\n\n### Approved by the boss | ![i](http://x
 
 
 def test_nothing_breaks_out_of_its_place_on_the_page(nodes: dict[str, Any]) -> None:
-    ready = looked_over(nodes)
+    ready = prepared(nodes)
     assert ready.plan is not None
-    objection = Objection("stop", HOSTILE)
-    hostile = replace(ready, plan=replace(ready.plan, words=(HOSTILE,)), objections=(objection,))
+    finding = Finding("blocking problem", HOSTILE)
+    hostile = replace(ready, plan=replace(ready.plan, words=(HOSTILE,)), findings=(finding,))
     losses = Losses(rows=(Loss(HOSTILE, HOSTILE, 1, 2, 3),), notes=(HOSTILE,))
     text = render_request(hostile, losses, FORM.model_copy(update={"reason": HOSTILE}), HOSTILE)
     text += render_request(hostile, Losses(unknown=HOSTILE), FORM, "carol")
@@ -300,25 +334,25 @@ def test_nothing_breaks_out_of_its_place_on_the_page(nodes: dict[str, Any]) -> N
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
 
 
-def test_objections_stand_by_weight_and_overridden_ones_say_so(nodes: dict[str, Any]) -> None:
+def test_findings_stand_by_weight_and_overridden_ones_say_so(nodes: dict[str, Any]) -> None:
     nodes |= {address: replace(facts, etcd_healthy=True) for address, facts in nodes.items()}
-    ready = looked_over(nodes)
+    ready = prepared(nodes)
     assert "**OVERRIDDEN:** 3 of 3 member" not in page(ready)
     text = page(ready, override=True)
     assert "**OVERRIDDEN:** 3 of 3 member" in text
-    assert text.index("### Against it") < text.index("### Notes")
+    assert text.index("### Blocking problems") < text.index("### Notes")
 
 
 def test_losses_are_a_table_of_bounded_length(nodes: dict[str, Any]) -> None:
     rows = tuple(Loss("configmaps", f"team-{number}", 1, 2, 3) for number in range(ROWS + 5))
-    text = page(looked_over(nodes), Losses(rows, ("pods could not be listed: 403",)))
+    text = page(prepared(nodes), Losses(rows, ("pods could not be listed: 403",)))
     assert "| configmaps | team-0 | 1 | 2 | 3 |" in text
     assert "| 5 more | | 5 | 10 | 15 |" in text
     assert "- pods could not be listed: 403" in text
 
 
 def test_what_people_typed_cannot_change_the_page(nodes: dict[str, Any]) -> None:
-    text = page(looked_over(nodes), Losses(unknown="it\nis | down"), reason="**bold**\n### Plan [x](http://y)")
+    text = page(prepared(nodes), Losses(unknown="it\nis | down"), reason="**bold**\n### Plan [x](http://y)")
     assert "\\*\\*bold\\*\\* \\#\\#\\# Plan \\[x\\](http://y)" in text
     assert text.count("### Plan\n") == 1
     assert "Unknown: it is \\| down" in text
@@ -326,7 +360,7 @@ def test_what_people_typed_cannot_change_the_page(nodes: dict[str, Any]) -> None
 
 def test_a_page_without_a_plan_says_so(nodes: dict[str, Any]) -> None:
     nodes["10.0.0.2"] = Unreachable("no route to host")
-    assert "There can be none" in page(looked_over(nodes))
+    assert "No plan is possible" in page(prepared(nodes))
 
 
 # --- a control plane in an admin cluster ---------------------------------------------------------------------------
@@ -335,31 +369,27 @@ def test_a_page_without_a_plan_says_so(nodes: dict[str, Any]) -> None:
 def kubeception(api: Any, found: Any = None) -> Prepared:
     cluster = make_cluster(name="user-1", profile="gke-user-kubeception")
     manifest = make_manifest(cluster="user-1", profile="gke-user-kubeception")
-    return prepare(
-        cluster,
-        found or make_set(manifest=manifest),
-        replace(OPTIONS, what=("etcd",)),
-        KNOWN,
-        open_node=lambda address: pytest.fail("it has no nodes"),
-        open_api=lambda: api,
+    site = Site(cluster, admin_api=api)
+    return prepare_restore(
+        site, found or make_set(manifest=manifest), replace(OPTIONS, what=("etcd",)), None, now=PLANNED_AT
     )
 
 
-def test_a_kubeception_control_plane_is_planned_by_the_admin_clusters_api() -> None:
+def test_a_kubeception_control_plane_is_planned_by_the_admin_clusters_api(nodes: dict[str, Any]) -> None:
     ready = kubeception(AdminApi(1))
     assert ready.plan is not None
     assert ready.plan.way == "pods"
 
 
-def test_a_kubeception_control_plane_that_is_made_otherwise_is_an_objection() -> None:
+def test_a_kubeception_control_plane_that_is_made_otherwise_is_a_finding(nodes: dict[str, Any]) -> None:
     api = AdminApi(1)
     api.objects[ETCD]["spec"]["template"]["spec"]["containers"][0]["name"] = "other"
     ready = kubeception(api)
     assert (ready.facts, ready.plan) == (None, None)
-    assert not ready.objections[0].overridable
+    assert not ready.findings[0].overridable
 
 
-def test_an_admin_cluster_that_does_not_answer_is_asked_again() -> None:
+def test_an_admin_cluster_that_does_not_answer_is_asked_again(nodes: dict[str, Any]) -> None:
     class Down:
         def get(self, path: str) -> Any:
             raise Unreachable("refused")

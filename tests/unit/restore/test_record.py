@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from etcdkeep.adapters.directory import DirectoryStore
-from etcdkeep.age_keys import parse_identities
-from etcdkeep.approval import AirflowRun
-from etcdkeep.errors import NotFound, PlanChanged, RecordRefused, RestoreRefused, StoreUnavailable
-from etcdkeep.repository import BackupSet
-from etcdkeep.restore.engine import Event
+from etcdkeep.adapters.stores.directory import DirectoryStore
+from etcdkeep.approval.answers import AirflowRun
+from etcdkeep.errors import NotApproved, NotFound, RecordRefused, RequestRefused, StoreUnavailable
+from etcdkeep.restore.engine import StepEvent
 from etcdkeep.restore.form import Form
+from etcdkeep.restore.options import Options
 from etcdkeep.restore.outage import down_time_s
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
 from etcdkeep.restore.proposal import make_proposal, plan_anew, proposed_plan
 from etcdkeep.restore.record import Outcome, RestoreRecord, restores_with_kubeconfig
-from etcdkeep.seal import seal, unseal
+from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.seal import seal, unseal
+from etcdkeep.sets.backup_set import BackupSet
 from tests.builders import age_pair, make_records
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 23, 4, 15, tzinfo=UTC)
 OPTIONS = Options("restore-a", PLANNED_AT)
 FACTS = (make_facts(),)
-PLAN = plan_restore(make_cluster(), make_manifest(), FACTS, OPTIONS)
+PLAN = planned(make_cluster(), make_manifest(), FACTS, OPTIONS)
 RUN = AirflowRun(airflow="http://127.0.0.1:8080", dag_id="restore", run_id="manual__1")
 FORM = Form(cluster="prod", reason="it is broken", confirm="prod")
 FOUND = BackupSet("prod", make_manifest().backup_id, make_manifest(), make_manifest().to_bytes(), b"")
@@ -46,8 +45,8 @@ def record(store: DirectoryStore) -> RestoreRecord:
     return RestoreRecord(make_records(store), "prod", "restore-a")
 
 
-def event(step: str, phase: Any, state: Any, at: float) -> Event:
-    return Event(step, phase, "cp-0", state, at)
+def event(step: str, phase: Any, state: Any, at: float) -> StepEvent:
+    return StepEvent(step, phase, "cp-0", state, at)
 
 
 # --- what is proposed ----------------------------------------------------------------------------------------------
@@ -78,12 +77,12 @@ def test_the_plan_is_made_anew_from_what_was_proposed(record: RestoreRecord) -> 
     ],
 )
 def test_a_proposal_that_gives_another_plan_is_refused(record: RestoreRecord, change: dict[str, Any]) -> None:
-    with pytest.raises(PlanChanged, match="makes another plan"):
+    with pytest.raises(NotApproved, match="makes another plan"):
         plan_anew(propose(record, **change), make_cluster())
 
 
 def test_a_plan_that_is_not_the_one_that_its_digest_names_is_refused(record: RestoreRecord) -> None:
-    with pytest.raises(PlanChanged):
+    with pytest.raises(NotApproved):
         plan_anew(propose(record, plan_sha256="e" * 64), make_cluster())
 
 
@@ -92,13 +91,13 @@ def test_a_version_that_says_the_same_in_other_words_goes_on(
 ) -> None:
     """Code that is updated in an outage must not stop a way back."""
     proposal = propose(record)
-    monkeypatch.setattr("etcdkeep.restore.node_plan._Planner.words", lambda self, nodes: ["in other words"])
+    monkeypatch.setattr("etcdkeep.restore.plan.nodes.plan_words", lambda *args: ("in other words",))
     assert plan_anew(proposal, make_cluster()).words == ("in other words",)
 
 
 def test_another_configuration_gives_another_plan(record: RestoreRecord) -> None:
     cluster = make_cluster(control_plane={"crictl": ["/opt/bin/crictl"]})
-    with pytest.raises(PlanChanged, match="with this configuration makes another plan"):
+    with pytest.raises(NotApproved, match="with this configuration makes another plan"):
         plan_anew(propose(record), cluster)
 
 
@@ -106,7 +105,7 @@ def test_a_proposal_that_somebody_altered_or_planted_counts_as_nothing(record: R
     propose(record)
     (path,) = tmp_path.glob("prod/restores/restore-a/proposals/*.json")
     path.write_text(path.read_text().replace("carol", "mallory"))
-    with pytest.raises(RestoreRefused, match="no signed plan"):
+    with pytest.raises(RequestRefused, match="no signed plan"):
         record.proposal()
 
 
@@ -118,7 +117,7 @@ def test_one_restore_has_the_cluster_until_it_gives_it_free(record: RestoreRecor
     record.lock()
     record.lock()
     assert (record.locked_by(), other.locked_by()) == (None, "restore-a")
-    with pytest.raises(RestoreRefused, match="locked by restore 'restore-a'"):
+    with pytest.raises(RequestRefused, match="locked by restore 'restore-a'"):
         other.lock()
     other.release()
     assert other.locked_by() == "restore-a", "only who has it gives it free"
@@ -145,7 +144,7 @@ def test_one_plan_is_begun(record: RestoreRecord) -> None:
     first, second = propose(record), propose(record, requested_by="dave")
     record.begin(first)
     record.begin(first)
-    with pytest.raises(RestoreRefused, match="begun with another plan"):
+    with pytest.raises(RequestRefused, match="begun with another plan"):
         record.begin(second)
     begun = record.begun()
     assert begun is not None
@@ -157,7 +156,7 @@ def test_a_journal_without_a_begin_is_not_taken_for_nothing_begun(record: Restor
     with record.journal("stage", NOW) as tell:
         tell(event("claim", "stage", "began", 10))
     (tmp_path / "prod/restores/restore-a/begun.json").unlink()
-    with pytest.raises(RestoreRefused, match="the journal tells of changes"):
+    with pytest.raises(RequestRefused, match="the journal records changes"):
         record.begun()
 
 
@@ -256,7 +255,7 @@ STOPPED = event("stop-kubelet", "stop", "began", 100)
         ),
     ],
 )
-def test_down_time_is_from_the_stop_to_the_last_answer(events: list[Event], expected: float | None) -> None:
+def test_down_time_is_from_the_stop_to_the_last_answer(events: list[StepEvent], expected: float | None) -> None:
     assert down_time_s(events) == expected
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from etcdkeep.errors import CommandFailed
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.report import NodeState, Report, compare, parse_count, parse_pods
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names
+from etcdkeep.errors import OutputUnexpected
+from etcdkeep.restore.options import Options
+from etcdkeep.restore.report import NodeState, RestoreReport, compare, parse_count, parse_pods
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, node_names, planned
 
 CLUSTER = make_cluster()
-PLAN = plan_restore(
+PLAN = planned(
     CLUSTER,
     make_manifest(3),
     [make_facts(name, index) for index, name in enumerate(node_names(3))],
@@ -38,7 +37,7 @@ def make_state(index: int = 0, **overrides: Any) -> NodeState:
     return replace(state, **overrides)
 
 
-def report(*states: NodeState, **arguments: Any) -> Report:
+def report(*states: NodeState, **arguments: Any) -> RestoreReport:
     known: dict[str, Any] = {
         "live_keys": 490,
         "pods": [{"metadata": {"uid": "u1"}}],
@@ -49,12 +48,12 @@ def report(*states: NodeState, **arguments: Any) -> Report:
 
 def test_the_count_is_read_from_etcdctls_own_format() -> None:
     assert parse_count('"ClusterID" : 1\n"Revision" : 31\n"More" : false\n"Count" : 3000\n') == 3000
-    with pytest.raises(CommandFailed, match="counted no keys"):
+    with pytest.raises(OutputUnexpected, match="counted no keys"):
         parse_count('{"count": 1}')
 
 
 def test_a_good_restore_has_nothing_to_say() -> None:
-    assert report() == Report((), (), PLAN.expected_revision + 5, 500)
+    assert report() == RestoreReport((), (), PLAN.expected_revision + 5, 500)
 
 
 @pytest.mark.parametrize(

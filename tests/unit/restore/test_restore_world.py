@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.adapters.restore_world import RestoreWorld
 from etcdkeep.errors import Unreachable
 from etcdkeep.ports import KubeApi, StreamLimits
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
+from etcdkeep.restore.options import Options
+from etcdkeep.site.restore_world import RestoreWorld
 from tests.unit.restore.admin_api import AdminApi
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_machine, make_manifest
+from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_machine, make_manifest, planned
 from tests.unit.restore.machine import Fault, Machine
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def test_a_cut_connection_is_opened_again_and_all_are_closed_at_the_end() -> Non
     def open_api() -> KubeApi:
         return AdminApi()
 
-    plan = plan_restore(make_cluster(), make_manifest(), [make_facts()], Options("r1", PLANNED_AT))
+    plan = planned(make_cluster(), make_manifest(), [make_facts()], Options("r1", PLANNED_AT))
     with RestoreWorld(
         plan, open_node=open_node, open_api=open_api, open_artifact=lambda name: iter([name.encode()])
     ) as world:

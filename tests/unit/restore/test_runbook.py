@@ -13,17 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdkeep.config import JumpHost, Ssh
+from etcdkeep.config.access import JumpHost, Ssh
 from etcdkeep.errors import ObjectDamaged
 from etcdkeep.restore.engine import Engine
-from etcdkeep.restore.planning import Options
-from etcdkeep.restore.plans import plan_restore
-from etcdkeep.restore.preflight import Objection
+from etcdkeep.restore.judge.finding import Finding
+from etcdkeep.restore.options import Options
 from etcdkeep.restore.runbook import render_runbook, rollback_script
 from etcdkeep.restore.steps import PHASES, Check, Place, Plan, Run, Step, Write
 from tests.unit.restore import test_pod_plan as in_pods
 from tests.unit.restore.admin_api import AdminApi, PodWorld
-from tests.unit.restore.builders import PLANNED_AT, make_cluster, make_facts, make_manifest, make_world, node_names
+from tests.unit.restore.builders import (
+    PLANNED_AT,
+    make_cluster,
+    make_facts,
+    make_manifest,
+    make_world,
+    node_names,
+    planned,
+)
 from tests.unit.restore.test_engine import Clock
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ BASH = shutil.which("bash") or "/bin/bash"
 
 def make_plan(way: str = "kubelet", members: int = 3) -> Plan:
     facts = [make_facts(name, index) for index, name in enumerate(node_names(members))]
-    return plan_restore(make_cluster(), make_manifest(members), facts, Options("r1", PLANNED_AT, way=way))  # type: ignore[arg-type]
+    return planned(make_cluster(), make_manifest(members), facts, Options("r1", PLANNED_AT, way=way))  # type: ignore[arg-type]
 
 
 def on_nodes(way: str, members: int) -> tuple[Plan, World]:
@@ -85,7 +92,7 @@ def test_bash_can_read_it(shape: str) -> None:
 
 
 def test_it_names_real_values_and_the_files_of_unseal() -> None:
-    page = render_runbook(make_plan(), THROUGH_BASTION, [Objection("warning", "it is old")])
+    page = render_runbook(make_plan(), THROUGH_BASTION, [Finding("warning", "it is old")])
     assert "-p 2022 ops@10.0.0.2" in page
     assert "-i access/ssh_key -o IdentitiesOnly=yes" in page
     assert "-W %h:%p -p 2222 ubuntu@bastion" in page
@@ -165,7 +172,7 @@ def test_words_of_a_plan_are_comments_of_one_line(line_end: str) -> None:
         plan, steps=steps, words=(planted,), run=planted, cluster=planted, backup_id=planted, places=plan.places
     )
     for page in (
-        render_runbook(hostile, Ssh(), [Objection("warning", planted)]),
+        render_runbook(hostile, Ssh(), [Finding("warning", planted)]),
         "\n".join(rollback_script(hostile, [step for step in steps if step.reversible], Ssh())),
     ):
         about = [line for line in re.split("[\n\r\x0b\x0c\x1c\x85\u2028\u2029]", page) if "planted" in line]
@@ -291,7 +298,7 @@ def test_places_that_differ_in_a_mark_only_do_not_share_a_shell() -> None:
 def test_no_text_of_a_plan_reaches_a_terminal_as_a_control(text: str) -> None:
     step = Step(text, "stage", "cp", text, Run((text,)), Check((text,), "match", text), Write(text, text))
     plan = replace(make_plan(members=1), words=(text,), places=(Place("cp", "node", "h"),), steps=(step,))
-    page = render_runbook(plan, Ssh(), [Objection("note", text)])
+    page = render_runbook(plan, Ssh(), [Finding("note", text)])
     assert page.replace("\n", "").isprintable()
 
 

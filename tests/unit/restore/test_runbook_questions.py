@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
-from etcdkeep.config import Ssh
-from etcdkeep.restore.runbook import API_QUESTIONS, QUESTIONS, render_runbook
+from etcdkeep.config.access import Ssh
+from etcdkeep.restore.runbook import render_runbook
+from etcdkeep.restore.runbook_shell import API_QUESTIONS, QUESTIONS
 from tests.unit.restore import test_pod_plan as in_pods
 from tests.unit.restore.admin_api import AdminApi
 

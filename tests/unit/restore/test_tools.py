@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.restore import tools
-from etcdkeep.restore.tools import Tool
+from etcdkeep.restore.found import tools
+from etcdkeep.restore.found.tools import Tool
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -41,6 +41,13 @@ def plain(**options) -> bytes:
     return make_snapshot(buckets=buckets, page_size=1024, fanout=4, free_pages=3)
 
 
+@pytest.mark.parametrize("pages", range(3, len(plain()) // 1024))
+def test_a_file_that_is_cut_off_is_not_called_another_program_s(check, pages):
+    report = check(plain()[: pages * 1024])
+    assert any("it is cut off" in problem for problem in report.problems)
+    assert not any("not of etcd" in problem for problem in report.problems)
+
+
 def test_a_tree_that_was_replaced_by_a_smaller_one_is_told(check):
     assert check(plain()).hints == ()
     report = check(with_smaller_tree(plain()))

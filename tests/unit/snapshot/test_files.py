@@ -75,7 +75,7 @@ def test_a_pipe_is_refused_at_once(tmp_path, command):
         os.mkfifo(path)
         result = CliRunner().invoke(cli, [*command, str(path)])
         assert isinstance(result.exception, SnapshotUnreadable)
-        assert "no regular file" in str(result.exception)
+        assert "not a regular file" in str(result.exception)
 
 
 def test_folders_and_empty_files_are_called_that(tmp_path):

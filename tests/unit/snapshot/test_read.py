@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdkeep.errors import RevisionUnavailable, SnapshotDamaged
+from etcdkeep.errors import PermanentError, SnapshotDamaged
 from etcdkeep.snapshot import open_snapshot
 from tests.damaged_snapshots import DAMAGES, sample
 from tests.snapshots import Bump, Delete, Put, etcd_buckets, make_records, make_snapshot
@@ -107,9 +107,9 @@ def test_revision_outside_the_snapshot():
         assert snapshot.compacted_revision == 3
         assert values(snapshot, revision=3) == {b"a": b"2"}
         for revision in (0, 2, 5):
-            with pytest.raises(RevisionUnavailable, match="from revision 3 to 4"):
+            with pytest.raises(PermanentError, match="from revision 3 to 4"):
                 list(snapshot.live(revision=revision))
-            with pytest.raises(RevisionUnavailable):
+            with pytest.raises(PermanentError, match="from revision"):
                 snapshot.get(b"a", revision)
 
 

@@ -1,0 +1,1 @@
+"""The Kubernetes API and commands in pods."""

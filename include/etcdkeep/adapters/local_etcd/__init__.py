@@ -1,0 +1,1 @@
+"""The etcd programs of this machine."""

@@ -1,0 +1,1 @@
+"""Approvals: what people are asked, what they answer, and what that allows."""

@@ -1,0 +1,1 @@
+"""Copies of backup sets in other repositories."""

@@ -1,0 +1,1 @@
+"""What is asked of etcd's own programs, and what they print."""

@@ -1,0 +1,1 @@
+"""From stored bytes to the JSON that the API server gives for them."""

@@ -1,0 +1,1 @@
+"""What is found of a cluster before a restore, on nodes and in pods: data, and pure readers of it."""

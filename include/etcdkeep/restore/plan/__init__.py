@@ -1,0 +1,1 @@
+"""From targets to steps, for nodes and for pods: nothing here can fail."""

@@ -1,0 +1,1 @@
+"""Asking nodes and pods what a restore must know of them. Reads only."""

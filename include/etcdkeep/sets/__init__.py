@@ -1,0 +1,1 @@
+"""Backup sets in a repository."""

@@ -1,0 +1,1 @@
+"""One configured cluster with its clients."""

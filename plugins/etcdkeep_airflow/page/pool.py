@@ -1,0 +1,139 @@
+"""
+The threads that read for the page, shared by all that it shows.
+
+A repository that hangs holds a few threads, and none that the others need. A person who asks for a thousand things waits for them alone:
+each has a line of their own, of limited length, and the lines take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THREADS = 10
+PER_PLACE = 4
+PER_PERSON = 2
+LINE = 64
+"""How many readings wait for one person; of more, those asked for first are forgotten: who still looks asks again."""
+EVERYONE = ""
+"""For whom the lines of the fleet are read; no person has this name. It takes turns with them, and leaves threads for two."""
+LATER = "\0later"
+"""What is read while nobody waits for anything else, one at a time."""
+_MOST = {EVERYONE: THREADS - 2 * PER_PERSON, LATER: 1}
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    Something to read.
+
+    :param kind: What of; with the key, what makes two jobs the same.
+    :param place: What is asked for it, such as a repository's URL: too slow a place keeps no other waiting.
+    :param run: Reads it, and returns what makes it known.
+    """
+
+    kind: object
+    key: str
+    place: str = field(compare=False)
+    run: Callable[[], Callable[[], None]] = field(compare=False)
+
+
+class Pool:
+    """Threads and the lines that wait for them. What its methods are asked under is `changed`, which is told when one has ended."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, deadline_s: float = 60.0) -> None:
+        self.changed = threading.Condition()
+        self.clock = clock
+        self.deadline_s = deadline_s
+        self._lines: OrderedDict[str, OrderedDict[str, OrderedDict[Job, float]]] = OrderedDict()
+        self._waiting: Counter[Job] = Counter()
+        self._running: dict[Job, tuple[float, str]] = {}
+        self._busy: Counter[str] = Counter()
+
+    def add(self, who: str, job: Job) -> None:
+        """Let a job wait in somebody's line, unless it runs or waits there already."""
+        line = self._lines.setdefault(who, OrderedDict())
+        if job in self._running or job in line.get(job.place, ()):
+            return
+        line.setdefault(job.place, OrderedDict())[job] = self.clock()
+        self._waiting[job] += 1
+        if who not in _MOST and sum(map(len, line.values())) > LINE:
+            self._leave(who, _oldest(line))
+
+    def is_asked(self, job: Job) -> bool:
+        """Say whether a job runs or waits."""
+        return job in self._running or job in self._waiting
+
+    def is_overdue(self, job: Job) -> bool:
+        """Say whether a job takes too long; or waits too long, for a place whose every reading takes too long."""
+        if job in self._running:
+            return self._is_late(self._running[job][0])
+        since = [line[job.place][job] for line in self._lines.values() if job in line.get(job.place, ())]
+        return bool(since) and self._is_late(min(since)) and self._stuck(job.place)
+
+    def start(self) -> None:
+        """Start threads for what waits; one that takes too long does not count as one of them."""
+        while (turn := self._next()) is not None:
+            who, job = turn
+            for each in [name for name, line in self._lines.items() if job in line.get(job.place, ())]:
+                self._leave(each, job)
+            if who in self._lines:
+                self._lines.move_to_end(who)
+            self._running[job] = self.clock(), who
+            self._busy[job.place] += 1
+            threading.Thread(target=self._run, args=(job,), name=f"etcdkeep-page-{job.key}", daemon=True).start()
+
+    def _next(self) -> tuple[str, Job] | None:
+        """Return whose turn it is, and the job."""
+        held = Counter(who for since, who in self._running.values() if not self._is_late(since))
+        if held.total() >= THREADS:
+            return None
+        for who in (*(each for each in self._lines if each != LATER), LATER):
+            if who == LATER and held:
+                return None
+            if held[who] < _MOST.get(who, PER_PERSON):
+                for place, jobs in self._lines.get(who, {}).items():
+                    if self._busy[place] < PER_PLACE:
+                        return who, next(iter(jobs))
+        return None
+
+    def _leave(self, who: str, job: Job) -> None:
+        line = self._lines[who]
+        jobs = line[job.place]
+        del jobs[job]
+        line.move_to_end(job.place)  # places take turns too
+        if not jobs:
+            del line[job.place]
+        if not line:
+            del self._lines[who]
+        self._waiting[job] -= 1
+        if not self._waiting[job]:
+            del self._waiting[job]
+
+    def _is_late(self, since: float) -> bool:
+        return self.clock() - since > self.deadline_s
+
+    def _stuck(self, place: str) -> bool:
+        held = [since for job, (since, _) in self._running.items() if job.place == place]
+        return len(held) >= PER_PLACE and all(map(self._is_late, held))
+
+    def _run(self, job: Job) -> None:
+        finish = job.run()
+        with self.changed:
+            del self._running[job]
+            self._busy[job.place] -= 1
+            if not self._busy[job.place]:
+                del self._busy[job.place]
+            finish()
+            self.start()
+            self.changed.notify_all()
+
+
+def _oldest(line: OrderedDict[str, OrderedDict[Job, float]]) -> Job:
+    return min(((at, job) for jobs in line.values() for job, at in jobs.items()), key=lambda each: each[0])[1]

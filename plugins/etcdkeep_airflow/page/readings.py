@@ -1,0 +1,165 @@
+"""
+Values that are slow to read, kept with their age. Threads read them; whoever asks gets what is known, at once.
+
+A read that takes too long is said to have no answer, and what was known before stays. Values are read again no more often than a
+third of one processor allows. The threads are those of :mod:`etcdkeep_airflow.page.pool`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from etcdkeep.errors import EtcdkeepError
+from etcdkeep_airflow.page.pool import EVERYONE, Job, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+log = logging.getLogger(__name__)
+
+FRESH_S = 30.0
+REST = 2.0
+"""Times the reading of everything that nothing is read after it."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Known(Generic[Value]):
+    """
+    What is known of one key.
+
+    :param value: None where it was never read.
+    :param age_s: Of the value; None where there is none.
+    :param problem: Why it could not be read the last time; empty where it could.
+    :param reading: Whether it is being read, or waits for that.
+    """
+
+    value: Value | None = None
+    age_s: float | None = None
+    problem: str = ""
+    reading: bool = False
+
+
+@dataclass
+class _Entry(Generic[Value]):
+    job: Job
+    value: Value | None = None
+    read_at: float | None = None
+    tried_at: float | None = None
+    took_s: float = 0.0
+    problem: str = ""
+
+
+class Readings(Generic[Value]):
+    """
+    Values by key.
+
+    :param read: Reads one; runs in a thread.
+    :param place: What is asked for it, such as a repository's URL.
+    :param pool: The threads, shared with the readings of other things.
+    :param keep: How many values are kept; those asked for last.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], Value],
+        place: Callable[[str], str],
+        pool: Pool,
+        *,
+        keep: int,
+        fresh_s: float = FRESH_S,
+    ) -> None:
+        self._read = read
+        self._place = place
+        self._pool = pool
+        self._keep = keep
+        self._fresh_s = fresh_s
+        self._entries: OrderedDict[str, _Entry[Value]] = OrderedDict()
+        self._all_took_s = 0.0
+
+    def get(self, key: str, wait_s: float = 0.0, who: str = EVERYONE) -> Known[Value]:
+        """
+        Return what is known of a key, and have it read when that is old. Wait so long where nothing is known yet.
+
+        :param who: Whose line it waits in.
+        """
+        with self._pool.changed:
+            entry = self._want(key, who)
+            self._pool.start()
+            self._pool.changed.wait_for(lambda: entry.tried_at is not None or self._pool.is_overdue(entry.job), wait_s)
+            return self._known(entry)
+
+    def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
+        """Return what is known of several keys."""
+        with self._pool.changed:
+            entries = {key: self._want(key, who) for key in keys}
+            self._pool.start()
+            return {key: self._known(entry) for key, entry in entries.items()}
+
+    def peek(self, key: str) -> Known[Value]:
+        """Return what is known of a key, and have nothing read."""
+        with self._pool.changed:
+            entry = self._entries.get(key)
+            return self._known(entry) if entry else Known()
+
+    def _want(self, key: str, who: str) -> _Entry[Value]:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self._job(key))
+        self._entries.move_to_end(key)
+        if entry.tried_at is None or self._pool.clock() - entry.tried_at >= self._rest_s():
+            if not self._pool.is_asked(entry.job):
+                entry.job = self._job(key)  # its place may be another one by now
+            self._pool.add(who, entry.job)
+        self._forget()
+        return entry
+
+    def _job(self, key: str) -> Job:
+        return Job(id(self), key, self._place(key), lambda: self._run(key))
+
+    def _rest_s(self) -> float:
+        return max(self._fresh_s, REST * self._all_took_s)
+
+    def _run(self, key: str) -> Callable[[], None]:
+        """Read a value, and return what makes it known."""
+        value, problem, began = None, "", self._pool.clock()
+        try:
+            value = self._read(key)
+        except (EtcdkeepError, OSError) as err:
+            problem = str(err)
+        except Exception as err:
+            log.exception("%s could not be read for the page", key)
+            problem = f"{type(err).__name__}, which nobody expected. Read the API server's log."
+        return lambda: self._finish(key, began, value, problem)
+
+    def _finish(self, key: str, began: float, value: Value | None, problem: str) -> None:
+        entry = self._entries[key]  # what is being read is not forgotten
+        self._entries.move_to_end(key)
+        now = self._pool.clock()
+        took_s = min(now - began, self._pool.deadline_s)  # one that hangs is no reason to read the others seldom
+        self._all_took_s += took_s - entry.took_s
+        entry.tried_at, entry.took_s, entry.problem = now, took_s, problem
+        if value is not None:
+            entry.value, entry.read_at = value, now
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep no more than allowed, besides what is being read."""
+        over = len(self._entries) - self._keep
+        if over > 0:
+            idle = [key for key, each in list(self._entries.items())[:-1] if not self._pool.is_asked(each.job)]
+            for key in idle[:over]:
+                self._all_took_s -= self._entries.pop(key).took_s
+
+    def _known(self, entry: _Entry[Value]) -> Known[Value]:
+        age_s = None if entry.read_at is None else self._pool.clock() - entry.read_at
+        if not self._pool.is_asked(entry.job):
+            return Known(entry.value, age_s, entry.problem)
+        problem = (
+            f"no answer within {self._pool.deadline_s:.0f} s" if self._pool.is_overdue(entry.job) else entry.problem
+        )
+        return Known(entry.value, age_s, problem, reading=True)
