@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -75,9 +76,12 @@ class Kubelet:
 
     async def _sync(self) -> None:
         while True:
-            self._obey()
-            if self.active.is_set():
-                self._reconcile()
+            try:
+                self._obey()
+                if self.active.is_set():
+                    self._reconcile()
+            except OSError:  # a folder may be moved between two looks at it
+                traceback.print_exc()
             await asyncio.sleep(SYNC_EVERY_S)
 
     def _obey(self) -> None:

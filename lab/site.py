@@ -173,6 +173,13 @@ class Site:
         self.config = layout.root / "clusters.yaml"
         self.clusters = {name: self._cluster(name) for name in layout.clusters} | {SKIFF: self._skiff()}
 
+    def check(self) -> None:
+        """Do nothing while the site runs; :raises LabError: with the end of its logs when its supervisor has ended."""
+        if not Lab(self.root).running:
+            raise LabError(
+                f"the supervisor of the site in {self.root} has ended; the site's logs end:\n{_log_ends(self.root)}"
+            )
+
     def _cluster(self, name: str) -> ClusterHandle:
         cluster = self.layout.clusters[name]
         pki = cluster.nodes[0].pki / "etcd"
@@ -257,14 +264,9 @@ class Lab:
             wait_for(lambda: self.state in ("ready", "down"), "the site to be ready", UP_S)
         if self.state != "ready":
             raise LabError(
-                f"the site in {self.root} is {self.state}, expected ready; its logs end:\n{self._log_ends()}"
+                f"the site in {self.root} is {self.state}, expected ready; its logs end:\n{_log_ends(self.root)}"
             )
         return Site(Layout.load(self.root))
-
-    def _log_ends(self) -> str:
-        logs = [*self.root.glob("run/*.log"), *self.root.glob("*/*/containers/*/*/log")]
-        texts = {path: path.read_text(errors="replace")[-LOG_END:].strip() for path in logs}
-        return "\n".join(f"{path}:\n{text}" for path, text in texts.items() if text)
 
     def down(self) -> None:
         """Stop everything that was started here, and nothing else."""
@@ -273,6 +275,12 @@ class Lab:
             end(stamp, grace_s=60.0)
         if (self.root / "lab.json").exists():
             end_leftovers(Layout.load(self.root))
+
+
+def _log_ends(root: Path) -> str:
+    logs = [*root.glob("run/*.log"), *root.glob("*/*/containers/*/*/log")]
+    texts = {path: path.read_text(errors="replace")[-LOG_END:].strip() for path in logs}
+    return "\n".join(f"{path}:\n{text}" for path, text in texts.items() if text)
 
 
 def kubectl_path() -> Path:

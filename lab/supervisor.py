@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import json
 import os
@@ -45,7 +46,7 @@ class Supervisor:
     async def run(self) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop, number, stop)
         try:
             starting = asyncio.create_task(self._start())
             stopping = asyncio.create_task(stop.wait())
@@ -59,6 +60,10 @@ class Supervisor:
             self._say("stopping")
             await self._close()
             self._say("down")
+
+    def _asked_to_stop(self, number: signal.Signals, stop: asyncio.Event) -> None:
+        print(f"{number.name}: the site stops", flush=True)
+        stop.set()
 
     async def _start(self) -> None:
         for cluster in self.layout.clusters.values():
@@ -156,6 +161,7 @@ async def _seed_once(kube: Kube, marker: Path, items: list[Item]) -> None:
 
 def main(root: Path) -> None:
     """Run the site in `root` until SIGTERM or SIGINT."""
+    faulthandler.enable()
     reserve_view()
     layout = Layout.load_or_create(root)
     (layout.root / "run").mkdir(exist_ok=True)

@@ -125,6 +125,7 @@ def rig(rigs: Rigs, request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def site(rig: Rig) -> Site:
+    rig.site.check()
     return rig.site
 
 

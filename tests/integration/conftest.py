@@ -30,7 +30,8 @@ def lab_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def site(lab_site: Site) -> Iterator[Site]:
-    """The site, with every fault cleared after the test."""
+    """The site, known to run before the test, with every fault cleared after it."""
+    lab_site.check()
     yield lab_site
     lab_site.faults.clear()
 

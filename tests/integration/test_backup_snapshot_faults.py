@@ -106,7 +106,7 @@ def test_another_snapshot_than_the_member_reported_is_marked_bad(start_run):
     run.until("snapshot")
     saved_as(run, sample())
     run.until("upload")
-    with pytest.raises(VerificationFailed, match=r"revision is \d+, but member kube-etcd-0 reported \d+ \(etcd"):
+    with pytest.raises(VerificationFailed, match=r"hash is \d+, but member kube-etcd-0 reported \d+ \(etcd"):
         run.task("verify")
     assert [made.state for made in run.own_sets()] == ["bad"]
 
