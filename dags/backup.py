@@ -22,9 +22,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
+from airflow.sdk import DAG, Param, TriggerRule
 
-from etcdkeep.config.loading import load_config
 from etcdkeep.config.models import Cluster
 from etcdkeep_airflow.notifications.backups import backup_callbacks, ping_start, ping_success, task_callbacks
 from etcdkeep_airflow.operators.backup import (
@@ -35,7 +34,7 @@ from etcdkeep_airflow.operators.backup import (
     SnapshotOperator,
     UploadOperator,
 )
-from etcdkeep_airflow.operators.base import RETRIES, placed, placed_with_keys
+from etcdkeep_airflow.operators.base import RETRIES, clusters_with, placed, placed_with_keys
 from etcdkeep_airflow.operators.rehearse import RehearseOperator
 from etcdkeep_airflow.operators.replicate import ReplicateOperator
 from etcdkeep_airflow.operators.verify import VerifyOperator, backup_asset
@@ -112,7 +111,5 @@ def backup_dag(cluster: Cluster) -> DAG:
     return dag
 
 
-wanted = get_parsing_context().dag_id
-for each in load_config().clusters.values():
-    if wanted in (None, f"backup__{each.name}"):
-        globals()[f"backup__{each.name}"] = backup_dag(each)
+for each in clusters_with("backup__"):
+    globals()[f"backup__{each.name}"] = backup_dag(each)

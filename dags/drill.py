@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, Param, get_parsing_context
+from airflow.sdk import DAG, Param
 
-from etcdkeep.config.loading import load_config
 from etcdkeep.config.models import Cluster, Drill
 from etcdkeep.config.values import AFTER_BACKUP
 from etcdkeep_airflow.notifications.backups import drill_callbacks, task_callbacks
-from etcdkeep_airflow.operators.base import RETRIES, placed_with_keys, repository_param
+from etcdkeep_airflow.operators.base import RETRIES, clusters_with, placed_with_keys, repository_param
 from etcdkeep_airflow.operators.drill import DrillOperator
 from etcdkeep_airflow.operators.verify import backup_asset
 
@@ -63,7 +62,6 @@ def drill_dag(cluster: Cluster, drill: Drill) -> DAG:
     return dag
 
 
-wanted = get_parsing_context().dag_id
-for each in load_config().clusters.values():
-    if each.drill and wanted in (None, f"drill__{each.name}"):
+for each in clusters_with("drill__"):
+    if each.drill:
         globals()[f"drill__{each.name}"] = drill_dag(each, each.drill)

@@ -24,7 +24,7 @@ import airflow  # noqa: F401 - it sets up logging when it is first imported, whi
 import yaml
 
 from etcdkeep.adapters.stores.opening import open_store, transfer
-from etcdkeep.config.loading import config_path, load_config
+from etcdkeep.config.loading import config_path, load_cluster
 from etcdkeep.errors import TransientError
 from etcdkeep.naming import backup_id
 from etcdkeep.sets.repository import Repository
@@ -131,7 +131,7 @@ class BackupRun:
 
     @property
     def cluster(self) -> Cluster:
-        return load_config().cluster(self.name)
+        return load_cluster(self.name)
 
     @property
     def repository(self) -> Repository:

@@ -15,7 +15,7 @@ from airflow.sdk.log import mask_secret
 from etcdkeep.adapters.core_dumps import forbid_core_dumps
 from etcdkeep.adapters.kube.config import Permits, open_in_cluster, open_kubeconfig, portable_kubeconfig
 from etcdkeep.config.access import SshKeyRef
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import config_path, load_cluster
 from etcdkeep.errors import SecretUnavailable
 from etcdkeep.site.credentials import read_secret_file
 from etcdkeep.site.site import Site
@@ -135,7 +135,7 @@ def open_site(cluster: str) -> Site:
     :raises ConfigError: when the configuration or the cluster's entry is not usable.
     """
     forbid_core_dumps()
-    return Site(load_config().cluster(cluster), ConnectionCredentials())
+    return Site(load_cluster(cluster), ConnectionCredentials())
 
 
 def _kubernetes(ref: KubeconfigRef) -> KubernetesConnection:
@@ -184,5 +184,5 @@ def find_connection(connection_id: str) -> Connection:
         ) from err
     except AirflowNotFoundException as err:
         raise SecretUnavailable(
-            f"Airflow has no connection {connection_id!r}, which {load_config().source} refers to; add it under Admin → Connections."
+            f"Airflow has no connection {connection_id!r}, which {config_path()} refers to; add it under Admin → Connections."
         ) from err

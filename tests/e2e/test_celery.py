@@ -172,10 +172,10 @@ def test_with_two_schedulers_a_backup_runs_once(
 
 needs_mounts = pytest.mark.skipif(not can_mount(), reason="only root gives each worker a mount namespace of its own")
 SIGN = """
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.site.credentials import FileCredentials
 from etcdkeep.site.site import Site
-Site(load_config().cluster("skiff"), FileCredentials()).signer("backup")
+Site(load_cluster("skiff"), FileCredentials()).signer("backup")
 print("has the key")
 """
 

@@ -16,7 +16,7 @@ from etcdkeep.acceptance.gated_run import READING_S
 from etcdkeep.acceptance.restoration import Restoration
 from etcdkeep.acceptance.run import back_up
 from etcdkeep.acceptance.telling import AcceptanceReport
-from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_cluster
 from etcdkeep.site.credentials import FileCredentials
 from etcdkeep.site.site import Site as open_site
 from lab.site import kubectl_path
@@ -182,7 +182,7 @@ def test_acceptance_restores_a_cluster_and_tells_how_long_it_was_down(
 ):
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", site.gcs_url)
-    cluster = load_config().cluster("harbor")
+    cluster = load_cluster("harbor")
     identity, report = Path(cluster.age_identity.path), AcceptanceReport()
     opened = open_site(cluster, FileCredentials())
     monkeypatch.setenv("PATH", os.pathsep.join((str(etcd_folder()), str(kubectl_path().parent), os.environ["PATH"])))

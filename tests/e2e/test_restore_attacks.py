@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from etcdkeep.acceptance.restore_run import RestoreRun
-from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_cluster
 from etcdkeep.site.credentials import FileCredentials
 from etcdkeep.site.site import Site as open_site
 from tests.e2e.restore_run import Spoiled
@@ -45,7 +45,7 @@ def repository(site: Site, config: Path, monkeypatch: pytest.MonkeyPatch) -> Rep
     """The repository, as somebody writes it who has access to the bucket alone."""
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", site.gcs_url)
-    return open_site(load_config().cluster(CLUSTER), FileCredentials()).repository
+    return open_site(load_cluster(CLUSTER), FileCredentials()).repository
 
 
 class Attacker:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.errors import AccessDenied
 from etcdkeep.restore.probe.nodes import gather_node
 from etcdkeep.site.credentials import FileCredentials
@@ -51,7 +51,7 @@ def program(node: NodeHandle, name: str, script: str) -> Iterator[None]:
 
 
 def gather(node: NodeHandle) -> NodeFacts:
-    cluster = load_config().cluster("harbor")
+    cluster = load_cluster("harbor")
     site = Site(cluster, FileCredentials())
     with site.open_node(cluster.ssh.addresses.get(node.name, node.address)) as shell:
         return gather_node(shell, cluster, node.name, node.address)

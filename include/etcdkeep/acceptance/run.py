@@ -28,7 +28,7 @@ from etcdkeep.acceptance.restore_run import DAG
 from etcdkeep.acceptance.stock_tools import StockTools
 from etcdkeep.acceptance.telling import AcceptanceReport, CheckFailed, follow
 from etcdkeep.backup.discover import discover, pod_runner
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.errors import CommandMissing
 from etcdkeep.naming import backup_id, set_prefix
 from etcdkeep.ports import StreamLimits
@@ -51,7 +51,7 @@ def accept(config: Path, name: str, *, restore: bool = False) -> bool:
 
     :param restore: Then restore it from that backup: its control plane goes down.
     """
-    load_config(config).cluster(name)
+    load_cluster(name, config)
     if restore:
         say(f"{announce(name)}\n")
     HOME.mkdir(mode=0o700, exist_ok=True)

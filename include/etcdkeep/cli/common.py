@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etcdkeep import naming
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.copies.fallback import find_in_copies
 from etcdkeep.errors import EtcdkeepError, NotFound
 from etcdkeep.plain_text import one_line
@@ -45,7 +45,7 @@ def open_cluster(name: str) -> Site:
 
     ETCDKEEP_AGE_IDENTITY comes before `age_identity` of the configuration.
     """
-    site = Site(load_config().cluster(name), FileCredentials(), identity_file=os.environ.get(IDENTITY_VARIABLE))
+    site = Site(load_cluster(name), FileCredentials(), identity_file=os.environ.get(IDENTITY_VARIABLE))
     if url := asked_repository():
         site.use(url)
     return site

@@ -13,7 +13,7 @@ import click
 
 from etcdkeep.cli import Group
 from etcdkeep.config import pages as config_pages
-from etcdkeep.config.loading import CONFIG_VARIABLE, load_config
+from etcdkeep.config.loading import CONFIG_VARIABLE, load_cluster, load_config
 from etcdkeep.errors import ConfigError
 from etcdkeep.say import say
 
@@ -114,7 +114,7 @@ def _exit_code(tried: list[Tried]) -> int:
 @click.argument("cluster")
 def notify(cluster: str) -> None:
     """Send a test message to everybody in CLUSTER's `notifications`, where Airflow runs."""
-    configured = load_config().cluster(cluster)
+    configured = load_cluster(cluster)
     try:
         telling = importlib.import_module("etcdkeep_airflow.notifications.telling")
     except ModuleNotFoundError as err:

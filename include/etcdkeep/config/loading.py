@@ -105,10 +105,24 @@ def load_config(path: Path | None = None) -> Config:
     :param path: The file; by default the one that ``ETCDKEEP_CONFIG`` names.
     :raises ConfigError: when the file as a whole cannot be used.
     """
+    return _load_version(path, None)
+
+
+def load_cluster(name: str, path: Path | None = None) -> Cluster:
+    """
+    Read one cluster's entry, however many there are: as ``load_config(path).cluster(name)``, without checking all others.
+
+    :raises ConfigError: when the cluster is not configured, or the entry is not usable.
+    """
+    found = _load_version(path, name).clusters.get(name)
+    return found or load_config(path).cluster(name)
+
+
+def _load_version(path: Path | None, only: str | None) -> Config:
     path = path or config_path()
     try:
         found = path.stat()
-        return _load(path, found.st_mtime_ns, found.st_ino, found.st_size)
+        return _load(path, only, found.st_mtime_ns, found.st_ino, found.st_size)
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(
             f"configuration {path} cannot be read: {getattr(err, 'strerror', None) or err}. Expected a YAML file that you can read; "
@@ -116,15 +130,16 @@ def load_config(path: Path | None = None) -> Config:
         ) from err
 
 
-@lru_cache(1)
-def _load(path: Path, *version: int) -> Config:
-    return parse_config(path.read_text(encoding="utf-8"), str(path))
+@lru_cache(2)
+def _load(path: Path, only: str | None, *version: int) -> Config:
+    return parse_config(path.read_text(encoding="utf-8"), str(path), only)
 
 
-def parse_config(text: str, source: str) -> Config:
+def parse_config(text: str, source: str, only: str | None = None) -> Config:
     """
     Check the text of a configuration file.
 
+    :param only: Check this cluster alone, with the admin cluster that it names.
     :raises ConfigError: for malformed YAML, an unknown top-level key or another ``schema_version``; with every problem.
     """
     try:
@@ -136,7 +151,7 @@ def parse_config(text: str, source: str) -> Config:
     entries = raw.get("clusters")
     if not isinstance(entries, list):
         raise ConfigError(f"{source}: clusters: expected a list of clusters, found {type(entries).__name__}.")
-    clusters, problems = _parse_clusters(raw.get("defaults"), entries)
+    clusters, problems = _parse_clusters(raw.get("defaults"), entries, only)
     try:
         whole = ConfigFile.model_validate({**raw, "clusters": []})
     except ValidationError as err:
@@ -144,7 +159,7 @@ def parse_config(text: str, source: str) -> Config:
     return Config(source, clusters, problems, whole.housekeeping_schedule)
 
 
-def _parse_clusters(defaults: Any, entries: list[Any]) -> tuple[dict[str, Cluster], tuple[str, ...]]:
+def _parse_clusters(defaults: Any, entries: list[Any], only: str | None) -> tuple[dict[str, Cluster], tuple[str, ...]]:
     """Return the usable clusters and every problem of the others."""
     clusters: dict[str, Cluster] = {}
     problems: list[str] = []
@@ -152,6 +167,7 @@ def _parse_clusters(defaults: Any, entries: list[Any]) -> tuple[dict[str, Cluste
         problems.append("defaults.name: every cluster has a name of its own; remove it here")
     beneath = {key: value for key, value in defaults.items() if key != "name"} if isinstance(defaults, dict) else {}
     names = Counter(str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry)
+    needed = None if only is None else _needed(only, beneath, entries)
     places: dict[str, str] = {}
     for index, entry in enumerate(entries):
         where = f"clusters[{index}]"
@@ -159,6 +175,8 @@ def _parse_clusters(defaults: Any, entries: list[Any]) -> tuple[dict[str, Cluste
             problems.append(f"{where}: expected a mapping, found {type(entry).__name__}")
             continue
         name = str(entry.get("name", "without a name"))
+        if needed is not None and name not in needed:
+            continue
         where = places[name] = f"{where} ({name})"
         if names[name] > 1:
             problems.append(f"{where}.name: {names[name]} clusters have this name; names are unique")
@@ -171,6 +189,12 @@ def _parse_clusters(defaults: Any, entries: list[Any]) -> tuple[dict[str, Cluste
     problems.extend(f"{places[name]}.{problem}" for name, problem in wrong.items())
     usable = {name: _resolve(cluster, clusters) for name, cluster in clusters.items() if name not in wrong}
     return usable, tuple(dict.fromkeys(problems))
+
+
+def _needed(name: str, defaults: dict[str, Any], entries: list[Any]) -> frozenset[str]:
+    """Return a cluster's name, and its admin cluster's."""
+    own = [_merge(defaults, entry) for entry in entries if isinstance(entry, dict) and str(entry.get("name")) == name]
+    return frozenset({name, *(str(entry["admin_cluster"]) for entry in own if "admin_cluster" in entry)})
 
 
 def _normalise(defaults: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.notifications.events import make_event
 from etcdkeep_airflow.notifications import telling
 from etcdkeep_airflow.notifications.quiet import quietly
@@ -77,19 +77,19 @@ def ping_success(cluster: Cluster) -> dict[str, Any]:
 @quietly
 def backup_started(name: str, context: Mapping[str, Any]) -> None:
     """Ping that a backup begins; by a retry too, since the first try may have died before it came to that."""
-    telling.signal(load_config().cluster(name), "start", str(context["run_id"]))
+    telling.signal(load_cluster(name), "start", str(context["run_id"]))
 
 
 @quietly
 def backup_verified(name: str, context: Mapping[str, Any]) -> None:
     """Ping that there is a new good backup."""
-    telling.signal(load_config().cluster(name), "success", str(context["run_id"]))
+    telling.signal(load_cluster(name), "success", str(context["run_id"]))
 
 
 @quietly
 def backup_failed(name: str, context: Mapping[str, Any]) -> None:
     """Tell of a run that finally failed: without a good backup, or with one that could not be restored."""
-    cluster, run = load_config().cluster(name), ended_run(context)
+    cluster, run = load_cluster(name), ended_run(context)
     good = run.succeeded("verify")
     if not good:
         telling.signal(cluster, "fail", run.run_id)
@@ -107,7 +107,7 @@ def backup_failed(name: str, context: Mapping[str, Any]) -> None:
 @quietly
 def backup_succeeded(name: str, context: Mapping[str, Any]) -> None:
     """Tell that a trouble is over. A run whose set could not be opened for verification ends none."""
-    cluster, run = load_config().cluster(name), ended_run(context)
+    cluster, run = load_cluster(name), ended_run(context)
     if run.succeeded("verify"):
         over = (BACKUP, LATE, RESTORABLE) if run.succeeded("rehearse") or not cluster.rehearse else (BACKUP, LATE)
         _recovered(cluster, run, over, context)
@@ -116,7 +116,7 @@ def backup_succeeded(name: str, context: Mapping[str, Any]) -> None:
 @quietly
 def drill_failed(name: str, context: Mapping[str, Any]) -> None:
     """Tell of a drill that finally failed."""
-    cluster, run = load_config().cluster(name), ended_run(context)
+    cluster, run = load_cluster(name), ended_run(context)
     happened = "the drill failed: that its backups restore is not proven."
     telling.tell_trouble(cluster, DRILL, _event("drill_failed", cluster, run, happened, DRILL), context)
 
@@ -124,7 +124,7 @@ def drill_failed(name: str, context: Mapping[str, Any]) -> None:
 @quietly
 def drill_succeeded(name: str, context: Mapping[str, Any]) -> None:
     """Tell that drills succeed again."""
-    cluster, run = load_config().cluster(name), ended_run(context)
+    cluster, run = load_cluster(name), ended_run(context)
     _recovered(cluster, run, (DRILL,), context)
 
 
@@ -138,7 +138,7 @@ def _tell_late(name: str, context: Mapping[str, Any]) -> None:
     run = context.get("dag_run") or {}
     if run.get("state") not in (None, "running", "queued"):
         return  # Airflow also alerts of a run that ended in time and was cleared, or that failed
-    cluster = load_config().cluster(name)
+    cluster = load_cluster(name)
     dag_id, run_id = str(run.get("dag_id", f"backup__{name}")), str(run.get("dag_run_id") or run.get("run_id") or "")
     event = make_event(
         "backup_late",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseNotifier
 
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.notifications.events import make_event
 from etcdkeep_airflow.notifications import telling
 from etcdkeep_airflow.notifications.quiet import quietly
@@ -42,7 +42,7 @@ class GateWaits(BaseNotifier):
 def gate_waits(context: Mapping[str, Any]) -> None:
     """Tell that a gate waits. A gate that asks again is told again: the earlier answer does not count."""
     gate, ti = context["task"], context["ti"]
-    cluster = load_config().cluster(gate.cluster)
+    cluster = load_cluster(gate.cluster)
     again = ", once more: an earlier answer does not count" if ti.try_number > 1 else ""
     event = make_event(
         "approval_waiting",
@@ -66,7 +66,7 @@ def restore_ended(context: Mapping[str, Any]) -> None:
     kind = _ending(run, context)
     if kind is None or form.get("dry_run") or not form.get("cluster"):
         return
-    cluster = load_config().cluster(str(form["cluster"]))
+    cluster = load_cluster(str(form["cluster"]))
     event = make_event(
         "restore_ended",
         cluster.name,

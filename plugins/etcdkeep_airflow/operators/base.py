@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import BaseOperator, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
 
 from etcdkeep import naming
+from etcdkeep.config.loading import load_cluster, load_config
 from etcdkeep.config.models import Limits
 from etcdkeep.copies.fallback import LOST
 from etcdkeep.errors import PermanentError, RecordRefused, RequestRefused, TransientError
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 SIGNED = "signed"
 """Of an XCom value, the field with the signed record."""
+
+
+def clusters_with(dag_prefix: str) -> Iterable[Cluster]:
+    """Return the clusters whose DAGs are made here: all, or that of the one DAG whose task starts in this process."""
+    wanted = get_parsing_context().dag_id
+    if wanted is None:
+        return load_config().clusters.values()
+    return [load_cluster(wanted.removeprefix(dag_prefix))] if wanted.startswith(dag_prefix) else []
 
 
 def longest_task(clusters: Iterable[Cluster]) -> timedelta:

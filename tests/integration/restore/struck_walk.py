@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from etcdkeep.adapters.kube import client as kube
 from etcdkeep.adapters.kube import config as kube_config
 from etcdkeep.adapters.ssh import node
-from etcdkeep.config.loading import load_config
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.errors import EtcdkeepError
 from etcdkeep.ports import StreamLimits
 from etcdkeep.restore.engine import Engine, StepEvent
@@ -229,7 +229,7 @@ def _worker(environment: dict[str, str], plan_json: str, task: Task, wanted: set
     """Walk, and die at the first step that begins of those that are wanted; tell which."""
     os.environ.update(environment)
     plan = parse_plan(plan_json)
-    site = Site(load_config().cluster(plan.cluster), FileCredentials())
+    site = Site(load_cluster(plan.cluster), FileCredentials())
     found = site.repository.get(plan.cluster, plan.backup_id)
     site = site.with_fall_back(found)
 

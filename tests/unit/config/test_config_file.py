@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdkeep.config.loading import CONFIG_VARIABLE, config_path, load_config, parse_config
-from etcdkeep.config.models import Limits
+from etcdkeep.config.loading import CONFIG_VARIABLE, config_path, load_cluster, load_config, parse_config
+from etcdkeep.config.models import Cluster, Limits
 from etcdkeep.config.profiles import PROFILES
 from etcdkeep.errors import ConfigError
 from tests.builders import age_pair, make_cluster, make_entry, make_file, signing_pair
@@ -26,6 +26,53 @@ def test_a_sound_file_has_no_problem():
     assert list(config.clusters) == ["a", "b"]
     assert config.problems == ()
     config.raise_for_problems()
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A file whose defaults name the admin cluster of some, with sound, broken and repeated entries."""
+    path = tmp_path / "clusters.yaml"
+    entries = (
+        make_entry(name="admin"),
+        make_entry(
+            name="skiff", profile="gke-user-kubeception", kubeconfig=None, admin_cluster="admin", schedule="17 3 * * *"
+        ),
+        make_entry(name="lost", profile="gke-user-kubeception", kubeconfig=None, admin_cluster="absent"),
+        make_entry(name="bad", immutable_days=-1),
+        make_entry(name="twice"),
+        make_entry(name="twice"),
+        make_entry(name="spread", spread_minutes=60),
+    )
+    path.write_text(make_file(*entries))
+    return path
+
+
+@pytest.mark.parametrize("name", ["admin", "skiff", "spread"])
+def test_a_cluster_is_the_same_whether_it_is_read_alone_or_with_all_others(mixed, name):
+    assert load_cluster(name, mixed) == load_config(mixed).cluster(name)
+
+
+@pytest.mark.parametrize("name", ["lost", "bad", "twice", "absent"])
+def test_a_cluster_that_cannot_be_used_is_told_in_the_same_words(mixed, name):
+    with pytest.raises(ConfigError) as alone:
+        load_cluster(name, mixed)
+    with pytest.raises(ConfigError) as among_all:
+        load_config(mixed).cluster(name)
+    assert str(alone.value) == str(among_all.value)
+
+
+def test_a_cluster_is_read_again_when_the_file_has_changed(mixed):
+    assert load_cluster("skiff", mixed).schedule == "17 3 * * *"
+    mixed.write_text(mixed.read_text().replace("17 3 * * *", "18 4 * * *"))
+    assert load_cluster("skiff", mixed).schedule == "18 4 * * *"
+
+
+def test_a_task_checks_only_the_clusters_that_it_needs(mixed, monkeypatch):
+    checked = []
+    validate = Cluster.model_validate
+    monkeypatch.setattr(Cluster, "model_validate", lambda entry: (checked.append(entry["name"]), validate(entry))[1])
+    load_cluster("skiff", mixed)
+    assert checked == ["admin", "skiff"]
 
 
 @pytest.mark.parametrize(
