@@ -57,7 +57,7 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         while data := await source.read(RELAY_BYTES):
             target.write(data)
             await target.drain()
-    except (OSError, RuntimeError, asyncio.CancelledError):  # uvloop's word for a closed transport is RuntimeError
+    except (OSError, asyncio.CancelledError):
         target.transport.abort()
     else:
         target.close()

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import uvloop
 import yarl
 from aiohttp import web
 
@@ -259,4 +258,4 @@ async def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1])))

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
-import uvloop
 
 from lab.faults import STREAM_ACTIONS, FaultFile, Tap
 from lab.hosts import HOST_KEY_KINDS
@@ -261,4 +260,4 @@ async def main(root: Path) -> None:
 
 if __name__ == "__main__":
     reserve_view()
-    uvloop.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1])))

@@ -14,8 +14,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import uvloop
-
 from lab.balancer import Address, Relay, node_of_caller
 from lab.clusters_yaml import write_configuration
 from lab.controllers import Controllers
@@ -183,7 +181,7 @@ def _run_locked(layout: Layout) -> None:
     write_atomic(layout.root / "run/supervisor.pid", json.dumps(process_stamp(os.getpid())))
     provision(layout)
     write_configuration(layout)
-    uvloop.run(Supervisor(layout).run())
+    asyncio.run(Supervisor(layout).run())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import signal
 import ssl
 from pathlib import Path
 
-import uvloop
 from aiohttp import web
 
 from lab.api.defaults import now
@@ -123,4 +122,4 @@ async def renew_master_lease(store: Store, address: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    asyncio.run(main())
