@@ -1,5 +1,5 @@
 """
-Runs the whole suite as parts, several side by side, each a pytest process.
+Runs the whole suite as parts side by side, each a pytest process.
 
 Most parts wait most of the time: for labs, for Airflow. What waits for less is given less of the machine, so that nothing in
 the others runs into its deadlines, and what only computes has what they leave. That holds where the kernel does not share the
@@ -10,6 +10,7 @@ new file is in exactly one. The output of a part is shown when it has ended; wha
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,24 +30,27 @@ PARTS = {
     "unit": ("tests/unit",),
     "airflow": ("tests",),
 }
-AFTER = {"integration": "airflow"}
-"""What starts when another part has ended, so that no more than three labs stand by at once: each takes a third of a processor."""
-NICE = {"e2e": 0, "restores": 5, "integration": 8, "unit": 10, "airflow": 10}
+NICE = {"e2e": 0, "restores": 5, "integration": 5, "unit": 12, "airflow": 12}
 FAILED = (b"FAILED ", b"ERROR ")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A part that has ended."""
+    """
+    A part that has ended.
+
+    :param busy_s: Processor time of the part and of what it started and waited for.
+    """
 
     name: str
     code: int
     seconds: float
+    busy_s: float
     output: bytes
 
     @property
     def headline(self) -> str:
-        return f"{self.name}: exit {self.code} after {self.seconds:.0f} s"
+        return f"{self.name}: exit {self.code} after {self.seconds:.0f} s, {self.busy_s:.0f} s of processor"
 
 
 def arguments_of(name: str) -> list[str]:
@@ -62,9 +66,10 @@ def pytest(name: str, *arguments: str) -> Ended:
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         line = ("nice", "-n", str(NICE.get(name, 0)), sys.executable, "-m", "pytest", *arguments)
-        code = subprocess.run(line, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        _, status, used = os.wait4(subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT).pid, 0)
         output.seek(0)
-        return Ended(name, code, time.monotonic() - started, output.read())
+        seconds, busy_s = time.monotonic() - started, used.ru_utime + used.ru_stime
+        return Ended(name, os.waitstatus_to_exitcode(status), seconds, busy_s, output.read())
 
 
 def show(part: Ended) -> None:
@@ -89,20 +94,17 @@ def exit_code(parts: list[Ended]) -> int:
     return int(any(part.code for part in parts))
 
 
-def run_line(first: str) -> list[Ended]:
-    """Run a part, and those that start after it; show each when it has ended."""
-    ended = []
-    for name in (first, *(name for name, before in AFTER.items() if before == first)):
-        ended.append(pytest(name, *arguments_of(name)))
-        show(ended[-1])
+def run_part(name: str) -> Ended:
+    """Run a part, and show it when it has ended."""
+    ended = pytest(name, *arguments_of(name))
+    show(ended)
     return ended
 
 
 def run_all() -> int:
     """Run every part, and return the exit code."""
     with ThreadPoolExecutor(len(PARTS)) as pool:
-        lines = pool.map(run_line, [name for name in PARTS if name not in AFTER])
-        parts = [part for line in lines for part in line]
+        parts = list(pool.map(run_part, PARTS))
     print(f"\n##### all parts\n\n{summary(parts)}")
     return exit_code(parts)
 

@@ -37,10 +37,10 @@ def test_every_test_file_is_in_exactly_one_part() -> None:
 )
 def test_one_part_that_did_not_pass_is_a_failure(code: int, expected: int) -> None:
     output = b"noise\nFAILED tests/test_it.py::test_two - two is not one\n"
-    parts = [Ended("second", code, 1.0, output), Ended("first", 0, 2.0, b"FAILED is a word\n")]
+    parts = [Ended("second", code, 1.0, 3.0, output), Ended("first", 0, 2.0, 4.0, b"FAILED is a word\n")]
     assert run_tests.exit_code(parts) == expected
     failed = ["  FAILED tests/test_it.py::test_two - two is not one"] if expected else []
-    last = [f"second: exit {code} after 1 s", *failed]
+    last = [f"second: exit {code} after 1 s, 3 s of processor", *failed]
     assert [line for line in run_tests.summary(parts).splitlines() if line in last] == last
     assert "a word" not in run_tests.summary(parts)
 
@@ -54,7 +54,6 @@ def test_the_log_has_each_part_and_ends_with_what_failed(
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -ra -p no:cacheprovider --import-mode=importlib\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_tests, "PARTS", {"first": ("first",), "second": ("second",)})
-    monkeypatch.setattr(run_tests, "AFTER", {"second": "first"})
     assert run_tests.run_all() == 1
     log, _, end = capfdbinary.readouterr().out.decode().partition("##### all parts")
     assert "1 passed" in log
