@@ -99,7 +99,7 @@ def find_set(name: str, states: Collection[State] = GOOD) -> tuple[Site, BackupS
     if found.url not in (asked, site.cluster.repository):
         site.use(found.url)
         tell_of_copy(found)
-    return site.with_fall_back(found.found), found.found
+    return site.with_keys_of(found.found), found.found
 
 
 def tell_of_copy(found: FoundIn) -> None:
