@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep.cli import Group
-from etcdkeep.cli.common import open_cluster, repository_option, who
+from etcdkeep.cli.common import one_repository_option, open_cluster, who
 from etcdkeep.cli.output import age, json_option, print_json, print_table, size
 from etcdkeep.plain_text import one_line
 from etcdkeep.retention.gather import gather
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("cluster")
-@repository_option
+@one_repository_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why; changes nothing.")
 @click.option("--yes", "confirmed", is_flag=True, help="Confirm that more than retention.max_remove_share is removed.")
 @json_option
