@@ -69,7 +69,7 @@ class RestoreSite:
     def identities(self) -> Any:
         return parse_identities(age_pair()[0])
 
-    def with_fall_back(self, found: Any) -> RestoreSite:
+    def with_keys_of(self, found: Any) -> RestoreSite:
         """Nodes are opened only by a site that was told which set it has, or that the set is gone."""
         made = copy.copy(self)
         made.knows_its_set = True

@@ -324,3 +324,17 @@ def test_a_connection_of_airflow_s_interface_is_found_beside_airflow(tmp_path):
     assert found["API reached"] == "failed"
     assert "/nowhere" in ended.stdout
     assert ended.returncode == 4, "neither the kubeconfig nor the SSH and signing keys can be read here"
+
+
+def test_trust_reads_connections_too(world, capsys):
+    """Else whoever has everything in connections could not get the host keys that these need."""
+    with pytest.raises(SystemExit) as ended:
+        main(["trust", "harbor"])
+    said = capsys.readouterr()
+    assert not ended.value.code, said.err
+    assert [line for line in said.out.splitlines() if line.startswith("# ssh.")] == [
+        "# ssh.jump.host_keys:",
+        "# ssh.host_keys:",
+    ]
+    key = " ".join(HOST_KEY.split()[-2:])
+    assert sum(key in line for line in said.out.splitlines()) == 4

@@ -151,7 +151,7 @@ def test_another_housekeeping_of_the_cluster_fails_the_report_and_freshness_is_s
     with turn(shelf.store, "harbor", "somebody", shelf.now):
         answer = keep(make_context())
     assert (answer["status"], len(shelf.ids())) == ("OK", 5)
-    with pytest.raises(NeedsAttention, match="harbor: nothing was removed: another housekeeping of cluster 'harbor' runs since"):  # fmt: skip
+    with pytest.raises(NeedsAttention, match="harbor: nothing was removed: another housekeeping of cluster 'harbor' has run since"):  # fmt: skip
         report(answer)
 
 

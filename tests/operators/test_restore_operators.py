@@ -337,7 +337,7 @@ def test_a_node_that_is_dead_keeps_no_other_from_being_rolled_back(
     run.approve()
     run.walk(*FORWARD[:3])
     alive = [machine for address, machine in site.machines.items() if address != dead]
-    opened = site.with_fall_back(None).open_node
+    opened = site.with_keys_of(None).open_node
 
     @contextmanager
     def open_node(address: str) -> Iterator[Any]:

@@ -160,7 +160,7 @@ def test_airflows_deadline_trigger_calls_it_with_the_run(hooks):
     assert (event["event"], event["facts"]["run_id"]) == ("backup_late", RUN)
     assert (
         event["subject"]
-        == "etcdkeep: harbor: a backup has run for 3.0 h and has not ended. See which task it waits for."
+        == "etcdkeep: harbor: a backup has run for 3.0 h and has not ended. Check which task it waits for."
     )
 
 

@@ -97,6 +97,13 @@ def test_workers_cannot_reach_the_database() -> None:
     assert compose()["networks"]["database"] == {"internal": True}
 
 
+@pytest.mark.parametrize("name", ["worker-backup", "dag-processor", "triggerer"])
+def test_whoever_sends_notifications_has_a_way_out(name: str) -> None:
+    ways = [network for network in SERVICES[name]["networks"] if not compose()["networks"][network].get("internal")]
+    assert ways
+    assert name.startswith("worker") or "work" not in ways, "tasks and their broker are not its business"
+
+
 def test_plaintext_has_memory_where_backups_are_opened() -> None:
     assert SERVICES["worker-verify"]["shm_size"] == "8g"
     assert "shm_size" not in SERVICES["worker-backup"]

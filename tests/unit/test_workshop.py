@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
+ARCHITECTURE = (PROJECT / "docs/architecture.md").read_text()
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#([\w-]+))?\)")
 
 
@@ -46,3 +48,34 @@ def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
     }
     for named in re.findall(r"`((?:[\w.-]+/)*\w+\.py)`", page.read_text()):
         assert any(path.endswith(f"/{named}") for path in files), named
+
+
+def functions(source: Path) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def decisions() -> list[tuple[str, str]]:
+    """Return file and function of each row of architecture.md's tables of what is decided where."""
+    found = []
+    for head in re.finditer(
+        r"^\| question \| decided in `([^`]+)/` \|\n\|---\|---\|\n((?:\|.*\n)+)", ARCHITECTURE, re.M
+    ):
+        folder = Path("include/etcdkeep/restore/judge") if head[1] == "restore/judge" else Path(head[1])
+        found += [(str(folder / file), name) for file, name in re.findall(r"`([\w/]+\.py)`, `(\w+)`", head[2])]
+    return found
+
+
+@pytest.mark.parametrize(("file", "function"), decisions())
+def test_what_is_decided_is_where_the_drawing_of_the_house_says(file: str, function: str) -> None:
+    assert function in functions(PROJECT / file)
+
+
+def test_both_tables_of_decisions_are_read() -> None:
+    found = decisions()
+    assert ("include/etcdkeep/retention/plan.py", "plan_prune") in found
+    assert ("include/etcdkeep/restore/judge/node.py", "_programs") in found
+
+
+def test_unit_tests_are_in_the_folders_of_what_they_test() -> None:
+    rooms = {path.name for path in (PROJECT / "include/etcdkeep").iterdir() if path.is_dir()}
+    assert {path.parent.name for path in (PROJECT / "tests/unit").glob("*/test_*.py")} <= rooms

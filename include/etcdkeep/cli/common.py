@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ from etcdkeep.site.credentials import FileCredentials
 from etcdkeep.site.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from etcdkeep.copies.fallback import FoundIn
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from etcdkeep.site.credentials import Credentials
 
 log = logging.getLogger(__name__)
+CommandT = TypeVar("CommandT", bound="Callable[..., Any] | click.Command")
 IDENTITY_VARIABLE = "ETCDKEEP_AGE_IDENTITY"
 REPOSITORY = "etcdkeep.repository"
 """Where a running command keeps what its --repository says."""
@@ -61,14 +62,20 @@ def _keep_repository(context: click.Context, option: click.Parameter, value: str
     context.meta[REPOSITORY] = value
 
 
-repository_option = click.option(
-    "--repository",
-    metavar="URL",
-    expose_value=False,
-    callback=_keep_repository,
-    help="Use this repository of the cluster: its own or one of its copies. Default: its own; a copy where that is gone or damaged.",
-)
+def _repository_option(default: str) -> Callable[[CommandT], CommandT]:
+    return click.option(
+        "--repository",
+        metavar="URL",
+        expose_value=False,
+        callback=_keep_repository,
+        help=f"Use this repository of the cluster: its own or one of its copies. Default: {default}.",
+    )
+
+
+repository_option = _repository_option("its own; a copy where that is gone or damaged")
 """For commands that read sets; `open_cluster` obeys it."""
+one_repository_option = _repository_option("its own")
+"""The same for commands that never go to a copy by themselves."""
 
 
 def credentials_here() -> Credentials:
@@ -99,7 +106,7 @@ def find_set(name: str, states: Collection[State] = GOOD) -> tuple[Site, BackupS
     if found.url not in (asked, site.cluster.repository):
         site.use(found.url)
         tell_of_copy(found)
-    return site.with_fall_back(found.found), found.found
+    return site.with_keys_of(found.found), found.found
 
 
 def tell_of_copy(found: FoundIn) -> None:

@@ -9,11 +9,13 @@ import click
 
 from etcdkeep.adapters.ssh.node import NodeTarget, scan_host_keys
 from etcdkeep.backup.discover import etcd_nodes, node_address
-from etcdkeep.cli.common import open_cluster
+from etcdkeep.cli.common import credentials_here
+from etcdkeep.config.loading import load_cluster
 from etcdkeep.errors import HostKeyUnknown, ObjectExists
 from etcdkeep.say import say
 from etcdkeep.sealing.age_keys import generate_identity
 from etcdkeep.sealing.signature import generate_signing_key
+from etcdkeep.site.site import Site
 
 AGE_FILE = "age-identity.txt"
 SIGNING_FILE = "signing-key.pem"
@@ -52,7 +54,7 @@ def keygen(folder: Path) -> None:
 @click.argument("cluster")
 def trust(cluster: str) -> None:
     """Print the SSH host keys of CLUSTER's nodes and jump host, to be compared and put into the configuration."""
-    site = open_cluster(cluster)
+    site = Site(load_cluster(cluster), credentials_here())
     ssh = site.ssh
     say("# Compare each fingerprint with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", err=True)
     if ssh.jump:

@@ -57,7 +57,7 @@ def metrics(path: Path | None, listen: tuple[str, int] | None, cache_s: float, w
     """
     Print the numbers of `check` in Prometheus's text format, for every configured cluster.
 
-    What cannot be read is a number too (etcdkeep_repository_readable 0) and ends with exit code 0.
+    A repository that cannot be read is reported as etcdkeep_repository_readable 0. The exit code is 0 all the same.
     """
     if path and listen:
         raise click.UsageError("--file and --listen exclude each other; run the command twice.")

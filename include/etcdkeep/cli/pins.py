@@ -35,14 +35,14 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
 def pin(name: str, reason: str, until: datetime | None) -> None:
     """Keep a backup, whatever the rules of retention say. The pin is signed (signing.verify.key) and stored with it."""
     if until is not None and until <= datetime.now(UTC):
-        raise click.UsageError(f"--until {until:%Y-%m-%d %H:%M} is over already.")
+        raise click.UsageError(f"--until {until:%Y-%m-%d %H:%M} is in the past.")
     _record(name, Pin(pinned=True, reason=_words(reason), by=who(), until=until))
     say(f"{name}: pinned{f' until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC' if until else ''}")
 
 
 @click.command()
 @click.argument("name", metavar="CLUSTER/ID")
-@click.option("--reason", required=True, help="Why it need not be kept any more, for the record.")
+@click.option("--reason", required=True, help="Why it is no longer kept, for the record.")
 def unpin(name: str, reason: str) -> None:
     """End the pin of a backup: the rules of retention decide about it again."""
     _record(name, Pin(pinned=False, reason=_words(reason), by=who()))

@@ -31,7 +31,7 @@ COLUMNS = ("cluster", "copy", "present", "copied", "healed", "failed")
 def replicate(cluster: str | None, dry_run: bool, as_json: bool) -> None:
     """
     Copy the verified backups of CLUSTER, or of every configured cluster, to those of its `copies` that lack them, and read
-    them back. What is damaged or half copied there is replaced.
+    them back. Damaged and half copied backups there are replaced.
     """
     reports: list[tuple[str, CopyReport]] = []
     failure: EtcdkeepError | None = None

@@ -86,7 +86,7 @@ def runbook(
     site = open_cluster(cluster)
     found = choose_set(site.repository, cluster, backup or "")
     manifest_of(found)
-    site = site.with_fall_back(found)
+    site = site.with_keys_of(found)
     now = datetime.now(UTC)
     run = naming.restore_id(cluster, now, f"runbook {now.isoformat()}")
     chosen: tuple[What, ...] = (

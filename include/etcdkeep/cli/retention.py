@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdkeep.cli import Group
-from etcdkeep.cli.common import open_cluster, repository_option, who
+from etcdkeep.cli.common import one_repository_option, open_cluster, who
 from etcdkeep.cli.output import age, json_option, print_json, print_table, size
 from etcdkeep.plain_text import one_line
 from etcdkeep.retention.gather import gather
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("cluster")
-@repository_option
+@one_repository_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed, and why; changes nothing.")
 @click.option("--yes", "confirmed", is_flag=True, help="Confirm that more than retention.max_remove_share is removed.")
 @json_option
@@ -58,7 +58,7 @@ def prune(cluster: str, dry_run: bool, confirmed: bool, as_json: bool) -> None:
 
 @click.group(cls=Group)
 def retention() -> None:
-    """See how the rules of retention turn out."""
+    """Preview what the rules of retention keep."""
 
 
 @retention.command()
@@ -67,7 +67,7 @@ def retention() -> None:
 @json_option
 def plan(cluster: str, days: int, as_json: bool) -> None:
     """
-    Simulate the rules of CLUSTER: which backups would be there in so many days, if each scheduled one came out good.
+    Simulate the rules of CLUSTER: which backups will exist in --days days, if every scheduled one is good.
     """
     site, now = open_cluster(cluster), datetime.now(UTC)
     rules = rules_of(site.cluster)
@@ -123,7 +123,7 @@ def _print_report(report: PruneReport, *, confirmed: bool) -> None:
         return
     said = f"{len(report.removed)} of {total} backup(s) removed, {report.orphans} orphaned object(s) swept"
     finished = f", {len(report.finished)} earlier removal(s) finished" if report.finished else ""
-    say(f"{said}{finished}. Read back before: {', '.join(report.read_back) or 'nothing'}.")
+    say(f"{said}{finished}. Read back first: {', '.join(report.read_back) or 'nothing'}.")
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

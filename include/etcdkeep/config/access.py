@@ -20,7 +20,7 @@ class SecretRef(Section):
     connection: str | None = Field(
         None,
         min_length=1,
-        description="Airflow connection id; the key is its `private_key` extra or its password.",
+        description="Airflow connection id; the key is its `private_key` extra, else the file of its `key_file` extra, else its password.",
         examples=["etcdkeep_signing"],
     )
     path: HostPath | None = Field(

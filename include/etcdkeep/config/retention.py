@@ -132,7 +132,7 @@ class Freshness(Section):
     quota_bytes: int = Field(
         2 * 2**30,
         ge=2**20,
-        description="etcd's `--quota-backend-bytes`: past it etcd takes no writes. Warn at 80 % of it, critical at 95 %. Default: etcd's own.",
+        description="etcd's `--quota-backend-bytes`: above it etcd refuses writes. Warn at 80 % of it, critical at 95 %. Default: etcd's own.",
         examples=[8589934592],
     )
 

@@ -97,7 +97,7 @@ def _copy_document(source: ObjectStore, target: ObjectStore, name: str) -> None:
     try:
         write(target, name, read(source, name))
     except ObjectExists as err:
-        log.warning("%s; the one that is there stays.", err)
+        log.warning("%s; the existing one stays.", err)
 
 
 def _require_same(found: BackupSet, store: ObjectStore, prefix: str) -> None:
@@ -108,7 +108,7 @@ def _require_same(found: BackupSet, store: ObjectStore, prefix: str) -> None:
         return
     if there != found.manifest_bytes:
         raise ObjectExists(
-            f"{prefix}{naming.MANIFEST} of {store.url} is another one than that of {found.name}; nothing was copied. Find out who put it "
+            f"{prefix}{naming.MANIFEST} of {store.url} differs from that of {found.name}; nothing was copied. Find out who put it "
             "there, then remove that folder."
         )
 
@@ -132,7 +132,7 @@ def _copy_whole(source: ObjectStore, target: ObjectStore, name: str, stored: Sto
     try:
         duplicate(source, name, target, name)
     except ObjectExists:
-        log.warning("%s was copied to %s by another run meanwhile", name, target.url)
+        log.warning("%s was already copied to %s by another run", name, target.url)
     there = _digest(target, name)
     if there != stored:
         target.delete(name)

@@ -177,9 +177,7 @@ def raise_if_failed(cluster: str, reports: Sequence[CopyReport]) -> None:
     if not failures:
         return
     sentences = tuple(sentence for sentence, _ in failures)
-    message = (
-        f"{len(failures)} copy(s) of cluster {cluster!r} were not made; the backups themselves are as good as before:"
-    )
+    message = f"{len(failures)} copy(s) of cluster {cluster!r} were not made. The backups themselves are unchanged:"
     if any(isinstance(err, TransientError) for _, err in failures):
         raise StoreUnavailable("\n  ".join((message, *sentences)))
     raise NeedsAttention(message, sentences)

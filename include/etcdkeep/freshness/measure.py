@@ -92,7 +92,7 @@ def first_expiry(good: Sequence[Looked]) -> tuple[datetime, str] | None:
 def _clock(newest_object: datetime | None, now: datetime) -> CheckFinding:
     ahead = newest_object - now if newest_object else timedelta(0)
     if ahead > CLOCK_SKEW:
-        sentence = f"the repository holds an object stored {_words(ahead)} in the future, so that ages cannot be trusted. Check the clocks of this machine and of the store (NTP)"
+        sentence = f"the repository holds an object stored {_words(ahead)} in the future. Ages cannot be trusted. Check the clocks of this machine and of the store (NTP)"
         return CheckFinding("UNKNOWN", "clock", sentence)
     return CheckFinding("OK", "clock", "clocks agree as far as the repository shows")
 
@@ -143,7 +143,7 @@ def _newest(believed: Sequence[Looked], now: datetime) -> CheckFinding | None:
 
 def _missing(believed: Sequence[Looked], lost: Sequence[str]) -> CheckFinding | None:
     if lost:
-        return CheckFinding("WARNING", "missing", f"{len(lost)} backup(s) have lost their manifest, such as {lost[-1]}: they are listed no more. Check who deleted it")  # fmt: skip
+        return CheckFinding("WARNING", "missing", f"{len(lost)} backup(s) have lost their manifest, such as {lost[-1]}. They are no longer listed. Check who deleted it")  # fmt: skip
     found = [each for each in believed if each.missing]
     if not found:
         return None
@@ -201,16 +201,16 @@ def _quota(
     measures["database"] = Measure(size, "B", QUOTA_WARN * quota, QUOTA_FAIL * quota)
     said = f"the database has {size / 2**20:.1f} MiB, {size / quota:.0%} of its quota of {quota / 2**20:.0f} MiB"
     if size >= QUOTA_FAIL * quota:
-        return CheckFinding("CRITICAL", "quota", f"{said}; past it etcd takes no writes")
+        return CheckFinding("CRITICAL", "quota", f"{said}; above the quota etcd refuses writes")
     if size >= QUOTA_WARN * quota:
-        return CheckFinding("WARNING", "quota", f"{said}; past it etcd takes no writes")
+        return CheckFinding("WARNING", "quota", f"{said}; above the quota etcd refuses writes")
     first_at, first = next(each for each in sizes if each[0] > at - GROWTH_SPAN)
     days = (at - first_at) / timedelta(days=1)
     rate = (size - first) / days if days >= 1 else 0.0
     measures["database_growth_per_day"] = Measure(rate, "B")
     if rate > 0 and (quota - size) / rate < GROWTH_WARN / timedelta(days=1):
         return CheckFinding(
-            "WARNING", "quota", f"{said}, and reaches it in {(quota - size) / rate:.0f} days as it grows now"
+            "WARNING", "quota", f"{said}, and reaches it in {(quota - size) / rate:.0f} days at its present growth"
         )
     return CheckFinding("OK", "quota", said)
 

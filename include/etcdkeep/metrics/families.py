@@ -44,16 +44,16 @@ CHECK_STATUS = Metric(
 LAST_ATTEMPT = Metric("etcdkeep_last_attempt_timestamp_seconds", "Time of the newest run that began; 0 for none.")
 LAST_GOOD = Metric("etcdkeep_last_good_timestamp_seconds", "When the newest good backup was taken; 0 for none.")
 LAST_RESTORABLE = Metric(
-    "etcdkeep_last_restorable_timestamp_seconds", "When the newest good backup was taken whose rehearsal found that it can be restored; 0 for none."
+    "etcdkeep_last_restorable_timestamp_seconds", "When the newest good backup that its rehearsal found restorable was taken; 0 for none."
 )  # fmt: skip
 LAST_DRILLED = Metric(
-    "etcdkeep_last_drilled_timestamp_seconds", "When the newest good backup was taken that passed a drill; 0 for none."
+    "etcdkeep_last_drilled_timestamp_seconds", "When the newest good backup that passed a drill was taken; 0 for none."
 )
 LAST_COPIED = Metric(
-    "etcdkeep_last_copied_timestamp_seconds", "When the newest backup was taken of the copy that is furthest behind; 0 for none; missing without copies."
+    "etcdkeep_last_copied_timestamp_seconds", "When the newest backup in the copy furthest behind was taken; 0 for none; missing without copies."
 )  # fmt: skip
 AGE_LIMIT = Metric(
-    "etcdkeep_age_limit_seconds", "Age from which on the newest backup of a topic is reported (good, restorable, drilled, copied), by severity (warning, critical); missing where no age is judged.", ("cluster", "topic", "severity")
+    "etcdkeep_age_limit_seconds", "Age above which a topic (good, restorable, drilled, copied) has that severity (warning, critical); missing where no age is judged.", ("cluster", "topic", "severity")
 )  # fmt: skip
 SETS = Metric("etcdkeep_sets", "Published backups by state.", ("cluster", "state"))
 REPOSITORY_BYTES = Metric("etcdkeep_repository_bytes", "Size of everything the repository holds of the cluster.")

@@ -30,7 +30,7 @@ class Delivery(threading.Thread):
         self.timeout_s = timeout_s
         self._send = send
         self._describe = describe
-        self.problem: str | None = f"no end within {timeout_s:g} s"
+        self.problem: str | None = f"did not finish within {timeout_s:g} s"
 
     def run(self) -> None:
         try:
@@ -64,4 +64,8 @@ def deliver(deliveries: Iterable[Delivery]) -> tuple[str, ...]:
 
 def public(err: Exception) -> str:
     """Return an exception of our own in full, of another one its kind alone."""
-    return str(err) if isinstance(err, EtcdkeepError) else f"{type(err).__name__} (its text may hold a secret)"
+    return (
+        str(err)
+        if isinstance(err, EtcdkeepError)
+        else f"{type(err).__name__} (its text is not shown: it may hold a secret)"
+    )

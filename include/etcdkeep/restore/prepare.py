@@ -112,7 +112,7 @@ def prepare_restore(
     """
     Gather everything, judge it, and plan where the judge gives targets.
 
-    :param site: With the set to fall back to, where the API may be down.
+    :param site: With the set that SSH keys come from, where the API may be down.
     :param identities: Private age keys; None where there are none.
     :param choose_way: Stop the kubelet where every node can, else park manifests, whatever `options` say.
     :param locked_by: Another restore that has locked the cluster.

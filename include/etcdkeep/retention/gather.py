@@ -68,7 +68,7 @@ def gather(repository: Repository, cluster: Cluster, now: datetime) -> Known:
     facts = tuple(set_facts(found, cluster, in_use.get(found.backup_id), now) for found in sets.values())
     doubted = (f"backup {each.backup_id} stays: {each.doubted} is not believed. Check who wrote it, then delete it." for each in facts if each.doubted)  # fmt: skip
     lost = (
-        f"backup {identifier} has lost its manifest, so that it is listed no more. Check who deleted it; its artifacts stay."
+        f"backup {identifier} has lost its manifest and is no longer listed. Its artifacts stay. Check who deleted the manifest."
         for identifier in without_manifest(repository.records, cluster.name, groups)
     )
     return Known(facts, sets, tuple(problems), (*doubted, *lost))
@@ -135,11 +135,11 @@ def sets_in_use(records: Records, cluster: str, now: datetime) -> tuple[dict[str
         try:
             named = _set_of_restore(RestoreRecord(records, cluster, restore), now)
         except (UnsafeName, AccessDenied) as err:
-            problems.append(f"which backup {restore} restores cannot be read: {err}")
+            problems.append(f"cannot tell which backup {restore} restores: {err}")
             continue
         except RequestRefused as err:
             problems.append(
-                f"{restore} has begun, and which backup it restores cannot be read: {err} If it was ended by hand, delete "
+                f"{restore} has begun, and its backup is unknown: {err} If it was ended by hand, delete "
                 f"{naming.restores_prefix(cluster)}{restore}/."
             )
             continue

@@ -244,13 +244,13 @@ def _held(found: SetFacts, now: datetime) -> list[str]:
     """Return what keeps a set, apart from the rules and the floor."""
     held = []
     if _is_of_the_future(found, now):
-        held.append("from the future: it is ignored")
+        held.append("from the future, and ignored")
     elif not found.believed:
-        held.append(f"{found.state}: cannot confirm that it is ours, check it")
+        held.append(f"{found.state}: cannot confirm that it belongs to this cluster; check it")
     if found.pinned is not None:
         held.append(f"pinned: {found.pinned or 'no reason given'}")
     if found.doubted is not None:
-        held.append(f"{found.doubted} is not believed, check it")
+        held.append(f"{found.doubted} is not believed; check it")
     if found.in_use is not None:
         held.append(f"in use by {found.in_use}")
     if found.locked_until is not None and found.locked_until > now:
@@ -262,4 +262,4 @@ def _over_share(removed: int, total: int, share: float) -> str | None:
     allowed = max(1, int(share * total))
     if removed <= allowed:
         return None
-    return f"{removed} of {total} sets would be removed; without confirmation {allowed} may be (max_remove_share: {share:g})"
+    return f"{removed} of {total} sets would be removed, more than {allowed} (max_remove_share: {share:g}). A person must confirm: prune --yes"

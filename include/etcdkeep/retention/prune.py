@@ -68,9 +68,7 @@ class PruneReport:
             raise RequestRefused(f"no backup of cluster {cluster!r} was removed:", self.refused)
         if self.stayed:
             reasons = tuple(f"{identifier}: {why}" for identifier, why in self.stayed.items())
-            raise RequestRefused(
-                f"{len(reasons)} backup(s) of cluster {cluster!r} were to be removed and stayed:", reasons
-            )
+            raise RequestRefused(f"{len(reasons)} backup(s) of cluster {cluster!r} were not removed:", reasons)
 
 
 def rules_of(cluster: Cluster) -> Retention:
@@ -180,7 +178,7 @@ class Pruner:
                     self.repository, found, verdict, by=self.by, floor=report.read_back, now=self.clock()
                 )
             except AccessDenied as err:
-                stayed = f"the store keeps it: {err}"
+                stayed = f"the store refuses to delete it: {err}"
             if stayed is None:
                 report.removed.append(found.backup_id)
             else:
@@ -196,8 +194,8 @@ class Pruner:
         try:
             self.repository.record(found, record)
         except EtcdkeepError as err:
-            log.warning("what is wrong with %s was not recorded: %s", found.name, err)
-        return f"{found.name}, one of the verified sets that must stay, was read back and is bad: {'; '.join(record.problems)}"
+            log.warning("backup %s is bad, and this could not be recorded: %s", found.name, err)
+        return f"{found.name}, a verified set that must stay, was read back and is bad: {'; '.join(record.problems)}"
 
     def _orphans(self, now: datetime) -> Iterator[tuple[ObjectStore, list[StoredObject]]]:
         """Yield each store with its orphans."""
@@ -211,4 +209,4 @@ class Pruner:
             for store, found in self._orphans(stored_at):
                 report.orphans += sweep(store, found)
         except AccessDenied as err:
-            report.warnings.append(f"orphans stay: {err}")
+            report.warnings.append(f"orphans were not removed: {err}")

@@ -41,7 +41,7 @@ def remove_set(
     try:
         fresh = repository.get(found.cluster, found.backup_id)
     except NotFound:
-        log.info("backup %s: was removed by somebody else meanwhile", found.name)
+        log.info("backup %s: was already removed by somebody else", found.name)
         return None
     changed = _changed(repository, found, fresh, now)
     if changed:
@@ -53,7 +53,7 @@ def remove_set(
     try:
         _remove_rest(store, prefix, [item for item in store.list(prefix) if is_ours(item)])
     except AccessDenied as err:
-        log.warning("backup %s: is removed, and what is left of it goes later: %s", found.name, err)
+        log.warning("backup %s: removed; its remaining objects are removed by a later run: %s", found.name, err)
     return None
 
 
@@ -76,11 +76,13 @@ def finish_removals(repository: Repository, cluster: str) -> list[str]:
             continue
         prefix = naming.set_prefix(cluster, identifier)
         if store.stat(prefix + naming.MANIFEST) is None:
-            log.info("backup %s/%s: its removal is finished (%d objects were left)", cluster, identifier, len(rest))
+            log.info("backup %s/%s: finishing its removal (%d remaining objects)", cluster, identifier, len(rest))
             try:
                 _remove_rest(store, prefix, rest)
             except AccessDenied as err:
-                log.warning("backup %s/%s: what is left of it goes later: %s", cluster, identifier, err)
+                log.warning(
+                    "backup %s/%s: its remaining objects are removed by a later run: %s", cluster, identifier, err
+                )
             else:
                 finished.append(identifier)
     return finished
@@ -89,16 +91,16 @@ def finish_removals(repository: Repository, cluster: str) -> list[str]:
 def _changed(repository: Repository, found: BackupSet, fresh: BackupSet, now: datetime) -> str | None:
     """Return what has changed of a set since the plan was made: reading the floor back can take an hour."""
     if fresh.manifest_sha256 != found.manifest_sha256 or fresh.state != found.state:
-        return f"has changed since the plan was made: it is {fresh.state} now"
+        return f"has changed since the plan was made; it is now {fresh.state}"
     if reason := fresh.pinned(now):
         return f"has been pinned since the plan was made: {reason}"
     if use := fresh.in_use(now):
-        return f"has come into use since the plan was made, by {use}"
+        return f"in use by {use} since the plan was made"
     if doubted := fresh.doubted:
         return f"has changed since the plan was made: {doubted} is not believed"
     in_use, problems = sets_in_use(repository.records, found.cluster, now)
     if use := in_use.get(found.backup_id):
-        return f"has come into use since the plan was made, by {use}"
+        return f"in use by {use} since the plan was made"
     return problems[0] if problems else None
 
 

@@ -62,14 +62,14 @@ class Turn:
         """
         if now - self.mine.updated_at > TURN_LASTS:
             raise RequestRefused(
-                f"this housekeeping of cluster {self.cluster!r} runs for more than {TURN_LASTS}, so that another one may have begun. "
-                "It has stopped; what it removed is removed. Run it again."
+                f"this housekeeping of cluster {self.cluster!r} has run for more than {TURN_LASTS}, and another one may have begun. "
+                "It has stopped. What it removed until then stays removed. Run it again."
             )
         other = _earlier(self.store, self.cluster, self.mine, self.by)
         if other is not None:
             raise RequestRefused(
-                f"another housekeeping of cluster {self.cluster!r} runs since {other.updated_at:%Y-%m-%d %H:%M:%S} UTC. This one has stopped. "
-                f"Wait for the end of the other; if it is dead, delete {other.name}."
+                f"another housekeeping of cluster {self.cluster!r} has run since {other.updated_at:%Y-%m-%d %H:%M:%S} UTC. This one has stopped. "
+                f"Wait until the other one ends. If it is dead, delete {other.name}."
             )
 
 

@@ -63,7 +63,7 @@ class Site:
     """
     One cluster's clients. A store, a client or a key is opened when it is first asked for.
 
-    :param fall_back: The set that SSH keys come from where they are in a Secret of a cluster whose API does not give them.
+    :param keys_of: The set that SSH keys come from where they are in a Secret of a cluster whose API does not give them.
     :param identity_file: File with the private age identity, used in place of the configured one.
     """
 
@@ -71,19 +71,19 @@ class Site:
         self,
         cluster: Cluster,
         credentials: Credentials,
-        fall_back: BackupSet | None = None,
+        keys_of: BackupSet | None = None,
         *,
         identity_file: str | None = None,
     ) -> None:
         self.cluster = cluster
         self.credentials = credentials
-        self.fall_back = fall_back
+        self.keys_of = keys_of
         self.identity_file = identity_file
         self._signers: dict[Purpose, Ed25519PrivateKey] = {}
         self._accounts: dict[tuple[str, str], GoogleAccount | AwsAccount | None] = {}
 
-    def with_fall_back(self, found: BackupSet | None) -> Site:
-        """Return the site of the same cluster that has this set to fall back to; what is open already stays open in both."""
+    def with_keys_of(self, found: BackupSet | None) -> Site:
+        """Return the site of the same cluster that takes SSH keys from this set at need; what is open already stays open in both."""
         made = Site(self.cluster, self.credentials, found, identity_file=self.identity_file)
         opened = {name: value for name, value in vars(self).items() if name not in vars(made)}
         vars(made).update(opened, _signers=self._signers)
@@ -367,10 +367,10 @@ class Site:
         try:
             key = self._key_in_secret(ref.secret)
         except (TransientError, AccessDenied, NotFound, ServerUntrusted) as err:
-            if self.fall_back is None:
+            if self.keys_of is None:
                 raise
-            log.warning("cluster %s: SSH key taken from backup %s: %s", self.cluster.name, self.fall_back.name, err)
-            key = self._key_in_set(self.fall_back, file)
+            log.warning("cluster %s: SSH key taken from backup %s: %s", self.cluster.name, self.keys_of.name, err)
+            key = self._key_in_set(self.keys_of, file)
         self.credentials.mask(key)
         return key
 

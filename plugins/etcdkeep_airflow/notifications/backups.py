@@ -95,9 +95,7 @@ def backup_failed(name: str, context: Mapping[str, Any]) -> None:
         telling.signal(cluster, "fail", run.run_id)
     if run.failed == ("rehearse",):
         _recovered(cluster, run, (BACKUP, LATE), context)
-        happened = (
-            "the backup is good, but could not be restored now. Correct what is named, before a restore is needed."
-        )
+        happened = "the backup is good, but could not be restored now. Correct the problems that the log of `rehearse` names, before a restore is needed."
         telling.tell_trouble(cluster, RESTORABLE, _event("not_restorable", cluster, run, happened, RESTORABLE), context)
         return
     happened = "the backup is good, but its run failed." if good else "the backup failed: there is no new good one."
@@ -117,7 +115,7 @@ def backup_succeeded(name: str, context: Mapping[str, Any]) -> None:
 def drill_failed(name: str, context: Mapping[str, Any]) -> None:
     """Tell of a drill that finally failed."""
     cluster, run = load_cluster(name), ended_run(context)
-    happened = "the drill failed: that its backups restore is not proven."
+    happened = "the drill failed: cannot confirm that its backups can be restored."
     telling.tell_trouble(cluster, DRILL, _event("drill_failed", cluster, run, happened, DRILL), context)
 
 
@@ -144,7 +142,7 @@ def _tell_late(name: str, context: Mapping[str, Any]) -> None:
         "backup_late",
         name,
         telling.now(),
-        f"a backup has run for {cluster.limits.run_s / 3600:.1f} h and has not ended. See which task it waits for.",
+        f"a backup has run for {cluster.limits.run_s / 3600:.1f} h and has not ended. Check which task it waits for.",
         topic=LATE,
         link=run_link(dag_id, run_id),
         dag_id=dag_id,

@@ -27,7 +27,7 @@ class RehearseOperator(ClusterOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         found = self.site.repository.get(self.cluster, self.backup_id(context))
-        site = self.site.with_fall_back(found)
+        site = self.site.with_keys_of(found)
         rehearsal = rehearse(site, found, site.identities(), now=datetime.now(UTC))
         site.repository.record_rehearsal(found, rehearsal)
         for warning in rehearsal.warnings:

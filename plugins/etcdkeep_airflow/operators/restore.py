@@ -184,7 +184,7 @@ class PreflightOperator(RestoreOperator, SkipMixin):
         self, context: Context, found: BackupSet, form: Form, record: RestoreRecord, now: datetime
     ) -> tuple[Prepared, Losses]:
         """Prepare the restore, and count what it would undo."""
-        site = self.site.with_fall_back(found)
+        site = self.site.with_keys_of(found)
         identities = site.identities()
         ready = prepare_restore(
             site,
@@ -255,7 +255,7 @@ class WalkOperator(RestoreOperator):
         found = self.set_of(plan)
         if phases:
             check_same_set(proposal, found or self.site.repository.get(self.cluster, plan.backup_id))
-        with open_world(self.site.with_fall_back(found), plan, found) as world:
+        with open_world(self.site.with_keys_of(found), plan, found) as world:
             check_memory(world, plan, phases)
             with record.journal(self.task_id, datetime.now(UTC)) as tell:
                 by_hand = partial(rollback_script, ssh=self.site.ssh)
@@ -357,7 +357,7 @@ class FetchKubeconfigOperator(WalkOperator):
         plan = plan_anew(self.authorise(context, "after the end"), cluster)
         if plan.way == "pods":
             raise AirflowSkipException("its certificates were not changed: the earlier kubeconfig still works")
-        site, path = self.site.with_fall_back(self.set_of(plan)), cluster.control_plane.admin_conf
+        site, path = self.site.with_keys_of(self.set_of(plan)), cluster.control_plane.admin_conf
         with site.open_node(plan.places[0].address) as shell:
             text = shell.run(read_file_argv(path), StreamLimits(READ_S)).stdout
         name = record.keep_kubeconfig(text, cluster.age_recipients)

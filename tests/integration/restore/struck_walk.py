@@ -231,7 +231,7 @@ def _worker(environment: dict[str, str], plan_json: str, task: Task, wanted: set
     plan = parse_plan(plan_json)
     site = Site(load_cluster(plan.cluster), FileCredentials())
     found = site.repository.get(plan.cluster, plan.backup_id)
-    site = site.with_fall_back(found)
+    site = site.with_keys_of(found)
 
     def record(event: StepEvent) -> None:
         if event.state in BEGINS and event.step in wanted:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from etcdkeep import cli, errors, naming
 from etcdkeep.cli import common, exit_code, main
 from etcdkeep.config.loading import CONFIG_VARIABLE
+from etcdkeep.site.credentials import FileCredentials
 from tests.builders import BACKUP_ID, age_pair, make_entry, make_file, signing_pair
 from tests.damaged_snapshots import DAMAGES, sample
 from tests.fakes import snapshot_status
@@ -436,6 +437,7 @@ def test_trust_prints_lines_for_every_host(site, tmp_path, monkeypatch, run):
     config.write_text(make_file(make_entry(ssh=ssh)))
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     monkeypatch.setattr("etcdkeep.site.site.Site.api", site.kube)
+    monkeypatch.setattr(keys, "credentials_here", FileCredentials)
     monkeypatch.setattr(
         keys, "scan_host_keys", lambda target, jump=None: (ScannedKey(f"{target.host} ssh-ed25519 AAAA", "SHA256:x"),)
     )

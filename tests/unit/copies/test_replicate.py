@@ -195,7 +195,7 @@ def test_another_set_under_this_id_is_not_mixed_with_ours(shelf, copy):
     report = replicate(shelf, copy)
     assert isinstance(report.failed[identifier], ObjectExists)
     assert read(copy.store, name) == b"something else"
-    with pytest.raises(NeedsAttention, match="as good as before"):
+    with pytest.raises(NeedsAttention, match="themselves are unchanged"):
         raise_if_failed("harbor", [report])
 
 

@@ -28,8 +28,8 @@ def test_who_fails_or_hangs_keeps_neither_the_others_nor_the_caller_waiting(capl
     ended.set()
     assert (missed, got) == (("hangs", "fails", "hangs too"), ["it"])
     assert 0.5 <= took < 1.0, "side by side, and no longer than the longest time-out of those that hang"
-    assert "hangs could not be notified: no end within 0.5 s" in caplog.text
-    assert "fails could not be notified: RuntimeError (its text may hold a secret)" in caplog.text
+    assert "hangs could not be notified: did not finish within 0.5 s" in caplog.text
+    assert "fails could not be notified: RuntimeError (its text is not shown: it may hold a secret)" in caplog.text
     assert "canary" not in caplog.text
 
 

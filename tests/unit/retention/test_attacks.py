@@ -217,10 +217,10 @@ def test_what_begins_while_the_floor_is_read_back_counts(shelf, what, monkeypatc
     report = made.run()
     if what == "restore":
         assert report.removed == [removed[0], removed[2]]
-        assert "has come into use since the plan was made, by restore-1" in report.stayed[removed[1]]
+        assert "in use by restore-1 since the plan was made" in report.stayed[removed[1]]
     else:
         assert report.removed == []
-        assert ("another housekeeping" if what == "turn" else "runs for more than 3:00:00") in report.refused[0]
+        assert ("another housekeeping" if what == "turn" else "has run for more than 3:00:00") in report.refused[0]
 
 
 def test_a_set_that_somebody_else_removed_meanwhile_is_no_failure(shelf, monkeypatch):

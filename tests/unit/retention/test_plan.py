@@ -114,7 +114,7 @@ def test_sets_from_the_future_count_for_nothing_and_stay():
     future = [night(-3), night(-2, "future")]
     sets = [*future, *(night(day) for day in range(4))]
     assert days_kept(sets, keep_last=1) == [-3, -2, 0]
-    assert reasons(plan_prune(sets, Retention(daily=1), NOW), future[0]) == ("from the future: it is ignored",)
+    assert reasons(plan_prune(sets, Retention(daily=1), NOW), future[0]) == ("from the future, and ignored",)
 
 
 def test_the_floor_takes_restorable_sets_before_newer_ones():
@@ -174,7 +174,7 @@ def test_what_is_not_known_to_be_ours_stays(state):
         ({"pinned": "before the upgrade"}, "pinned: before the upgrade"),
         ({"pinned": ""}, "pinned: no reason given"),
         ({"in_use": "restore-1"}, "in use by restore-1"),
-        ({"doubted": "harbor/x/pins/y.json"}, "harbor/x/pins/y.json is not believed, check it"),
+        ({"doubted": "harbor/x/pins/y.json"}, "harbor/x/pins/y.json is not believed; check it"),
         ({"locked_until": NOW + timedelta(days=2)}, "locked until 2026-11-25"),
     ],
 )

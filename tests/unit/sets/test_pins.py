@@ -153,7 +153,7 @@ def test_until_is_a_day_or_a_moment(shelf, run):
     ("options", "said"),
     [
         (["--until", "2026-13-01", "--reason", "x"], "is not a time"),
-        (["--until", "2001-01-01", "--reason", "x"], "is over already"),
+        (["--until", "2001-01-01", "--reason", "x"], "is in the past"),
         (["--reason", " "], "--reason is empty"),
         ([], "Missing option '--reason'"),
     ],

@@ -211,16 +211,16 @@ def keep_access(folder, files, identity=None):
 
 def test_with_the_api_down_the_ssh_key_comes_from_the_set(tmp_path):
     site, found = keep_access(tmp_path, {"ssh_key": b"PEM of the set"})
-    site = site.with_fall_back(found)
+    site = site.with_keys_of(found)
     assert site.ssh_key == b"PEM of the set"
 
 
 def test_a_site_with_a_set_is_another_one_and_shares_what_is_open(tmp_path):
     site, found = keep_access(tmp_path, {"ssh_key": b"PEM of the set"})
     repository = site.repository
-    other = site.with_fall_back(found)
+    other = site.with_keys_of(found)
     assert other.repository is repository
-    assert (other.ssh_key, other.fall_back, site.fall_back) == (b"PEM of the set", found, None)
+    assert (other.ssh_key, other.keys_of, site.keys_of) == (b"PEM of the set", found, None)
     with pytest.raises(Unreachable):
         _ = site.ssh_key
 
@@ -236,20 +236,20 @@ def test_a_key_that_is_configured_never_comes_from_the_set(tmp_path):
     configured = site.cluster.ssh.model_copy(update={"key": SshKeyRef(connection="ssh")})
     site.cluster = site.cluster.model_copy(update={"ssh": configured})
     site.credentials.keys["ssh"] = b"configured"
-    site = site.with_fall_back(found)
+    site = site.with_keys_of(found)
     assert site.ssh_key == b"configured"
 
 
 def test_a_set_without_access_files_says_what_to_set(tmp_path):
     site, found = keep_access(tmp_path, {"ssh_key": b"PEM"})
-    site = site.with_fall_back(replace(found, manifest=make_manifest()))
+    site = site.with_keys_of(replace(found, manifest=make_manifest()))
     with pytest.raises(NotFound, match=r"holds no SSH key; set ssh\.key of cluster 'harbor'"):
         _ = site.ssh_key
 
 
 def test_a_set_that_does_not_open_is_a_missing_key(tmp_path):
     site, found = keep_access(tmp_path, {"ssh_key": b"PEM"}, identity=age_pair("theirs")[0])
-    site = site.with_fall_back(found)
+    site = site.with_keys_of(found)
     with pytest.raises(SecretUnavailable, match="sealed to age1"):
         _ = site.ssh_key
 
@@ -260,14 +260,14 @@ def test_the_identity_of_whoever_runs_it_opens_the_set_too(tmp_path):
     (tmp_path / "age-identity.txt").write_bytes(age_pair()[0])
     site.identity_file = str(tmp_path / "age-identity.txt")
     assert len(site.identities() or ()) == 1
-    assert site.with_fall_back(found).ssh_key == b"PEM of the set"
+    assert site.with_keys_of(found).ssh_key == b"PEM of the set"
 
 
 def test_without_any_identity_it_says_where_one_can_be_given(tmp_path):
     site, found = keep_access(tmp_path, {"ssh_key": b"PEM"})
     site.cluster = site.cluster.model_copy(update={"age_identity": None})
     with pytest.raises(SecretUnavailable, match="on the command line, set ETCDKEEP_AGE_IDENTITY to the age identity"):
-        _ = site.with_fall_back(found).ssh_key
+        _ = site.with_keys_of(found).ssh_key
 
 
 def test_the_own_api_of_a_cluster_with_nodes_is_the_api():

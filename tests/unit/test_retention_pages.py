@@ -16,7 +16,7 @@ from etcdkeep.freshness.report import EXIT_CODES
 from tests.builders import make_entry, make_file
 from tests.shelf import Shelf
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {name: (DOCS / f"{name}.md").read_text() for name in ("retention", "monitoring")}
 COMMANDS = [
     line.removeprefix("$ python -m etcdkeep ").partition("  #")[0].strip()

@@ -70,7 +70,7 @@ def test_a_copy_that_fails_is_an_error_and_the_backup_is_not(shelf, copy, run):
     assert code == 1
     assert list(answer["failed"]) == [identifier]
     assert len(answer["copied"]) == 1
-    assert "as good as before" in err
+    assert "themselves are unchanged" in err
     assert shelf.get(identifier).state == "good"
 
 

@@ -92,3 +92,8 @@ def test_retention_plan_shows_what_would_be_there(shelf, run):
     assert len(answer["sets"]) == 5
     assert all(each["backup_id"].endswith("simulated") for each in answer["sets"])
     assert len(shelf.ids()) == 6
+
+
+def test_the_help_does_not_promise_that_a_copy_is_pruned_in_place_of_the_first_repository(run):
+    words = [" ".join(run(command, "--help")[1].split()) for command in ("prune", "list")]
+    assert ["Default: its own; a copy where that is gone or damaged." in each for each in words] == [False, True]

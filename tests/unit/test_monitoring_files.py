@@ -12,7 +12,7 @@ import yaml
 from etcdkeep.freshness.report import TOPICS
 from etcdkeep.metrics.families import METRICS
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "deploy/monitoring"
 PAGE = (PROJECT / "docs/monitoring.md").read_text()
 RULES = [rule for group in yaml.safe_load((FOLDER / "etcdkeep.rules.yml").read_text())["groups"] for rule in group["rules"]]  # fmt: skip
