@@ -6,7 +6,7 @@ EXECUTOR ?= local
 BIN := .venv/bin
 export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
 
-.PHONY: demo up down test bench lint docs acceptance image check-image package lock clean
+.PHONY: demo up down test bench lint docs acceptance image package lock clean
 
 demo: .venv/ready  ## lab, Airflow, a verified backup of two clusters, and what to do next
 	$(BIN)/python -m demo run
@@ -37,9 +37,6 @@ image:  ## make image ETCD_IMAGE=name:tag@sha256:… AIRFLOW_IMAGE=name:tag@sha2
 	@for base in ETCD_IMAGE='$(ETCD_IMAGE)' AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)'; do \
 	  [[ $$base =~ =([^[:space:]@]+@)?sha256:[0-9a-f]{64}$$ ]] || { echo "$$base: a base image is named by digest, name:tag@sha256:…; the Dockerfile's head says how to find it" >&2; exit 2; }; done
 	docker build --build-arg ETCD_IMAGE='$(ETCD_IMAGE)' --build-arg AIRFLOW_IMAGE='$(AIRFLOW_IMAGE)' -t '$(IMAGE)' .
-
-check-image: .venv/ready  ## as root, with docker: build the image on a stand-in base and take a backup in it, five minutes; no part of make test
-	$(BIN)/python -m pytest tests/image_check.py
 
 package: .venv/ready  ## dist/etcdkeep-VERSION-py3-none-any.whl: code for an Airflow or a laptop; the DAG folder stays outside
 	$(BIN)/python -m hatchling build -t wheel

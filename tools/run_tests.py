@@ -27,10 +27,11 @@ PARTS = {
         "tests/integration/test_untidy_members.py",
     ),
     "integration": ("tests/integration",),
+    "image": ("tests/image",),
     "unit": ("tests/unit",),
     "airflow": ("tests",),
 }
-NICE = {"e2e": 0, "restores": 5, "integration": 5, "unit": 12, "airflow": 12}
+NICE = {"e2e": 0, "restores": 5, "integration": 5, "image": 8, "unit": 12, "airflow": 12}
 FAILED = (b"FAILED ", b"ERROR ")
 
 

@@ -1,8 +1,4 @@
-"""
-For ``make check-image``; no part of the suite, which it would make five minutes longer.
-
-The image, built from the Dockerfile on a stand-in base: one backup in it, as its user, with a read-only root file system.
-"""
+"""The image, built from the Dockerfile on a stand-in base: one backup in it, as its user, with a read-only root file system."""
 
 from __future__ import annotations
 
