@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcdkeep.errors import StoreUnavailable
-from etcdkeep_airflow.page.pool import EVERYONE, LATER, LINE, PER_PERSON, PER_PLACE, THREADS, Pool
+from etcdkeep_airflow.page.pool import EVERYONE, LATER, LINE, PER_PERSON, PER_PLACE, THREADS, WAITERS, Pool
 from etcdkeep_airflow.page.readings import Readings
 
 if TYPE_CHECKING:
@@ -214,6 +214,22 @@ def test_no_person_fills_the_line_of_the_others(repositories, clock):
     assert sum(map(len, pool._lines["user mallory"].values())) == LINE
     assert histories.get("alive/1", wait_s=SEEN_S, who="user alice").value
     assert sets.get("alive/2", wait_s=SEEN_S).value
+
+
+def test_few_requests_wait_at_once(repositories, readings):
+    """Each that waits holds a thread of Airflow's."""
+    repositories.hanging = {"a"}
+    began = time.monotonic()
+    with ThreadPoolExecutor(8 * WAITERS) as people:
+        took = list(people.map(lambda number: _timed(lambda: readings.get(f"a/{number}", 1.0)), range(8 * WAITERS)))
+    assert sum(each > 0.9 for each in took) == WAITERS
+    assert time.monotonic() - began < 5
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
 
 
 def test_people_take_turns(clock):

@@ -90,7 +90,7 @@ class Readings(Generic[Value]):
         with self._pool.changed:
             entry = self._want(key, who)
             self._pool.start()
-            self._pool.changed.wait_for(lambda: entry.tried_at is not None or self._pool.is_overdue(entry.job), wait_s)
+            self._pool.wait(lambda: entry.tried_at is not None or self._pool.is_overdue(entry.job), wait_s)
             return self._known(entry)
 
     def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
