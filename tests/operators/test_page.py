@@ -269,6 +269,17 @@ def test_a_copy_that_hangs_keeps_no_set_from_being_shown(page: PageSite, monkeyp
         gate.set()
 
 
+def test_a_copy_that_was_configured_anew_says_nothing_of_the_one_before(page: PageSite) -> None:
+    shelf = page.add("harbor", 3, 1, copies=[{"repository": f"file://{page.folder}/one"}])
+    copy_of(shelf, page.folder / "one", tuple(shelf.ids()))
+    until(page, "/api/clusters/harbor", lambda data: data["copies"][0]["sets"] == 2)
+    (page.folder / "two").write_text("no folder: it cannot be read")
+    page.write({**page.more[0], "copies": [{"repository": f"file://{page.folder}/two"}]})
+    found = until(page, "/api/clusters/harbor", lambda data: bool(data and data["copies"][0]["problem"]))
+    assert found["copies"][0]["sets"] is None
+    assert {row["copies"][0]["state"] for row in found["sets"]} == {"unknown"}
+
+
 def copy_of(shelf: Shelf, target: Path, identifiers: tuple[str, ...]) -> None:
     """Copy sets as they are, and sign that they were read back."""
     copy = make_repository(DirectoryStore(target))

@@ -200,6 +200,32 @@ def test_what_waits_in_line_is_not_without_an_answer(repositories, clock):
         assert slow.get(f"a/{number}", wait_s=SEEN_S).problem == ""
 
 
+def test_what_was_read_by_other_settings_is_not_shown(repositories, clock):
+    settings = {"a": ["place of before"]}
+    readings = Readings(
+        repositories.read, repositories.place, Pool(clock), keep=9, settings=lambda key: settings[key[0]]
+    )
+    assert readings.get("a/1", wait_s=SEEN_S).value == "a/1 #1"
+    settings["a"] = ["place of before"]
+    assert readings.get("a/1").value == "a/1 #1", "an equal entry, read from the file again"
+    settings["a"], repositories.failing = ["place of now"], {"a"}
+    assert readings.peek("a/1").value is None
+    known = readings.get("a/1", wait_s=SEEN_S)
+    assert (known.value, known.problem) == (None, "a/1 does not answer")
+
+
+def test_settings_that_change_during_a_reading_make_it_void(repositories, clock):
+    settings = ["before"]
+    readings = Readings(repositories.read, repositories.place, Pool(clock), keep=9, settings=lambda key: settings[0])
+    repositories.hanging = {"a"}
+    readings.get("a/1")
+    assert seen(lambda: repositories.reads == ["a/1"])
+    settings[0] = "now"
+    repositories.released.set()
+    assert seen(lambda: readings.get("a/1").value is not None)
+    assert readings.get("a/1").value == "a/1 #2"
+
+
 # --- the threads that all share ------------------------------------------------------------------------------------
 
 
