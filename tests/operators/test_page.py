@@ -27,8 +27,8 @@ from etcdkeep.errors import SecretUnavailable, StoreUnavailable
 from etcdkeep.overview.fleet import DagFacts
 from etcdkeep.overview.restores import RestoreRow
 from etcdkeep.restore.proposal import make_proposal
-from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.sets.pins import Pin
+from etcdkeep.restore.record import Outcome, RestoreRecord
+from etcdkeep.sets.pins import InUse, Pin
 from etcdkeep.sets.results import Copied
 from etcdkeep_airflow.page import source
 from etcdkeep_airflow.page.source import RepositoryCredentials
@@ -150,6 +150,34 @@ def test_what_uses_a_backup_is_named_only_to_those_who_may_read_its_dag(
         assert user not in mine
         assert "in use" in mine
     assert page.read("/api" + paths[1], "harbor")["data"]["row"]["in_use"] == "a restore, recovery or drill"
+
+
+def test_what_uses_a_backup_is_not_named_as_long_as_its_cluster_is_not_read(
+    page: PageSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = page.add("harbor", 1)
+    found = shelf.get(shelf.ids()[0])
+    shelf.repository.record_use(found, InUse(by="drill of carol", until=shelf.now + timedelta(hours=1)))
+    monkeypatch.setattr(source, "check_stored", fail_to_read)
+    row = page.read(f"/api/clusters/harbor/sets/{found.backup_id}", "harbor")["data"]["row"]
+    assert row["in_use"] == "a restore, recovery or drill"
+
+
+def test_a_restore_whose_plan_was_removed_is_not_said_to_have_done_nothing(two: PageSite) -> None:
+    shelf = two.shelves["skiff"]
+    record = RestoreRecord(shelf.repository.records, "skiff", RESTORE)
+    for name in shelf.names(f"{record.folder}proposals/"):
+        shelf.store.delete(name)
+    write(shelf.store, f"{record.folder}note.txt", b"a person's own")
+    untouched = two.read(f"/api/clusters/skiff/restores/{RESTORE}")["data"]["row"]
+    assert "Nothing was done" in untouched["words"]
+    answer = two.get(f"/api/clusters/skiff/restores/{RESTORE}", "skiff")
+    assert (answer.status_code, "every cluster's DAG" in answer.text) == (403, True)
+    record.conclude(Outcome(kind="held", at=shelf.now, words="it stopped"))
+    two.app.state.source.restores._entries.clear()
+    found = two.read(f"/api/clusters/skiff/restores/{RESTORE}")["data"]
+    assert (found["row"]["outcome"], "Nothing was done" in str(found)) == ("unsigned", False)
+    assert "signed records say that it began" in found["row"]["words"]
 
 
 def test_forms_are_offered_to_those_who_may_read_their_dag(two: PageSite) -> None:
@@ -343,14 +371,14 @@ def test_a_configuration_that_cannot_be_read_keeps_the_last_one(two: PageSite) -
     assert two.read("/api/fleet", "harbor")["problems"] == [], "its path is for those who may read every DAG"
 
 
+def fail_to_read(*args: Any, **options: Any) -> None:
+    raise StoreUnavailable("the bucket does not answer")
+
+
 def test_an_unreadable_repository_shows_the_last_known_state(two: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:
     two.read("/api/fleet")
-
-    def fail(*args: Any, **options: Any) -> None:
-        raise StoreUnavailable("the bucket does not answer")
-
     for name in ("check_stored", "glance"):
-        monkeypatch.setattr(f"etcdkeep_airflow.page.source.{name}", fail)
+        monkeypatch.setattr(source, name, fail_to_read)
     for readings in (two.app.state.source.rows, two.app.state.source.clusters):
         monkeypatch.setattr(readings, "_fresh_s", 0.0)
         monkeypatch.setattr(readings, "_rest_s", lambda: 0.0)
