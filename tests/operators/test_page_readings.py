@@ -200,6 +200,33 @@ def test_what_waits_in_line_is_not_without_an_answer(repositories, clock):
         assert slow.get(f"a/{number}", wait_s=SEEN_S).problem == ""
 
 
+def test_what_nobody_asked_for_in_an_hour_is_read_again_before_it_is_shown(readings, repositories, clock):
+    readings.get("a/1", wait_s=SEEN_S)
+    clock.now_s = 3601
+    assert readings.get("a/1", wait_s=SEEN_S).value == "a/1 #2"
+    clock.now_s, repositories.hanging = 7300, {"a"}
+    known = readings.get("a/1")
+    assert (known.value, known.reading) == (None, True)
+    clock.now_s += 61
+    known = readings.get("a/1")
+    assert (known.value, known.problem) == ("a/1 #2", "no answer within 60 s"), "the last known state, with the reason"
+    assert known.age_s == 7361 - 3601
+
+
+def test_a_slow_failure_does_not_make_others_old(repositories, clock):
+    def read(key: str) -> str:
+        clock.now_s += 50 if repositories.place(key) == "dead" else 0
+        return repositories.read(key)
+
+    repositories.failing = {"dead"}
+    readings = Readings(read, repositories.place, Pool(clock), keep=1000)
+    for number in range(20):
+        assert readings.get(f"dead/{number}", wait_s=SEEN_S).problem
+    readings.get("a/1", wait_s=SEEN_S)
+    clock.now_s += 31
+    assert readings.get("a/1").reading
+
+
 def test_what_was_read_by_other_settings_is_not_shown(repositories, clock):
     settings = {"a": ["place of before"]}
     readings = Readings(
@@ -222,8 +249,8 @@ def test_settings_that_change_during_a_reading_make_it_void(repositories, clock)
     assert seen(lambda: repositories.reads == ["a/1"])
     settings[0] = "now"
     repositories.released.set()
-    assert seen(lambda: readings.get("a/1").value is not None)
-    assert readings.get("a/1").value == "a/1 #2"
+    assert seen(lambda: readings.peek("a/1").value is not None)
+    assert readings.peek("a/1").value == "a/1 #2"
 
 
 # --- the threads that all share ------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 FRESH_S = 30.0
 REST = 2.0
 """Times the reading of everything that nothing is read after it."""
+OLD_S = 3600.0
+"""Nobody looked for so long: what was read before says nothing of now, and is shown only where it cannot be read again."""
 KEY_CHARS = 300
 """Of a key in the log: it may be what somebody typed into an address."""
 
@@ -98,7 +100,7 @@ class Readings(Generic[Value]):
         with self._pool.changed:
             entry = self._want(key, who)
             self._pool.start()
-            self._pool.wait(lambda: entry.tried_at is not None or self._pool.is_overdue(entry.job), wait_s)
+            self._pool.wait(lambda: self._has_answer(entry), wait_s)
             return self._known(entry)
 
     def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
@@ -158,10 +160,13 @@ class Readings(Generic[Value]):
         entry = self._entries[key]  # what is being read is not forgotten
         self._entries.move_to_end(key)
         self._current(key)
-        if entry.settings != settings:
-            return  # they changed meanwhile: whoever still looks has it read again
+        if entry.settings != settings:  # they changed meanwhile
+            entry.job = self._job(key)
+            self._pool.add(EVERYONE, entry.job)
+            return
         now = self._pool.clock()
-        took_s = min(now - began, self._pool.deadline_s)  # one that hangs is no reason to read the others seldom
+        # What hangs or fails is waited for, and keeps no processor busy: no reason to read the others seldom.
+        took_s = 0.0 if problem else min(now - began, self._pool.deadline_s)
         self._all_took_s += took_s - entry.took_s
         entry.tried_at, entry.took_s, entry.problem = now, took_s, problem
         if value is not None:
@@ -176,6 +181,10 @@ class Readings(Generic[Value]):
             for key in idle[:over]:
                 self._all_took_s -= self._entries.pop(key).took_s
 
+    def _has_answer(self, entry: _Entry[Value]) -> bool:
+        known = self._known(entry)
+        return known.value is not None or bool(known.problem) or (entry.tried_at is not None and not known.reading)
+
     def _known(self, entry: _Entry[Value]) -> Known[Value]:
         age_s = None if entry.read_at is None else self._pool.clock() - entry.read_at
         if not self._pool.is_asked(entry.job):
@@ -183,4 +192,6 @@ class Readings(Generic[Value]):
         problem = (
             f"no answer within {self._pool.deadline_s:.0f} s" if self._pool.is_overdue(entry.job) else entry.problem
         )
+        if not problem and age_s is not None and age_s > max(OLD_S, 2 * self._rest_s()):
+            return Known(reading=True)
         return Known(entry.value, age_s, problem, reading=True)
