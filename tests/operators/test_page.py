@@ -407,6 +407,13 @@ def test_what_does_not_exist(two: PageSite) -> None:
     assert "no restore or recovery" in known["problem"]
 
 
+def test_no_answer_leads_to_the_host_that_a_request_names(two: PageSite) -> None:
+    for path in (*paths_of(two.app, two, "skiff"), "/nothing"):
+        if path != "/":
+            answer = two.client.get(f"{path}/", headers={"Host": "evil.example"}, follow_redirects=False)
+            assert (answer.status_code, "evil.example" in str(answer.headers)) == (404, False)
+
+
 def test_the_api_describes_itself(two: PageSite) -> None:
     described = two.get("/api/openapi.json").json()
     assert set(described["paths"]) == {

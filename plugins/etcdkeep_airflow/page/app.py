@@ -62,6 +62,7 @@ def create_app(source: Source, dags: Callable[[Collection[str]], Mapping[str, Da
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # served below, behind the login like everything else
+        redirect_slashes=False,  # it would name the host of the request, before the login
         dependencies=[Depends(check_access)],
     )
     app.middleware("http")(_guard)
