@@ -390,6 +390,8 @@ OWN_KEY = KEY.decode()
         ),
         pytest.param({"extra": {"host_key": "ssh-dss AAAA"}}, "host_key is not usable", id="dss"),
         pytest.param({"extra": {"host_key": "ssh-ed25519 AAAA"}}, "host_key is not usable", id="cut-key"),
+        pytest.param({"extra": {"host_key": "-----BEGIN OPENSSH PRIVATE KEY----- canary"}}, "host_key is not usable: line 1 is no host key", id="private-key-as-host-key"),
+        pytest.param({"extra": {"host_key": f"{HOST_KEY}\n@revoked canary"}}, "line 2 is no host key.*without @cert-authority or @revoked", id="revoked"),
         pytest.param({"extra": {"conn_timeout": "soon"}}, "conn_timeout is not usable: expected a number", id="timeout-word"),
         pytest.param({"extra": {"conn_timeout": 0}}, "conn_timeout is 0", id="timeout-zero"),
         pytest.param({"extra": {"conn_timeout": -1}}, "conn_timeout is not usable", id="timeout-negative"),
