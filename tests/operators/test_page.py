@@ -492,6 +492,13 @@ def test_an_address_is_no_way_in_either(two: PageSite, user: str) -> None:
         assert "\\u001b" not in answer.text
 
 
+def test_the_database_is_not_asked_of_what_is_no_id(two: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(two.rights, "filter_authorized_dag_ids", lambda *, dag_ids, **_: asked.extend(dag_ids) or dag_ids)  # fmt: skip
+    assert two.get("/clusters/harbor%00").status_code == 403
+    assert asked == []
+
+
 def test_markdown_stays_text(spoiled: tuple[PageSite, list[str]]) -> None:
     page, paths = spoiled
     assert "[click](javascript:alert(3))" in page.get(paths[1]).text
