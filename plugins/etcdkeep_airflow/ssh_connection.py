@@ -17,7 +17,7 @@ from etcdkeep.config.ssh_login import ALGORITHM_KINDS, KEEPALIVE_S, SshLogin, Ss
 from etcdkeep.control_plane.pem import PemError, normalise_private_key
 from etcdkeep.errors import ConfigError, SecretUnavailable
 from etcdkeep.site.credentials import read_secret_file
-from etcdkeep_airflow.connection_fields import Fields
+from etcdkeep_airflow.connection_fields import Fields, file_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -116,6 +116,7 @@ def _key(name: str, value: Callable[[str], str | None], *, as_it_is: bool = Fals
         if passphrase:
             raise ConfigError(f"{name} gives private_key_passphrase, and no key. Give private_key or key_file.")
         return b""
+    file = file_path(name, "key_file", file)
     try:
         raw = read_secret_file(file)
     except SecretUnavailable as err:

@@ -375,6 +375,7 @@ OWN_KEY = KEY.decode()
         pytest.param({"extra": {"private_key": None}}, "holds no key and no password", id="nothing"),
         pytest.param({"extra": {"key_file": "/x"}}, "gives private_key and key_file. Remove one", id="two-keys"),
         pytest.param({"extra": {"private_key": None, "key_file": "/nowhere"}}, "its key_file: key file /nowhere cannot be read", id="no-file"),
+        pytest.param({"extra": {"private_key": None, "key_file": "-----BEGIN PRIVATE KEY----- canary"}}, "key_file of its extra is not usable: expected the absolute path", id="key-as-file"),
         pytest.param({"extra": {"private_key": "canary-garbage"}}, "its private_key holds no private key", id="no-key"),
         pytest.param(
             {"extra": {"private_key": USER_KEYS["rsa"].private_bytes(PEM, OPENSSH, LOCKED).decode()}},
