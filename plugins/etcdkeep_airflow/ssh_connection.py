@@ -139,7 +139,7 @@ def _host_keys(fields: Fields) -> tuple[str, ...]:
         try:
             parse_host_key(line)
         except ConfigError:  # it quotes the line, which may be a private key that belongs one field further
-            raise fields.wrong("host_key", f"is not usable: line {number} is no host key", HOST_KEY_CURE) from None
+            raise fields.wrong("host_key", f"is not usable: line {number} is not a host key", HOST_KEY_CURE) from None
     return found
 
 
