@@ -103,6 +103,11 @@ class Fields:
             raise ConfigError(f"{self.name}: {name} of its extra is of the wrong type; expected text. {WHERE}")
         return value
 
+    def path(self, name: str) -> str | None:
+        """Return the path of a file, or None when it is not given."""
+        value = self.text(name)
+        return None if value is None else file_path(self.name, name, value)
+
     def number(self, name: str, *, least: float, whole: bool = False) -> float | None:
         """Return a number, given as one or as text, or None when it is not given."""
         value = self.values.get(name)
@@ -140,3 +145,14 @@ class Fields:
     def wrong(self, name: str, problem: str, cure: str = WHERE) -> ConfigError:
         """Return the error for a field."""
         return ConfigError(f"{self.name}: {name} {problem}. {cure}")
+
+
+def file_path(source: str, name: str, value: str) -> str:
+    """
+    Return a path that a field gives. What else stands there may be the key itself, and messages quote paths.
+
+    :raises ConfigError: when it is no absolute path.
+    """
+    if not value.startswith("/") or not value.isprintable():
+        raise ConfigError(f"{source}: {name} of its extra is not usable: expected the absolute path of a file. {WHERE}")
+    return value

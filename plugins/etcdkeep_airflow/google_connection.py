@@ -67,7 +67,7 @@ def read_google_connection(connection: Connection) -> GoogleAccount:
 
 def _key(fields: Fields) -> tuple[str, dict[str, Any] | None]:
     """Return the field that has the key, and the key."""
-    path, inline = fields.text("key_path"), fields.decoded("keyfile_dict")
+    path, inline = fields.path("key_path"), fields.decoded("keyfile_dict")
     if path and inline:
         raise fields.wrong("key_path", "is given, and keyfile_dict too", "Remove one of them.")
     if not path and not inline:

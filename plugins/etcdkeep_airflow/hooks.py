@@ -20,6 +20,7 @@ from etcdkeep.errors import SecretUnavailable
 from etcdkeep.site.credentials import read_secret_file
 from etcdkeep.site.site import Site
 from etcdkeep_airflow.aws_connection import read_aws_connection
+from etcdkeep_airflow.connection_fields import file_path
 from etcdkeep_airflow.google_connection import read_google_connection
 from etcdkeep_airflow.kubernetes_connection import KubernetesConnection, read_connection
 from etcdkeep_airflow.ssh_connection import read_ssh_connection, read_ssh_key
@@ -119,8 +120,8 @@ class ConnectionCredentials:
         extra = connection.extra_dejson
         if key := extra.get("private_key"):
             return str(key).encode()
-        if extra.get("key_file"):
-            return read_secret_file(extra["key_file"])
+        if file := extra.get("key_file"):
+            return read_secret_file(file_path(f"Airflow connection {connection_id!r}", "key_file", str(file)))
         if connection.password:
             return connection.password.encode()
         raise SecretUnavailable(

@@ -89,6 +89,6 @@ def read_connection(connection: Connection) -> KubernetesConnection:
     elif text is not None:
         text = fields.text("kube_config")
     keepalive = not fields.flag("disable_tcp_keepalive")
-    path = fields.text("kube_config_path")
+    path = fields.path("kube_config_path")
     name = f"{path or 'kube_config'} of {fields.name}"
     return KubernetesConnection(text, path, context, keepalive, name)

@@ -17,7 +17,7 @@ from etcdkeep.config.ssh_login import ALGORITHM_KINDS, KEEPALIVE_S, SshLogin, Ss
 from etcdkeep.control_plane.pem import PemError, normalise_private_key
 from etcdkeep.errors import ConfigError, SecretUnavailable
 from etcdkeep.site.credentials import read_secret_file
-from etcdkeep_airflow.connection_fields import Fields
+from etcdkeep_airflow.connection_fields import Fields, file_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +46,7 @@ REFUSED = {
     "passphrase": "Call it private_key_passphrase.",
     "host_proxy_cmd": "Set ssh.jump in the cluster's entry, and remove it.",
 }
+HOST_KEY_CURE = "Give lines such as `python -m etcdkeep trust` prints: '[hosts ]algorithm base64', without @cert-authority or @revoked."
 HARMLESS = {
     "no_host_key_check": False,
     "ignore_hostkey_verification": False,
@@ -115,6 +116,7 @@ def _key(name: str, value: Callable[[str], str | None], *, as_it_is: bool = Fals
         if passphrase:
             raise ConfigError(f"{name} gives private_key_passphrase, and no key. Give private_key or key_file.")
         return b""
+    file = file_path(name, "key_file", file)
     try:
         raw = read_secret_file(file)
     except SecretUnavailable as err:
@@ -133,11 +135,11 @@ def _host_keys(fields: Fields) -> tuple[str, ...]:
     """Return the lines of the field; one without the algorithm's name is taken too, as the provider takes RSA's."""
     lines = [line.strip() for line in (fields.text("host_key") or "").splitlines() if line.strip()]
     found = tuple(line if len(line.split()) > 1 else _named(line) for line in lines)
-    for line in found:
+    for number, line in enumerate(found, 1):
         try:
             parse_host_key(line)
-        except ConfigError as err:
-            raise fields.wrong("host_key", "is not usable", f"It says: {err}") from None
+        except ConfigError:  # it quotes the line, which may be a private key that belongs one field further
+            raise fields.wrong("host_key", f"is not usable: line {number} is not a host key", HOST_KEY_CURE) from None
     return found
 
 

@@ -183,6 +183,7 @@ def test_num_retries_is_how_often_a_request_is_sent_again(stub, connect, key, mo
         pytest.param({"quota_project_id": "x"}, "sets quota_project_id", id="quota"),
         pytest.param({"keypath": "/canary"}, "unknown field 'keypath'; did you mean 'key_path'", id="mistyped"),
         pytest.param({"key_path": "/nowhere"}, "its key_path: key file /nowhere cannot be read", id="no-file"),
+        pytest.param({"key_path": '{"private_key": "canary"}'}, "key_path of its extra is not usable: expected the absolute path", id="key-as-path"),
         pytest.param({"key_path": "/etc/hostname"}, "key_path is not a key of a service account.*Make one", id="no-json"),
         pytest.param({"keyfile_dict": {"type": "authorized_user", "refresh_token": "canary"}}, "keyfile_dict is not a key of a service", id="user"),
         pytest.param({"keyfile_dict": "{canary"}, "keyfile_dict begins like JSON, and is none", id="broken"),

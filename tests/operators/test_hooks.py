@@ -68,6 +68,12 @@ def test_a_connection_without_a_key_says_what_is_expected(connect):
         CREDENTIALS.secret(SecretRef(connection=connect(extra={})))
 
 
+def test_a_key_that_stands_where_its_file_belongs_is_not_quoted(connect):
+    with pytest.raises(ConfigError, match="'c': key_file of its extra is not usable: expected the absolute") as caught:
+        CREDENTIALS.secret(SecretRef(connection=connect(extra={"key_file": "AGE-SECRET-KEY-1CANARY"})))
+    assert "CANARY" not in str(caught.value)
+
+
 def test_a_connection_that_is_not_there_says_who_refers_to_it():
     with pytest.raises(
         SecretUnavailable, match=r"Airflow has no connection 'nobody', which .*clusters\.yaml refers to"

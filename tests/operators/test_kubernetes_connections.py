@@ -108,6 +108,7 @@ def test_tcp_keepalive_is_on_unless_disabled(connect, form, extra, expected):
         pytest.param({"extra": {"disable_tcp_keepalive": "maybe"}}, "disable_tcp_keepalive of its extra is neither", id="odd"),
         pytest.param({"extra": {"cluster_context": "third"}}, "third", id="no-such-context"),
         pytest.param({"extra": {"kube_config": "canary: {"}}, "kubeconfig kube_config of .* cannot be used", id="no-kubeconfig"),
+        pytest.param({"extra": {"kube_config": "", "kube_config_path": "token: canary"}}, "kube_config_path of its extra is not usable: expected the absolute path", id="text-as-path"),
         pytest.param({"extra": {"kube_config": "", "kube_config_path": "/no"}}, "kubeconfig /no of .* cannot be read", id="no-file"),
         pytest.param({"host": "api.example.net"}, "host has no meaning in a connection of type 'kubernetes'", id="host"),
         pytest.param({"password": "canary"}, "password has no meaning", id="password"),

@@ -27,8 +27,8 @@ from etcdkeep.errors import SecretUnavailable, StoreUnavailable
 from etcdkeep.overview.fleet import DagFacts
 from etcdkeep.overview.restores import RestoreRow
 from etcdkeep.restore.proposal import make_proposal
-from etcdkeep.restore.record import RestoreRecord
-from etcdkeep.sets.pins import Pin
+from etcdkeep.restore.record import Outcome, RestoreRecord
+from etcdkeep.sets.pins import InUse, Pin
 from etcdkeep.sets.results import Copied
 from etcdkeep_airflow.page import source
 from etcdkeep_airflow.page.source import RepositoryCredentials
@@ -152,6 +152,34 @@ def test_what_uses_a_backup_is_named_only_to_those_who_may_read_its_dag(
     assert page.read("/api" + paths[1], "harbor")["data"]["row"]["in_use"] == "a restore, recovery or drill"
 
 
+def test_what_uses_a_backup_is_not_named_as_long_as_its_cluster_is_not_read(
+    page: PageSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = page.add("harbor", 1)
+    found = shelf.get(shelf.ids()[0])
+    shelf.repository.record_use(found, InUse(by="drill of carol", until=shelf.now + timedelta(hours=1)))
+    monkeypatch.setattr(source, "check_stored", fail_to_read)
+    row = page.read(f"/api/clusters/harbor/sets/{found.backup_id}", "harbor")["data"]["row"]
+    assert row["in_use"] == "a restore, recovery or drill"
+
+
+def test_a_restore_whose_plan_was_removed_is_not_said_to_have_done_nothing(two: PageSite) -> None:
+    shelf = two.shelves["skiff"]
+    record = RestoreRecord(shelf.repository.records, "skiff", RESTORE)
+    for name in shelf.names(f"{record.folder}proposals/"):
+        shelf.store.delete(name)
+    write(shelf.store, f"{record.folder}note.txt", b"a person's own")
+    untouched = two.read(f"/api/clusters/skiff/restores/{RESTORE}")["data"]["row"]
+    assert "Nothing was done" in untouched["words"]
+    answer = two.get(f"/api/clusters/skiff/restores/{RESTORE}", "skiff")
+    assert (answer.status_code, "every cluster's DAG" in answer.text) == (403, True)
+    record.conclude(Outcome(kind="held", at=shelf.now, words="it stopped"))
+    two.app.state.source.restores._entries.clear()
+    found = two.read(f"/api/clusters/skiff/restores/{RESTORE}")["data"]
+    assert (found["row"]["outcome"], "Nothing was done" in str(found)) == ("unsigned", False)
+    assert "signed records say that it began" in found["row"]["words"]
+
+
 def test_forms_are_offered_to_those_who_may_read_their_dag(two: PageSite) -> None:
     two.read("/api/clusters/skiff")
     assert "dags/restore" in two.get("/clusters/skiff").text
@@ -269,6 +297,17 @@ def test_a_copy_that_hangs_keeps_no_set_from_being_shown(page: PageSite, monkeyp
         gate.set()
 
 
+def test_a_copy_that_was_configured_anew_says_nothing_of_the_one_before(page: PageSite) -> None:
+    shelf = page.add("harbor", 3, 1, copies=[{"repository": f"file://{page.folder}/one"}])
+    copy_of(shelf, page.folder / "one", tuple(shelf.ids()))
+    until(page, "/api/clusters/harbor", lambda data: data["copies"][0]["sets"] == 2)
+    (page.folder / "two").write_text("no folder: it cannot be read")
+    page.write({**page.more[0], "copies": [{"repository": f"file://{page.folder}/two"}]})
+    found = until(page, "/api/clusters/harbor", lambda data: bool(data and data["copies"][0]["problem"]))
+    assert found["copies"][0]["sets"] is None
+    assert {row["copies"][0]["state"] for row in found["sets"]} == {"unknown"}
+
+
 def copy_of(shelf: Shelf, target: Path, identifiers: tuple[str, ...]) -> None:
     """Copy sets as they are, and sign that they were read back."""
     copy = make_repository(DirectoryStore(target))
@@ -332,14 +371,14 @@ def test_a_configuration_that_cannot_be_read_keeps_the_last_one(two: PageSite) -
     assert two.read("/api/fleet", "harbor")["problems"] == [], "its path is for those who may read every DAG"
 
 
+def fail_to_read(*args: Any, **options: Any) -> None:
+    raise StoreUnavailable("the bucket does not answer")
+
+
 def test_an_unreadable_repository_shows_the_last_known_state(two: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:
     two.read("/api/fleet")
-
-    def fail(*args: Any, **options: Any) -> None:
-        raise StoreUnavailable("the bucket does not answer")
-
     for name in ("check_stored", "glance"):
-        monkeypatch.setattr(f"etcdkeep_airflow.page.source.{name}", fail)
+        monkeypatch.setattr(source, name, fail_to_read)
     for readings in (two.app.state.source.rows, two.app.state.source.clusters):
         monkeypatch.setattr(readings, "_fresh_s", 0.0)
         monkeypatch.setattr(readings, "_rest_s", lambda: 0.0)
@@ -366,6 +405,13 @@ def test_what_does_not_exist(two: PageSite) -> None:
         assert two.get(path).status_code == 404
     known = two.read("/api/clusters/harbor/restores/restore-x")
     assert "no restore or recovery" in known["problem"]
+
+
+def test_no_answer_leads_to_the_host_that_a_request_names(two: PageSite) -> None:
+    for path in (*paths_of(two.app, two, "skiff"), "/nothing"):
+        if path != "/":
+            answer = two.client.get(f"{path}/", headers={"Host": "evil.example"}, follow_redirects=False)
+            assert (answer.status_code, "evil.example" in str(answer.headers)) == (404, False)
 
 
 def test_the_api_describes_itself(two: PageSite) -> None:
@@ -444,6 +490,13 @@ def test_an_address_is_no_way_in_either(two: PageSite, user: str) -> None:
         assert "<script>alert" not in answer.text
         assert not {"\x1b", "\u202e"} & set(answer.text)
         assert "\\u001b" not in answer.text
+
+
+def test_the_database_is_not_asked_of_what_is_no_id(two: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(two.rights, "filter_authorized_dag_ids", lambda *, dag_ids, **_: asked.extend(dag_ids) or dag_ids)  # fmt: skip
+    assert two.get("/clusters/harbor%00").status_code == 403
+    assert asked == []
 
 
 def test_markdown_stays_text(spoiled: tuple[PageSite, list[str]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcdkeep.errors import StoreUnavailable
-from etcdkeep_airflow.page.pool import EVERYONE, LATER, LINE, PER_PERSON, PER_PLACE, THREADS, Pool
+from etcdkeep_airflow.page.pool import EVERYONE, LATER, LINE, PER_PERSON, PER_PLACE, THREADS, WAITERS, Pool
 from etcdkeep_airflow.page.readings import Readings
 
 if TYPE_CHECKING:
@@ -200,6 +200,59 @@ def test_what_waits_in_line_is_not_without_an_answer(repositories, clock):
         assert slow.get(f"a/{number}", wait_s=SEEN_S).problem == ""
 
 
+def test_what_nobody_asked_for_in_an_hour_is_read_again_before_it_is_shown(readings, repositories, clock):
+    readings.get("a/1", wait_s=SEEN_S)
+    clock.now_s = 3601
+    assert readings.get("a/1", wait_s=SEEN_S).value == "a/1 #2"
+    clock.now_s, repositories.hanging = 7300, {"a"}
+    known = readings.get("a/1")
+    assert (known.value, known.reading) == (None, True)
+    clock.now_s += 61
+    known = readings.get("a/1")
+    assert (known.value, known.problem) == ("a/1 #2", "no answer within 60 s"), "the last known state, with the reason"
+    assert known.age_s == 7361 - 3601
+
+
+def test_a_slow_failure_does_not_make_others_old(repositories, clock):
+    def read(key: str) -> str:
+        clock.now_s += 50 if repositories.place(key) == "dead" else 0
+        return repositories.read(key)
+
+    repositories.failing = {"dead"}
+    readings = Readings(read, repositories.place, Pool(clock), keep=1000)
+    for number in range(20):
+        assert readings.get(f"dead/{number}", wait_s=SEEN_S).problem
+    readings.get("a/1", wait_s=SEEN_S)
+    clock.now_s += 31
+    assert readings.get("a/1").reading
+
+
+def test_what_was_read_by_other_settings_is_not_shown(repositories, clock):
+    settings = {"a": ["place of before"]}
+    readings = Readings(
+        repositories.read, repositories.place, Pool(clock), keep=9, settings=lambda key: settings[key[0]]
+    )
+    assert readings.get("a/1", wait_s=SEEN_S).value == "a/1 #1"
+    settings["a"] = ["place of before"]
+    assert readings.get("a/1").value == "a/1 #1", "an equal entry, read from the file again"
+    settings["a"], repositories.failing = ["place of now"], {"a"}
+    assert readings.peek("a/1").value is None
+    known = readings.get("a/1", wait_s=SEEN_S)
+    assert (known.value, known.problem) == (None, "a/1 does not answer")
+
+
+def test_settings_that_change_during_a_reading_make_it_void(repositories, clock):
+    settings = ["before"]
+    readings = Readings(repositories.read, repositories.place, Pool(clock), keep=9, settings=lambda key: settings[0])
+    repositories.hanging = {"a"}
+    readings.get("a/1")
+    assert seen(lambda: repositories.reads == ["a/1"])
+    settings[0] = "now"
+    repositories.released.set()
+    assert seen(lambda: readings.peek("a/1").value is not None)
+    assert readings.peek("a/1").value == "a/1 #2"
+
+
 # --- the threads that all share ------------------------------------------------------------------------------------
 
 
@@ -214,6 +267,22 @@ def test_no_person_fills_the_line_of_the_others(repositories, clock):
     assert sum(map(len, pool._lines["user mallory"].values())) == LINE
     assert histories.get("alive/1", wait_s=SEEN_S, who="user alice").value
     assert sets.get("alive/2", wait_s=SEEN_S).value
+
+
+def test_few_requests_wait_at_once(repositories, readings):
+    """Each that waits holds a thread of Airflow's."""
+    repositories.hanging = {"a"}
+    began = time.monotonic()
+    with ThreadPoolExecutor(8 * WAITERS) as people:
+        took = list(people.map(lambda number: _timed(lambda: readings.get(f"a/{number}", 1.0)), range(8 * WAITERS)))
+    assert sum(each > 0.9 for each in took) == WAITERS
+    assert time.monotonic() - began < 5
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
 
 
 def test_people_take_turns(clock):

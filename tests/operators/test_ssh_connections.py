@@ -375,6 +375,7 @@ OWN_KEY = KEY.decode()
         pytest.param({"extra": {"private_key": None}}, "holds no key and no password", id="nothing"),
         pytest.param({"extra": {"key_file": "/x"}}, "gives private_key and key_file. Remove one", id="two-keys"),
         pytest.param({"extra": {"private_key": None, "key_file": "/nowhere"}}, "its key_file: key file /nowhere cannot be read", id="no-file"),
+        pytest.param({"extra": {"private_key": None, "key_file": "-----BEGIN PRIVATE KEY----- canary"}}, "key_file of its extra is not usable: expected the absolute path", id="key-as-file"),
         pytest.param({"extra": {"private_key": "canary-garbage"}}, "its private_key holds no private key", id="no-key"),
         pytest.param(
             {"extra": {"private_key": USER_KEYS["rsa"].private_bytes(PEM, OPENSSH, LOCKED).decode()}},
@@ -390,6 +391,8 @@ OWN_KEY = KEY.decode()
         ),
         pytest.param({"extra": {"host_key": "ssh-dss AAAA"}}, "host_key is not usable", id="dss"),
         pytest.param({"extra": {"host_key": "ssh-ed25519 AAAA"}}, "host_key is not usable", id="cut-key"),
+        pytest.param({"extra": {"host_key": "-----BEGIN OPENSSH PRIVATE KEY----- canary"}}, "host_key is not usable: line 1 is not a host key", id="private-key-as-host-key"),
+        pytest.param({"extra": {"host_key": f"{HOST_KEY}\n@revoked canary"}}, "line 2 is not a host key.*without @cert-authority or @revoked", id="revoked"),
         pytest.param({"extra": {"conn_timeout": "soon"}}, "conn_timeout is not usable: expected a number", id="timeout-word"),
         pytest.param({"extra": {"conn_timeout": 0}}, "conn_timeout is 0", id="timeout-zero"),
         pytest.param({"extra": {"conn_timeout": -1}}, "conn_timeout is not usable", id="timeout-negative"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal["restore", "recovery"]
 RESTORES = 100
 """How many of a cluster's newest restores and recoveries are read."""
+BEGUN_WITHOUT_PLAN = "Its signed plan is missing, but signed records say that it began. Find out who removed the plan."
 ENDED = ("done", "already", "unneeded", "undone", "remedied")
 """States after which a step waits for nothing."""
 
@@ -151,7 +152,7 @@ def _restore_view(record: RestoreRecord) -> RestoreView:
         begun = record.begun()
         plan = proposed_plan(record.proposal_of(begun.body.proposal) if begun else record.proposal())
     except EtcdkeepError as err:
-        ignored.append(one_line(str(err)))
+        ignored.append(row.words if row.outcome == "unsigned" else one_line(str(err)))
     outcome = record.outcome()
     return RestoreView(
         row=row,
@@ -168,7 +169,8 @@ def _restore_row(record: RestoreRecord) -> RestoreRow:
     try:
         proposal = record.proposal()
     except RequestRefused as err:
-        return RestoreRow("restore", one_line(record.restore), "", "", "", _time_of(record.restore), "unsigned", one_line(str(err)))  # fmt: skip
+        words = BEGUN_WITHOUT_PLAN if events or outcome else one_line(str(err))
+        return RestoreRow("restore", one_line(record.restore), "", "", "", _time_of(record.restore), "unsigned", words, down_time_s(events))  # fmt: skip
     row = _row("restore", record.restore, proposal)
     row = replace(row, reason=one_line(proposal.body.form.reason), down_s=down_time_s(events))
     if outcome is None:

@@ -37,8 +37,8 @@ class Reader:
         return f"user {self._user.get_id()}"
 
     def readable(self, dag_ids: Iterable[str]) -> set[str]:
-        """Return those of the DAGs that the person may read."""
-        ids = sorted(set(dag_ids))
+        """Return those of the DAGs that the person may read; PostgreSQL refuses to be asked of a NUL, which no id has."""
+        ids = sorted({each for each in dag_ids if each.isprintable()})
         if not ids:
             return set()
         manager, teams = get_auth_manager(), DagModel.get_dag_id_to_team_name_mapping(ids)

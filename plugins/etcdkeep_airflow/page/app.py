@@ -62,6 +62,7 @@ def create_app(source: Source, dags: Callable[[Collection[str]], Mapping[str, Da
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # served below, behind the login like everything else
+        redirect_slashes=False,  # it would name the host of the request, before the login
         dependencies=[Depends(check_access)],
     )
     app.middleware("http")(_guard)
@@ -196,7 +197,7 @@ class _Routes:
             return found
         sets = _allowed(view, reader).sets if view else ()
         of_cluster = next((each for each in sets if each.backup_id == backup_id), None)
-        row = _with_retention(found.data.row, of_cluster) if of_cluster else found.data.row
+        row = _with_retention(found.data.row, of_cluster) if of_cluster else _without_user(found.data.row)
         row = with_copies(row, copies_of(self._source, cluster, reader.name))
         return replace(found, data=replace(found.data, row=row))
 
@@ -213,9 +214,8 @@ class _Routes:
         check_configured(self._source.configured().clusters, cluster)
         found = answer(self._source.restores.get(f"{cluster}/{restore}", WAIT_S, reader.name))
         if found.data and not self._may_read(found.data.row.dag_id, reader):
-            raise HTTPException(
-                403, f"You may not read the DAG {found.data.row.dag_id}. Ask an administrator of Airflow."
-            )
+            which = f"the DAG {found.data.row.dag_id}" if found.data.row.dag_id else "every cluster's DAG"
+            raise HTTPException(403, f"You may not read {which}. Ask an administrator of Airflow.")
         return found
 
     def restore_page(self, request: Request, reader: ReaderDep, cluster: str, restore: str) -> str:
@@ -268,6 +268,8 @@ def _may_name_user(row: SetRow, known: Collection[str], named: Collection[str], 
 
 
 def _without_user(row: SetRow) -> SetRow:
-    """Return a backup's line that says only that it is in use."""
+    """Return a backup's line that says at most that it is in use."""
+    if row.in_use is None:
+        return row
     reasons = tuple("in use" if each.startswith("in use by ") else each for each in row.why_kept)
     return replace(row, in_use=UNNAMED_USER, why_kept=reasons)

@@ -58,13 +58,13 @@ class ObjectsSource:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.catalogs: Readings[Catalog] = Readings(
-            self._catalog, self._place, source.pool, keep=CATALOGS, fresh_s=FRESH_S
+            self._catalog, self._place, source.pool, keep=CATALOGS, fresh_s=FRESH_S, settings=source.entry
         )
         self.changes: Readings[SetChanges] = Readings(
-            self._changes, self._place, source.pool, keep=CHANGES, fresh_s=FRESH_S
+            self._changes, self._place, source.pool, keep=CHANGES, fresh_s=FRESH_S, settings=source.entry
         )
         self.histories: Readings[NightlyHistory] = Readings(
-            self._history, self._place, source.pool, keep=HISTORIES, fresh_s=FRESH_S
+            self._history, self._place, source.pool, keep=HISTORIES, fresh_s=FRESH_S, settings=source.entry
         )
 
     def has_key(self, cluster: str) -> bool:

@@ -21,6 +21,8 @@ PER_PLACE = 4
 PER_PERSON = 2
 LINE = 64
 """How many readings wait for one person; of more, those asked for first are forgotten: who still looks asks again."""
+WAITERS = 8
+"""How many requests wait for a reading at once. Each holds one of the few threads in which Airflow answers its own requests."""
 EVERYONE = ""
 """For whom the lines of the fleet are read; no person has this name. It takes turns with them, and leaves threads for two."""
 LATER = "\0later"
@@ -55,6 +57,17 @@ class Pool:
         self._waiting: Counter[Job] = Counter()
         self._running: dict[Job, tuple[float, str]] = {}
         self._busy: Counter[str] = Counter()
+        self._waiters = 0
+
+    def wait(self, done: Callable[[], bool], wait_s: float) -> None:
+        """Wait until something is so, for so long at most; not at all where enough others wait."""
+        if self._waiters >= WAITERS:
+            return
+        self._waiters += 1
+        try:
+            self.changed.wait_for(done, wait_s)
+        finally:
+            self._waiters -= 1
 
     def add(self, who: str, job: Job) -> None:
         """Let a job wait in somebody's line, unless it runs or waits there already."""

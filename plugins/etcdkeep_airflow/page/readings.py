@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from etcdkeep.errors import EtcdkeepError
+from etcdkeep.plain_text import one_line
 from etcdkeep_airflow.page.pool import EVERYONE, Job, Pool
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 FRESH_S = 30.0
 REST = 2.0
 """Times the reading of everything that nothing is read after it."""
+OLD_S = 3600.0
+"""Nobody looked for so long: what was read before says nothing of now, and is shown only where it cannot be read again."""
+KEY_CHARS = 300
+"""Of a key in the log: it may be what somebody typed into an address."""
 
 Value = TypeVar("Value")
 
@@ -52,6 +57,7 @@ class _Entry(Generic[Value]):
     tried_at: float | None = None
     took_s: float = 0.0
     problem: str = ""
+    settings: object = None
 
 
 class Readings(Generic[Value]):
@@ -62,6 +68,8 @@ class Readings(Generic[Value]):
     :param place: What is asked for it, such as a repository's URL.
     :param pool: The threads, shared with the readings of other things.
     :param keep: How many values are kept; those asked for last.
+    :param settings: What the reading of a key goes by, such as the cluster's entry in the configuration: what was read by others
+        says nothing of the place, the keys and the rules of now.
     """
 
     def __init__(
@@ -72,8 +80,10 @@ class Readings(Generic[Value]):
         *,
         keep: int,
         fresh_s: float = FRESH_S,
+        settings: Callable[[str], object] = lambda key: None,
     ) -> None:
         self._read = read
+        self._settings = settings
         self._place = place
         self._pool = pool
         self._keep = keep
@@ -90,7 +100,7 @@ class Readings(Generic[Value]):
         with self._pool.changed:
             entry = self._want(key, who)
             self._pool.start()
-            self._pool.changed.wait_for(lambda: entry.tried_at is not None or self._pool.is_overdue(entry.job), wait_s)
+            self._pool.wait(lambda: self._has_answer(entry), wait_s)
             return self._known(entry)
 
     def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
@@ -103,13 +113,23 @@ class Readings(Generic[Value]):
     def peek(self, key: str) -> Known[Value]:
         """Return what is known of a key, and have nothing read."""
         with self._pool.changed:
-            entry = self._entries.get(key)
+            entry = self._current(key)
             return self._known(entry) if entry else Known()
 
+    def _current(self, key: str) -> _Entry[Value] | None:
+        """Return a key's entry, emptied when it was read by other settings than those of now."""
+        entry, settings = self._entries.get(key), self._settings(key)
+        if entry is not None and entry.settings is not settings:
+            if entry.settings != settings:
+                entry.value = entry.read_at = entry.tried_at = None
+                entry.problem = ""
+            entry.settings = settings
+        return entry
+
     def _want(self, key: str, who: str) -> _Entry[Value]:
-        entry = self._entries.get(key)
+        entry = self._current(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(self._job(key))
+            entry = self._entries[key] = _Entry(self._job(key), settings=self._settings(key))
         self._entries.move_to_end(key)
         if entry.tried_at is None or self._pool.clock() - entry.tried_at >= self._rest_s():
             if not self._pool.is_asked(entry.job):
@@ -126,21 +146,27 @@ class Readings(Generic[Value]):
 
     def _run(self, key: str) -> Callable[[], None]:
         """Read a value, and return what makes it known."""
-        value, problem, began = None, "", self._pool.clock()
+        value, problem, began, settings = None, "", self._pool.clock(), self._settings(key)
         try:
             value = self._read(key)
         except (EtcdkeepError, OSError) as err:
             problem = str(err)
         except Exception as err:
-            log.exception("%s could not be read for the page", key)
+            log.exception("%s could not be read for the page", one_line(key, KEY_CHARS))
             problem = f"{type(err).__name__}, which nobody expected. Read the API server's log."
-        return lambda: self._finish(key, began, value, problem)
+        return lambda: self._finish(key, began, value, problem, settings)
 
-    def _finish(self, key: str, began: float, value: Value | None, problem: str) -> None:
+    def _finish(self, key: str, began: float, value: Value | None, problem: str, settings: object) -> None:
         entry = self._entries[key]  # what is being read is not forgotten
         self._entries.move_to_end(key)
+        self._current(key)
+        if entry.settings != settings:  # they changed meanwhile
+            entry.job = self._job(key)
+            self._pool.add(EVERYONE, entry.job)
+            return
         now = self._pool.clock()
-        took_s = min(now - began, self._pool.deadline_s)  # one that hangs is no reason to read the others seldom
+        # What hangs or fails is waited for, and keeps no processor busy: no reason to read the others seldom.
+        took_s = 0.0 if problem else min(now - began, self._pool.deadline_s)
         self._all_took_s += took_s - entry.took_s
         entry.tried_at, entry.took_s, entry.problem = now, took_s, problem
         if value is not None:
@@ -155,6 +181,10 @@ class Readings(Generic[Value]):
             for key in idle[:over]:
                 self._all_took_s -= self._entries.pop(key).took_s
 
+    def _has_answer(self, entry: _Entry[Value]) -> bool:
+        known = self._known(entry)
+        return known.value is not None or bool(known.problem) or (entry.tried_at is not None and not known.reading)
+
     def _known(self, entry: _Entry[Value]) -> Known[Value]:
         age_s = None if entry.read_at is None else self._pool.clock() - entry.read_at
         if not self._pool.is_asked(entry.job):
@@ -162,4 +192,6 @@ class Readings(Generic[Value]):
         problem = (
             f"no answer within {self._pool.deadline_s:.0f} s" if self._pool.is_overdue(entry.job) else entry.problem
         )
+        if not problem and age_s is not None and age_s > max(OLD_S, 2 * self._rest_s()):
+            return Known(reading=True)
         return Known(entry.value, age_s, problem, reading=True)

@@ -124,12 +124,17 @@ class Source:
         self._stores = _Stores()
         self._judged = JudgedSets()
         self.pool = Pool()
-        self.rows: Readings[FleetRow] = Readings(self._read_row, self._place, self.pool, keep=100_000)
-        self.older: Readings[FleetRow] = Readings(self._read_older, self._place, self.pool, keep=100_000)
-        self.clusters: Readings[ClusterView] = Readings(self._read_cluster, self._place, self.pool, keep=KEPT)
-        self.sets: Readings[SetView] = Readings(self._read_set, self._place, self.pool, keep=KEPT)
-        self.restores: Readings[RestoreView] = Readings(self._read_restore, self._place, self.pool, keep=KEPT)
-        self.copies: Readings[CopyView] = Readings(self._read_copy, self._copys_place, self.pool, keep=KEPT)
+        pool, entry = self.pool, self.entry
+        self.rows: Readings[FleetRow] = Readings(self._read_row, self._place, pool, keep=100_000, settings=entry)
+        self.older: Readings[FleetRow] = Readings(self._read_older, self._place, pool, keep=100_000, settings=entry)
+        self.clusters: Readings[ClusterView] = Readings(
+            self._read_cluster, self._place, pool, keep=KEPT, settings=entry
+        )
+        self.sets: Readings[SetView] = Readings(self._read_set, self._place, pool, keep=KEPT, settings=entry)
+        self.restores: Readings[RestoreView] = Readings(
+            self._read_restore, self._place, pool, keep=KEPT, settings=entry
+        )
+        self.copies: Readings[CopyView] = Readings(self._read_copy, self._copys_place, pool, keep=KEPT, settings=entry)
 
     def configured(self) -> Configured:
         """Return the configuration; the file is read again when it has changed."""
@@ -144,6 +149,10 @@ class Source:
         except (ConfigError, OSError) as err:
             self._error = str(err)
         return replace(self._configured, error=self._error) if self._error else self._configured
+
+    def entry(self, key: str) -> Cluster | None:
+        """Return what was read last of the cluster's entry in the configuration; of a key ``cluster/…`` too."""
+        return self._configured.clusters.get(key.partition("/")[0])
 
     def _cluster(self, name: str) -> Cluster:
         found = self.configured().clusters.get(name)
