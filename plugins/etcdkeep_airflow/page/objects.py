@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import HTTPException, Query, Request
+from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from etcdkeep.naming import is_backup_id
@@ -53,6 +53,20 @@ class Searched:
     page: int = 1
 
 
+def _asked(
+    search: Text = "",
+    kind: Text = "",
+    namespace: Text = "",
+    sort: catalog.SortKey = "kind",
+    descending: bool = False,
+    page: Number = 1,
+) -> Searched:
+    return Searched(search, kind, namespace, sort, descending, page)
+
+
+SearchedDep = Annotated[Searched, Depends(_asked)]
+
+
 def add_objects(app: FastAPI, source: Source, render: Callable[..., str]) -> None:
     """
     Add the routes to the page.
@@ -78,37 +92,14 @@ class _Routes:
         self._objects = objects
         self._render = render
 
-    def objects(
-        self,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        search: Text = "",
-        kind: Text = "",
-        namespace: Text = "",
-        sort: catalog.SortKey = "kind",
-        descending: bool = False,
-        page: Number = 1,
-    ) -> Answer[dict[str, Any]]:
+    def objects(self, reader: ReaderDep, cluster: str, backup_id: str, asked: SearchedDep) -> Answer[dict[str, Any]]:
         """Return the objects of a backup that a search finds, 100 a page: names, sizes and revisions, no content."""
-        asked = Searched(search, kind, namespace, sort, descending, page)
         return self._ask(reader, cluster, backup_id, self._objects.catalogs, lambda found: _searched(found, asked))
 
     def objects_page(
-        self,
-        request: Request,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        search: Text = "",
-        kind: Text = "",
-        namespace: Text = "",
-        sort: catalog.SortKey = "kind",
-        descending: bool = False,
-        page: Number = 1,
+        self, request: Request, reader: ReaderDep, cluster: str, backup_id: str, asked: SearchedDep
     ) -> str:
-        asked = Searched(search, kind, namespace, sort, descending, page)
-        found = self.objects(reader, cluster, backup_id, search, kind, namespace, sort, descending, page)
+        found = self.objects(reader, cluster, backup_id, asked)
         view = self._source.clusters.get(cluster, WAIT_S, reader.name).value
         dag_id = view.recover_dag if view and reader.readable([view.recover_dag]) else ""
         values = _recovery(cluster, backup_id, asked, found.data or {})
