@@ -53,7 +53,17 @@ class Searched:
     page: int = 1
 
 
-def _asked(
+@dataclass(frozen=True)
+class Compared:
+    """Which changes of a backup are asked for; all counts where `what` and `kind` are empty."""
+
+    before: str = ""
+    what: What = ""
+    kind: str = ""
+    namespace: str = ""
+
+
+def _searched_for(
     search: Text = "",
     kind: Text = "",
     namespace: Text = "",
@@ -64,7 +74,12 @@ def _asked(
     return Searched(search, kind, namespace, sort, descending, page)
 
 
-SearchedDep = Annotated[Searched, Depends(_asked)]
+def _compared(before: Text = "", what: What = "", kind: Text = "", namespace: Text = "") -> Compared:
+    return Compared(before, what, kind, namespace)
+
+
+SearchedDep = Annotated[Searched, Depends(_searched_for)]
+ComparedDep = Annotated[Compared, Depends(_compared)]
 
 
 def add_objects(app: FastAPI, source: Source, render: Callable[..., str]) -> None:
@@ -105,37 +120,17 @@ class _Routes:
         values = _recovery(cluster, backup_id, asked, found.data or {})
         return self._page(request, "objects.html", cluster, found, backup_id=backup_id, asked=asked, dag_id=dag_id, values=values)  # fmt: skip
 
-    def changes(
-        self,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        before: Text = "",
-        what: What = "",
-        kind: Text = "",
-        namespace: Text = "",
-    ) -> Answer[dict[str, Any]]:
+    def changes(self, reader: ReaderDep, cluster: str, backup_id: str, asked: ComparedDep) -> Answer[dict[str, Any]]:
         """Return what changed since the good backup before, or since `before`: counts; the names of a kind when asked for."""
-        if before and not is_backup_id(before):
+        if asked.before and not is_backup_id(asked.before):
             raise HTTPException(404, "This is not the id of a backup.")
-        key = f"{backup_id}/{before}" if before else backup_id
-        return self._ask(
-            reader, cluster, backup_id, self._objects.changes, lambda found: _changed(found, what, kind, namespace), key
-        )
+        key = f"{backup_id}/{asked.before}" if asked.before else backup_id
+        return self._ask(reader, cluster, backup_id, self._objects.changes, lambda found: _changed(found, asked), key)
 
     def changes_page(
-        self,
-        request: Request,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        before: Text = "",
-        what: What = "",
-        kind: Text = "",
-        namespace: Text = "",
+        self, request: Request, reader: ReaderDep, cluster: str, backup_id: str, asked: ComparedDep
     ) -> str:
-        found = self.changes(reader, cluster, backup_id, before, what, kind, namespace)
-        asked = {"before": before, "what": what, "kind": kind, "namespace": namespace}
+        found = self.changes(reader, cluster, backup_id, asked)
         return self._page(request, "changes.html", cluster, found, backup_id=backup_id, asked=asked)
 
     def history(
@@ -209,11 +204,11 @@ def _named(word: str, names: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in names if word.lower() in name) or (word,)
 
 
-def _changed(found: SetChanges, what: str, kind: str, namespace: str) -> dict[str, Any]:
-    if not (what or kind):
+def _changed(found: SetChanges, asked: Compared) -> dict[str, Any]:
+    if not (asked.what or asked.kind):
         return found.as_json()
-    space = None if not namespace else "" if namespace == "-" else namespace
-    named = found.named(what=what or None, kind=kind or None, namespace=space)
+    space = None if not asked.namespace else "" if asked.namespace == "-" else asked.namespace
+    named = found.named(what=asked.what or None, kind=asked.kind or None, namespace=space)
     return {**found.as_json(named[:NAMES_SHOWN]), "named": len(named)}
 
 
