@@ -6,10 +6,13 @@ EXECUTOR ?= local
 BIN := .venv/bin
 export ETCDKEEP_CONFIG ?= $(CURDIR)/.lab/clusters.yaml
 
-.PHONY: demo up down test bench lint docs acceptance image package lock clean
+.PHONY: demo help up down test bench lint docs acceptance image package lock clean
 
 demo: .venv/ready  ## lab, Airflow, a verified backup of two clusters, and what to do next
 	$(BIN)/python -m demo run
+
+help:  ## the targets, in one line each
+	@sed -nE 's/^([a-z-]+):.*  ## /\1: /p' Makefile
 
 up: .venv/ready  ## make up [EXECUTOR=celery]: the lab and Airflow's UI on loopback; celery: as a team has it, with PostgreSQL and Redis
 	$(BIN)/python -m demo up --executor '$(EXECUTOR)'
@@ -41,7 +44,7 @@ image:  ## make image ETCD_IMAGE=name:tag@sha256:… AIRFLOW_IMAGE=name:tag@sha2
 package: .venv/ready  ## dist/etcdkeep-VERSION-py3-none-any.whl: code for an Airflow or a laptop; the DAG folder stays outside
 	$(BIN)/python -m hatchling build -t wheel
 
-lock: .venv/ready  ## resolve the pinned versions anew
+lock: .venv/ready  ## resolve the pinned versions again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-bootstrap.txt -o requirements-bootstrap.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements.txt -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements-dev.txt -c requirements.lock -o requirements-dev.lock

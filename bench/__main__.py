@@ -54,7 +54,7 @@ BENCHES: dict[str, Callable[[Path], list[Row]]] = {
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHES)))
 def main(names: tuple[str, ...]) -> None:
-    """Measure NAMES, by default everything (about half an hour), and write docs/performance.md."""
+    """Measure NAMES, by default all, one after the other, and write docs/performance.md."""
     missed = []
     for name in names or BENCHES:
         rows = BENCHES[name](bench_dir())

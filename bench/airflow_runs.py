@@ -2,30 +2,31 @@
 Backups through Airflow: one run of harbor, and fifty clusters at once.
 
 A task's own work is the time inside ``execute``: in its log, from the end of Airflow's group ``Pre Execute`` to the begin of
-``Post Execute``. Time in which no task is there is Airflow's: scheduling, starting processes, parsing the DAG file, keeping
+``Post Execute``. The time between tasks is Airflow's: scheduling, starting processes, parsing the DAG file, keeping
 state.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench.processes import read_processes
 from bench.report import Row
 from bench.site import filled_lab
 from etcdkeep.acceptance.airflow import Airflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from bench.processes import Process
     from lab.site import Site as LabSite
 
 ORCHESTRATION_MAX_S = 10
@@ -36,7 +37,6 @@ PARALLELISM = 4
 """Two tasks a core."""
 
 SAMPLE_S = 0.5
-PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 FIFTY_TIMEOUT_S = 3600
 
 
@@ -136,25 +136,18 @@ def _watched_memory(standalone: int) -> Iterator[dict[str, float]]:
 
 def _resident_mib(standalone: int) -> dict[str, float]:
     """Return the resident sets' sum of all below `standalone`, and of those that run a task: pages they share count for each."""
-    parents, sizes, leaders = {}, {}, set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * PAGE_MIB
-        except (OSError, IndexError):  # it has ended meanwhile
-            continue
-        parents[int(folder.name)] = int(fields[1])
-        if int(fields[2]) == int(folder.name):
-            leaders.add(int(folder.name))
-    ours = {pid for pid in parents if standalone in _ancestors(pid, parents)}
+    processes = read_processes()
+    above = {pid: _ancestors(pid, processes) for pid in processes}
+    ours = {pid for pid in processes if standalone in above[pid]}
     # Airflow makes the process that runs a task leader of a group of its own.
-    tasks = {pid for pid in ours if leaders & ({pid} | _ancestors(pid, parents)) & ours}
-    return {"tasks": sum(sizes[pid] for pid in tasks), "all": sum(sizes[pid] for pid in ours)}
+    leaders = {pid for pid in ours if processes[pid].is_leader}
+    tasks = {pid for pid in ours if leaders & ({pid} | above[pid])}
+    return {kind: sum(processes[pid].resident_mib for pid in pids) for kind, pids in (("tasks", tasks), ("all", ours))}
 
 
-def _ancestors(pid: int, parents: dict[int, int]) -> set[int]:
+def _ancestors(pid: int, processes: dict[int, Process]) -> set[int]:
     found: set[int] = set()
-    while (pid := parents.get(pid, 0)) and pid not in found:
+    while pid in processes and (pid := processes[pid].parent) and pid not in found:
         found.add(pid)
     return found
 

@@ -24,7 +24,6 @@ from etcdkeep.site.credentials import FileCredentials
 from etcdkeep.site.site import Site
 from lab.site import ClusterHandle, kubectl_path
 
-TITLE = "copy_out of a 200 MiB snapshot"
 SIZE_MIB = 200
 
 

@@ -12,13 +12,13 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bench.airflow_runs import PAGE_MIB, SAMPLE_S, wait_until_known
+from bench.airflow_runs import SAMPLE_S, wait_until_known
+from bench.processes import read_processes
 from bench.report import Row
 from bench.site import filled_lab
 from etcdkeep.acceptance.airflow import Airflow
@@ -26,6 +26,8 @@ from etcdkeep.acceptance.celery_airflow import CONCURRENCY, CeleryAirflow, Kind,
 from etcdkeep.config.spreading import spread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.site import Site as LabSite
 
 CLUSTERS = int(os.environ.get("BENCH_CLUSTERS", "100"))
@@ -34,7 +36,6 @@ PROCESSES = 4
 SHARE_MIN = 0.9
 TIMEOUT_S = 3600
 WORKERS = (Kind("one", ("default",)), Kind("two", ("default",)))
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -75,7 +76,7 @@ def _rows(who: str, night: Night) -> list[Row]:
     wrong = night.failed + night.again
     return [
         Row(f"{who}: runs that succeed", f"{night.good}", f"{CLUSTERS}", night.good == CLUSTERS),
-        Row(f"{who}: tries that failed, of {night.tasks} tasks", f"{wrong}", "0", wrong == 0),
+        Row(f"{who}: attempts that failed, of {night.tasks} tasks", f"{wrong}", "0", wrong == 0),
         Row(f"{who}: the night", f"{night.took_s:.0f} s, {night.tasks / night.took_s:.2f} tasks a second"),
         *(
             Row(f"{who}: {part}", f"{night.peaks[part]:.0f} MiB, {night.seconds[part] / night.took_s:.2f} cores")
@@ -173,22 +174,14 @@ class _Watch:
 
 def _parts(roots: dict[str, int]) -> dict[str, tuple[float, float]]:
     """Return processor seconds, those of ended children too, and resident MiB of all below each root."""
-    parents, used, sizes = {}, {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * PAGE_MIB
-        except (OSError, IndexError):  # it has ended meanwhile
-            continue
-        parents[int(folder.name)] = int(fields[1])
-        used[int(folder.name)] = sum(map(int, fields[11:15])) / TICKS
+    processes = read_processes()
     found = dict.fromkeys(roots, (0.0, 0.0))
     part_of = {pid: name for name, pid in roots.items()}
-    for pid in sizes:
-        above: int | None = pid
-        while above and above not in part_of:
-            above = parents.get(above)
-        if above:
+    for pid, process in processes.items():
+        above = pid
+        while above in processes and above not in part_of:
+            above = processes[above].parent
+        if above in part_of:
             seconds, resident_mib = found[part_of[above]]
-            found[part_of[above]] = seconds + used.get(pid, 0.0), resident_mib + sizes[pid]
+            found[part_of[above]] = seconds + process.processor_s, resident_mib + process.resident_mib
     return found

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from etcdkeep.config.models import Cluster
 
-TITLE = "Peak memory, from 64 MiB to 4 GiB of snapshot"
 SIZES_MIB = (64, 4096)
 GROWTH_MAX_MIB = 20
 FRAME_BYTES = 32 * 1024

@@ -36,7 +36,7 @@ _FILLER = "bench.etcdkeep/filler"
 
 
 def object_snapshot(keys: int = KEYS) -> Path:
-    """Return the snapshot with so many objects, making it if it is not there yet (some minutes)."""
+    """Return the snapshot with so many objects, made at the first call (some minutes)."""
     return made_once(f"objects-{keys}.db", _transactions(keys))
 
 

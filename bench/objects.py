@@ -1,7 +1,7 @@
 """
 ``objects`` on one snapshot of about 400 MB and 200,000 Kubernetes objects, each command in a process of its own.
 
-The yardstick of a list without an index is our own ``status`` of the same file, which walks over the same records.
+The yardstick of a list without an index is our own ``status`` of the same file, which reads the same records.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class _Fleet(Source):
     """
     Clusters of which each has a repository of its own with the same sets: each is listed, opened and checked for itself.
 
-    :param cluster: Whose name stands in the sets.
+    :param cluster: The cluster that the sets name.
     """
 
     def __init__(self, store: SlowStore, cluster: Cluster) -> None:

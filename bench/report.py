@@ -21,8 +21,8 @@ class Row:
     """
     One figure.
 
-    :param target: What it must be, for people; empty where there is no target.
-    :param reached: Whether it is; None where there is no target.
+    :param target: The value to reach, in words; empty for a figure without one.
+    :param reached: Whether the value reaches it; None for a figure without a target.
     """
 
     what: str

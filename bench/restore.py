@@ -1,9 +1,9 @@
 """
 A restore of a 200 MiB snapshot on harbor, from the second approval to ``/readyz``, against the vendor's commands in a script.
 
-The product works as its users see it: a run of the DAG, answered through Airflow's REST API; its set is sealed and lies in a
-directory. The script's admin has the plain files at hand. Both go through the jump host. Beside them stands the same
-plan walked without Airflow. Down time is from the first stop to the first ``ok`` of ``/readyz``, asked from outside.
+The product works as its users see it: a run of the DAG, answered through Airflow's REST API; its set is sealed and is in a
+directory. The script's admin has the plain files at hand. Both go through the jump host. Beside them the same plan is
+run without Airflow. Downtime is from the first stop to the first ``ok`` of ``/readyz``, asked from outside.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class _Bench:
         return Times(ready - approved, ready - _first_stop(record.events()))
 
     def direct(self, way: Way) -> Times:
-        """Time the walk of a plan."""
+        """Time a plan that is run without Airflow."""
         events: list[StepEvent] = []
         plan = self._plan(way)
         with open_world(self.site, plan, self.found) as world:

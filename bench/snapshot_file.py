@@ -39,12 +39,12 @@ def bench_dir() -> Path:
 
 
 def snapshot_file(keys: int = KEYS) -> Path:
-    """Return the snapshot with so many keys, making it if it is not there yet (about a minute)."""
+    """Return the snapshot with so many keys, made at the first call (about a minute)."""
     return made_once(f"snapshot-{keys}.db", _transactions(keys))
 
 
 def made_once(name: str, transactions: Iterable[list[dict[str, object]]]) -> Path:
-    """Return a snapshot that is kept under a name; an etcd makes it of these transactions if it is not there yet."""
+    """Return a snapshot that is kept under a name; at the first call an etcd makes it of these transactions."""
     target = bench_dir() / name
     if not target.exists():
         with (

@@ -9,6 +9,7 @@ Files are 0400 and belong to the image's user (50000) where this runs as root. N
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import secrets
@@ -103,4 +104,6 @@ def _write(path: Path, text: str, user: int = AIRFLOW_USER) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "deploy/secrets"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("deploy/secrets"), help="default: %(default)s")
+    main(parser.parse_args().folder)

@@ -115,7 +115,7 @@ def _skiff(layout: Layout, repository: str) -> dict[str, Any]:
 
 
 def age_identity(path: Path) -> str:
-    """Make the age identity unless it is there, in age-keygen's format, and return its recipient."""
+    """Make the age identity unless it exists, in age-keygen's format, and return its recipient."""
     if not path.exists():
         identity = pyrage.x25519.Identity.generate()
         write_atomic(path, f"# public key: {identity.to_public()}\n{identity}\n")
@@ -123,7 +123,7 @@ def age_identity(path: Path) -> str:
 
 
 def _signing_key(path: Path) -> str:
-    """Make the Ed25519 key unless it is there, and return its public half as the configuration has it."""
+    """Make the Ed25519 key unless it exists, and return its public half as the configuration has it."""
     if not path.exists():
         encoding, encryption = serialization.Encoding.PEM, serialization.NoEncryption()
         pem = Ed25519PrivateKey.generate().private_bytes(encoding, serialization.PrivateFormat.PKCS8, encryption)

@@ -1,7 +1,7 @@
 """
 Switches that make the site misbehave, at run time.
 
-One JSON file holds the faults that are set; every server of the site looks at it when a request comes in. Each hit adds
+One JSON file holds the faults that are set; every server of the site reads it when a request comes in. Each hit adds
 one byte to a file of its own, so that "the next two times" holds across processes and a test can ask whether its fault
 was met at all.
 """

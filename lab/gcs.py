@@ -38,7 +38,7 @@ _UPLOAD = re.compile(r"^/(?:resumable/)?upload/storage/v1/b/(?P<bucket>[^/]+)/o"
 
 @dataclass(frozen=True)
 class Condition:
-    """What a request demands of one object's generation; None for no demand, generation 0 for "not there"."""
+    """What a request demands of one object's generation; None for no demand, generation 0 for "does not exist"."""
 
     name: str
     match: int | None
@@ -88,7 +88,7 @@ class Proxy:
             return await self._forward(request, fault, conditions)
 
     async def _new_name(self, request: web.Request) -> str:
-        """Return the name of a resumable upload that begins; it stands in the query or in the body."""
+        """Return the name of a resumable upload that begins; it is in the query or in the body."""
         if request.query.get("uploadType") != "resumable" or "upload_id" in request.query:
             return ""
         try:

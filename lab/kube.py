@@ -67,7 +67,7 @@ class Kube:
         await self._call("DELETE", path, {}, options)
 
     async def ensure(self, path: str, obj: dict[str, Any]) -> None:
-        """Create an object unless it is there."""
+        """Create an object unless it exists."""
         try:
             await self.create(path, obj)
         except KubeError as err:

@@ -1,7 +1,7 @@
 """
 The kubelet stand-in of one node.
 
-It runs what lies in the manifests folder (every file, whatever its name, dot-files excepted, as the real one) and the
+It runs what is in the manifests folder (every file, whatever its name, dot-files excepted, as the real one) and the
 pods that the API binds to its node, restarts what crashes, shows static pods to the API as mirror pods, and reports.
 Stopping it leaves the containers running; the API being down stops nothing either.
 """
@@ -80,7 +80,7 @@ class Kubelet:
                 self._obey()
                 if self.active.is_set():
                     self._reconcile()
-            except OSError:  # a folder may be moved between two looks at it
+            except OSError:  # a folder may be moved between two reads of it
                 traceback.print_exc()
             await asyncio.sleep(SYNC_EVERY_S)
 

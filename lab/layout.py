@@ -91,7 +91,7 @@ class Node:
 
     @property
     def api_ends_late(self) -> Path:
-        """While this file is there, the API server ends as a real one does: when the grace of its pod is over."""
+        """While this file exists, the API server ends as a real one does: when the grace of its pod is over."""
         return self.run / "api-ends-late"
 
     @property

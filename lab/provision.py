@@ -1,4 +1,4 @@
-"""Makes the folders of the site: keys, certificates, kubeconfigs, manifests, programs. What is there stays as it is."""
+"""Makes the folders of the site: keys, certificates, kubeconfigs, manifests, programs. What exists stays as it is."""
 
 from __future__ import annotations
 

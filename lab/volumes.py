@@ -23,8 +23,8 @@ async def mount_volumes(node: Node, kube: Kube, pod: dict[str, Any]) -> None:
     """
     Make a pod's volumes and put each where its containers expect it.
 
-    Static pods name paths of the node itself, which are simply there. Any other mount path has to lie inside the
-    node's tree: nothing outside the lab is touched.
+    Static pods name paths of the node itself, which exist as they are. Any other mount path has to be inside the
+    node's tree: nothing outside the lab is changed.
 
     :raises MountError: with the reason that the pod's status shows.
     """

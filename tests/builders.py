@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from etcdkeep.backup.discover import Discovery
 from etcdkeep.config.loading import parse_config
 from etcdkeep.records import Kind, Records, Signed, trust_for_all
 from etcdkeep.sealing.age_keys import generate_identity
@@ -130,15 +129,6 @@ def make_identity(**overrides: Any) -> Identity:
         "etcd_cluster_id": "cdf818194e3a8c32",
     }
     return Identity.model_validate({**fields, **overrides})
-
-
-def make_discovery(*members: Member, **overrides: Any) -> Discovery:
-    fields = {
-        "identity": make_identity(),
-        "versions": {"kubernetes": "v1.36.2", "etcd": "3.5.16"},
-        "members": members or (make_member(),),
-    }
-    return Discovery.model_validate({**fields, **overrides})
 
 
 def make_reported(**overrides: Any) -> SnapshotFacts:

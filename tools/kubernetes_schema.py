@@ -1,14 +1,14 @@
 """
 Write the table that ``etcdkeep.objects`` decodes by, from the sources that Debian ships.
 
-    python tools/kubernetes_schema.py -o include/etcdkeep/objects/schema.json SOURCE...
+    python tools/kubernetes_schema.py -o include/etcdkeep/objects/decoding/schema.json SOURCE...
 
 A source is a ``.deb`` (``golang-k8s-api-dev``, ``golang-k8s-apimachinery-dev``) or the ``.orig.tar.gz`` of Debian's
 ``kubernetes``, oldest release first: ``apt-get download PACKAGE=VERSION`` or ``apt-get source --download-only`` bring
 them. Field numbers and types come from each ``generated.proto``, JSON names and the rules of leaving out from the
 struct tags of the Go types beside it. Releases are merged: a field or kind that a newer release has dropped stays,
 and where two releases say different things of one field the newest counts; each such place is printed. What came and went
-between the releases that Debian keeps stands in ``kubernetes_schema_gone.json``, read off the test vectors
+between the releases that Debian keeps is in ``kubernetes_schema_gone.json``, read off the test vectors
 (``testdata/v1.*``) of the same packages; a field in it never replaces one of the sources.
 
 In the table a field reads ``number name type rule``: see ``include/etcdkeep/objects/decoding/schema.py``.
@@ -43,7 +43,7 @@ GO_NAMED_LIST = re.compile(r"^type (\w+) \[\]string", re.MULTILINE)
 COMMENT = re.compile(r"^\s*//.*$|(?<=[\s`])//[^\n`]*$", re.MULTILINE)
 TAG = re.compile(r'(json|protobuf):"([^"]*)"')
 
-# Only what can stand in etcd matters: these are answers, requests and options, never stored.
+# Only what etcd can hold matters: these are answers, requests and options, never stored.
 NEVER_STORED = re.compile(
     r"(List|Options|Review)$|^(Binding|ComponentStatus|DeploymentRollback|EphemeralContainers|Eviction|PodStatusResult"
     r"|Scale|TokenRequest|APIGroupDiscovery|PartialObjectMetadata|Carp|JobTemplate)$"

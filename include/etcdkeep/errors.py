@@ -64,6 +64,10 @@ class NotFound(PermanentError):
     """A pod, node, Secret, file or stored object that should be there is not."""
 
 
+class SetNameInvalid(NotFound):
+    """What was given as a backup's name or id does not have that form, so there can be no such backup."""
+
+
 class ServerUntrusted(PermanentError):
     """
     The other side is not who it should be: its certificate is expired, of another authority or for another name, or a host

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from etcdkeep.errors import NotFound
+from etcdkeep.errors import SetNameInvalid
 
 BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 MANIFEST = "manifest.json"
@@ -74,11 +74,11 @@ def parse_set_name(name: str) -> tuple[str, str]:
     """
     Split ``cluster/backup-id``.
 
-    :raises NotFound: when it is not of that form.
+    :raises SetNameInvalid: when it is not of that form.
     """
     cluster, _, identifier = name.partition("/")
     if not re.fullmatch(r"[a-z0-9-]+", cluster) or not is_backup_id(identifier):
-        raise NotFound(
+        raise SetNameInvalid(
             f"{name!r} is not a backup name; expected CLUSTER/ID such as prod/20261123T023000Z-1f0c9a3e (python -m etcdkeep list)."
         )
     return cluster, identifier

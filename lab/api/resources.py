@@ -1,4 +1,4 @@
-"""The kinds that the API serves, and where each lies in etcd."""
+"""The kinds that the API serves, and where each is in etcd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Resource:
     """
     One resource of the API.
 
-    :param prefix: Where its objects lie in etcd, ending in ``/``.
+    :param prefix: Where its objects are in etcd, ending in ``/``.
     """
 
     group: str

@@ -19,7 +19,7 @@ SEALED_WITH = "/lab/sealed-with"
 
 
 def sealing_keys(path: str | None) -> list[str]:
-    """Return the keys of an EncryptionConfiguration, the one that seals first; :raises OSError: when it is not there."""
+    """Return the keys of an EncryptionConfiguration, the one that seals first; :raises OSError: when it does not exist."""
     if path is None:
         return []
     document = yaml.safe_load(Path(path).read_bytes())

@@ -92,7 +92,7 @@ class Store:
 
     async def put(self, key: str, value: bytes, *, revision: int) -> int:
         """
-        Write a key that still has `revision` (0: that is not there) and return its new revision.
+        Write a key that still has `revision` (0: that does not exist) and return its new revision.
 
         :raises Conflict: when it changed meanwhile.
         """

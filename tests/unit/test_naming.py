@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etcdkeep import naming
 from etcdkeep.adapters.stores.object_names import check_name
-from etcdkeep.errors import NotFound
+from etcdkeep.errors import SetNameInvalid
 
 WHEN = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - made aware by the strategy
@@ -60,7 +60,7 @@ def test_a_set_name_is_split():
     ["harbor", "harbor/", "/20261123T023000Z-1f0c9a3e", "../20261123T023000Z-1f0c9a3e", "harbor/../x", "a/b/20261123T023000Z-1f0c9a3e", "harbor/20261123T023000Z-1f0c9a3e\n"],
 )  # fmt: skip
 def test_anything_else_is_no_set_name(name):
-    with pytest.raises(NotFound, match="is not a backup name; expected CLUSTER/ID"):
+    with pytest.raises(SetNameInvalid, match="is not a backup name; expected CLUSTER/ID"):
         naming.parse_set_name(name)
 
 

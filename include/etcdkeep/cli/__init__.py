@@ -47,7 +47,7 @@ COMMANDS = {
 LONGEST_SENTENCE = 300
 
 EXIT_CODES: tuple[tuple[tuple[type[errors.EtcdkeepError], ...], int], ...] = (
-    ((errors.ConfigError, errors.SnapshotUnreadable), 2),
+    ((errors.SetNameInvalid, errors.ConfigError, errors.SnapshotUnreadable), 2),
     (
         (
             errors.SnapshotDamaged,

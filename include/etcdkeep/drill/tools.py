@@ -145,7 +145,7 @@ def how_to_install(version: str = "") -> str:
     """Return the next step where programs are missing or too old; it ends the message."""
     release = ".".join(map(str, version_tuple(version))) if version else "3.5"
     return (
-        f"Put etcd and etcdutl of one {release} release on the worker's PATH (in the image: build argument ETCD_VERSION), or name "
+        f"Put etcd and etcdutl of one {release} release on the worker's PATH (in the image: build argument ETCD_IMAGE), or name "
         "their folder in drill.etcd_dir. The backup is not in doubt."
     )
 

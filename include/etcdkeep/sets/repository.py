@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from etcdkeep import naming
 from etcdkeep.documents import read
-from etcdkeep.errors import NotFound, ObjectDamaged, PermanentError, SignatureInvalid
+from etcdkeep.errors import NotFound, ObjectDamaged, PermanentError, SetNameInvalid, SignatureInvalid
 from etcdkeep.records import CLOCK_SKEW, Kind, Records, Refused, Signed, Trust
 from etcdkeep.sealing.signature import check_signature
 from etcdkeep.sets.backup_set import GOOD, BackupSet, Doubt
@@ -114,10 +114,11 @@ class Repository:
         """
         Return one set.
 
-        :raises NotFound: when it was never published, or `identifier` is no backup id.
+        :raises NotFound: when it was never published.
+        :raises SetNameInvalid: when `identifier` is not a backup id.
         """
         if not naming.is_backup_id(identifier):
-            raise NotFound(f"{identifier!r} is not a backup id; see `python -m etcdkeep list {cluster}`.")
+            raise SetNameInvalid(f"{identifier!r} is not a backup id; see `python -m etcdkeep list {cluster}`.")
         listed = next(self.listed(cluster, self.store.list(naming.set_prefix(cluster, identifier))), None)
         if listed is None:
             raise NotFound(

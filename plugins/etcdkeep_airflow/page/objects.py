@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import HTTPException, Query, Request
+from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from etcdkeep.naming import is_backup_id
@@ -53,6 +53,35 @@ class Searched:
     page: int = 1
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Which changes of a backup are asked for; all counts where `what` and `kind` are empty."""
+
+    before: str = ""
+    what: What = ""
+    kind: str = ""
+    namespace: str = ""
+
+
+def _searched_for(
+    search: Text = "",
+    kind: Text = "",
+    namespace: Text = "",
+    sort: catalog.SortKey = "kind",
+    descending: bool = False,
+    page: Number = 1,
+) -> Searched:
+    return Searched(search, kind, namespace, sort, descending, page)
+
+
+def _compared(before: Text = "", what: What = "", kind: Text = "", namespace: Text = "") -> Compared:
+    return Compared(before, what, kind, namespace)
+
+
+SearchedDep = Annotated[Searched, Depends(_searched_for)]
+ComparedDep = Annotated[Compared, Depends(_compared)]
+
+
 def add_objects(app: FastAPI, source: Source, render: Callable[..., str]) -> None:
     """
     Add the routes to the page.
@@ -78,73 +107,30 @@ class _Routes:
         self._objects = objects
         self._render = render
 
-    def objects(
-        self,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        search: Text = "",
-        kind: Text = "",
-        namespace: Text = "",
-        sort: catalog.SortKey = "kind",
-        descending: bool = False,
-        page: Number = 1,
-    ) -> Answer[dict[str, Any]]:
+    def objects(self, reader: ReaderDep, cluster: str, backup_id: str, asked: SearchedDep) -> Answer[dict[str, Any]]:
         """Return the objects of a backup that a search finds, 100 a page: names, sizes and revisions, no content."""
-        asked = Searched(search, kind, namespace, sort, descending, page)
         return self._ask(reader, cluster, backup_id, self._objects.catalogs, lambda found: _searched(found, asked))
 
     def objects_page(
-        self,
-        request: Request,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        search: Text = "",
-        kind: Text = "",
-        namespace: Text = "",
-        sort: catalog.SortKey = "kind",
-        descending: bool = False,
-        page: Number = 1,
+        self, request: Request, reader: ReaderDep, cluster: str, backup_id: str, asked: SearchedDep
     ) -> str:
-        asked = Searched(search, kind, namespace, sort, descending, page)
-        found = self.objects(reader, cluster, backup_id, search, kind, namespace, sort, descending, page)
+        found = self.objects(reader, cluster, backup_id, asked)
         view = self._source.clusters.get(cluster, WAIT_S, reader.name).value
         dag_id = view.recover_dag if view and reader.readable([view.recover_dag]) else ""
         values = _recovery(cluster, backup_id, asked, found.data or {})
         return self._page(request, "objects.html", cluster, found, backup_id=backup_id, asked=asked, dag_id=dag_id, values=values)  # fmt: skip
 
-    def changes(
-        self,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        before: Text = "",
-        what: What = "",
-        kind: Text = "",
-        namespace: Text = "",
-    ) -> Answer[dict[str, Any]]:
+    def changes(self, reader: ReaderDep, cluster: str, backup_id: str, asked: ComparedDep) -> Answer[dict[str, Any]]:
         """Return what changed since the good backup before, or since `before`: counts; the names of a kind when asked for."""
-        if before and not is_backup_id(before):
+        if asked.before and not is_backup_id(asked.before):
             raise HTTPException(404, "This is not the id of a backup.")
-        key = f"{backup_id}/{before}" if before else backup_id
-        return self._ask(
-            reader, cluster, backup_id, self._objects.changes, lambda found: _changed(found, what, kind, namespace), key
-        )
+        key = f"{backup_id}/{asked.before}" if asked.before else backup_id
+        return self._ask(reader, cluster, backup_id, self._objects.changes, lambda found: _changed(found, asked), key)
 
     def changes_page(
-        self,
-        request: Request,
-        reader: ReaderDep,
-        cluster: str,
-        backup_id: str,
-        before: Text = "",
-        what: What = "",
-        kind: Text = "",
-        namespace: Text = "",
+        self, request: Request, reader: ReaderDep, cluster: str, backup_id: str, asked: ComparedDep
     ) -> str:
-        found = self.changes(reader, cluster, backup_id, before, what, kind, namespace)
-        asked = {"before": before, "what": what, "kind": kind, "namespace": namespace}
+        found = self.changes(reader, cluster, backup_id, asked)
         return self._page(request, "changes.html", cluster, found, backup_id=backup_id, asked=asked)
 
     def history(
@@ -218,11 +204,11 @@ def _named(word: str, names: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in names if word.lower() in name) or (word,)
 
 
-def _changed(found: SetChanges, what: str, kind: str, namespace: str) -> dict[str, Any]:
-    if not (what or kind):
+def _changed(found: SetChanges, asked: Compared) -> dict[str, Any]:
+    if not (asked.what or asked.kind):
         return found.as_json()
-    space = None if not namespace else "" if namespace == "-" else namespace
-    named = found.named(what=what or None, kind=kind or None, namespace=space)
+    space = None if not asked.namespace else "" if asked.namespace == "-" else asked.namespace
+    named = found.named(what=asked.what or None, kind=asked.kind or None, namespace=space)
     return {**found.as_json(named[:NAMES_SHOWN]), "named": len(named)}
 
 

@@ -457,6 +457,7 @@ def test_trust_prints_lines_for_every_host(site, tmp_path, monkeypatch, run):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (errors.SetNameInvalid("x"), 2),
         (errors.ConfigError("x"), 2),
         (errors.SnapshotUnreadable("x"), 2),
         (errors.SnapshotDamaged("x"), 3),
@@ -488,6 +489,14 @@ def test_an_error_of_the_machine_is_told_without_a_traceback(run, tmp_path):
     answer = run("keygen", "--to", tmp_path / "file" / "keys")
     assert answer.code == 1
     assert answer.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", [("show",), ("verify",), ("runbook", "harbor"), ("pin", "--reason", "x")])
+@pytest.mark.parametrize("name", ["harbor/yesterday", "harbor/20261332T023000Z-1f0c9a3e"])
+def test_a_name_that_cannot_be_that_of_a_backup_is_wrong_usage(laptop, run, command, name):
+    answer = run(*command, name)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{name!r} is not a backup name; expected CLUSTER/ID" in answer.err
 
 
 def test_wrong_usage_is_2_and_every_command_has_help():

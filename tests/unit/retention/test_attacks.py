@@ -8,29 +8,23 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
 
 from etcdkeep import naming
-from etcdkeep.adapters.stores.directory import DirectoryStore
-from etcdkeep.adapters.stores.opening import duplicate
 from etcdkeep.backup.publish import record_attempt
-from etcdkeep.copies.replicate import Replicator
 from etcdkeep.documents import read, write
 from etcdkeep.errors import AccessDenied, RequestRefused
 from etcdkeep.freshness.check import check_cluster, check_stored
 from etcdkeep.metrics.samples import samples_of
-from etcdkeep.retention.gather import set_facts
-from etcdkeep.retention.plan import Verdict
 from etcdkeep.retention.prune import Pruner
-from etcdkeep.retention.tombstones import Tombstones
 from etcdkeep.retention.turn import TURN_LASTS, turn
 from etcdkeep.sets.backup_set import ANY
 from etcdkeep.sets.pins import Pin
 from etcdkeep.sets.repository import MAX_SIGNATURE_BYTES
-from tests.builders import make_repository, make_verification
+from tests.builders import make_repository
 from tests.shelf import Shelf
 from tests.tripwire import Killed, Tripwire
 from tests.unit.retention.test_prune import fill, propose, pruner
@@ -41,10 +35,6 @@ RULES = {"daily": 4, "min_good": 2, "max_remove_share": 1}
 @pytest.fixture
 def shelf(tmp_path):
     return Shelf(tmp_path, retention=RULES, rehearse=False)
-
-
-def now():
-    return datetime.now(UTC)
 
 
 def delete_verifications(shelf, *identifiers):
@@ -340,77 +330,6 @@ def test_a_cluster_of_another_name_is_not_asked_for(shelf):
     store = Tripwire(shelf.store)
     Pruner(make_repository(store), shelf.cluster, lambda: shelf.store, "a test", lambda: shelf.now).dry_run()
     assert all(each.split(" ", 1)[1].startswith("harbor/") for each in store.seen)
-
-
-# --- what was signed for one repository says nothing in another -------------------------------------------------------
-
-
-@pytest.fixture
-def copied(tmp_path):
-    """Return a shelf with three nights, their copy, and how each is opened as a site opens it."""
-    shelf = Shelf(tmp_path, retention=RULES, rehearse=False, copies=[{"repository": f"file://{tmp_path}/copy"}])
-    for day in (3, 2, 1):
-        shelf.add(day)
-    places = [shelf.store.url, f"file://{tmp_path}/copy"]
-    first = make_repository(shelf.store, others=places)
-    copy = make_repository(DirectoryStore(tmp_path / "copy"), others=places)
-    replicate(shelf, first, copy)
-    return shelf, first, copy
-
-
-def replicate(shelf, first, copy):
-    replicator = Replicator(first, shelf.cluster, duplicate, "a test", lambda: datetime.now(UTC))
-    (report,) = replicator.run({shelf.cluster.copies[0].repository: lambda: copy})
-    assert not report.failed
-    return report
-
-
-def test_a_copy_has_the_states_of_the_first_repository(copied):
-    _, first, copy = copied
-    assert [each.state for each in copy.sets("harbor")] == [each.state for each in first.sets("harbor")] == ["good"] * 3
-    assert all(not each.refused for each in copy.sets("harbor"))
-
-
-@pytest.mark.parametrize("good", [True, False])
-def test_a_verdict_on_a_copy_changes_nothing_in_the_first_repository(copied, good):
-    _, first, copy = copied
-    night, problems = copy.sets("harbor")[0], () if good else ("a page is damaged",)
-    if good:
-        first.record(first.get("harbor", night.backup_id), make_verification(at=now(), problems=("a page is damaged",)))
-    name = copy.record(night, make_verification(at=now(), problems=problems))
-    write(first.store, name, read(copy.store, name))
-    found = first.get("harbor", night.backup_id)
-    assert found.state == ("bad" if good else "good")
-    assert [each.word for each in found.refused] == ["moved"]
-
-
-def test_a_pin_that_ends_in_a_copy_holds_in_the_first_repository(copied):
-    shelf, first, copy = copied
-    night = first.sets("harbor")[0]
-    first.record_pin(night, Pin(pinned=True, reason="an audit", by="a test"))
-    replicate(shelf, first, copy)
-    copy.record_pin(copy.get("harbor", night.backup_id), Pin(pinned=False, reason="over", by="a test"))
-    for item in list(copy.store.list(f"harbor/{night.backup_id}/pins/")):
-        if first.store.stat(item.name) is None:
-            write(first.store, item.name, read(copy.store, item.name))
-    assert first.get("harbor", night.backup_id).pinned(now()) == "an audit"
-    assert copy.get("harbor", night.backup_id).pinned(now()) is None
-
-
-def test_what_was_removed_in_one_repository_is_missing_in_another(copied):
-    shelf, first, copy = copied
-    night = first.sets("harbor")[0].backup_id
-    for item in list(copy.store.list(f"harbor/{night}/")):
-        copy.store.delete(item.name)
-    found = first.get("harbor", night)
-    facts = set_facts(found, shelf.cluster, None, now())
-    Tombstones(first.records, "harbor").put(
-        found, Verdict(facts, keep=False, reasons=("no rule keeps it",)), "a test", ()
-    )
-    for item in list(first.store.list("harbor/removed/")):
-        write(copy.store, item.name, read(first.store, item.name))
-    report = replicate(shelf, first, copy)
-    assert (report.copied, report.removed_there) == ([night], 0)
 
 
 # --- names of the future, and whoever may start a run -----------------------------------------------------------------

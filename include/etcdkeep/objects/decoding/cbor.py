@@ -15,7 +15,6 @@ from typing import Any
 
 from etcdkeep.objects.decoding.exact_json import MAX_DEPTH, TOO_DEEP, ExactNumber
 
-MARK = b"\xd9\xd9\xf7"
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _BREAK = 0xFF
 _INDEFINITE = 31
