@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from datetime import timedelta
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
 from etcdkeep.config.loading import CONFIG_VARIABLE
@@ -181,6 +183,18 @@ def test_a_task_process_makes_only_the_dag_it_runs(read_dags, clusters, monkeypa
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "backup__skiff")
     bag = read_dags(*clusters, file="backup.py")
     assert list(bag.dags) == ["backup__skiff"]
+
+
+def test_the_garbage_collector_rests_while_dags_are_made_and_no_longer(read_dags, clusters, monkeypatch):
+    states = []
+    made = DAG.__attrs_post_init__
+    monkeypatch.setattr(DAG, "__attrs_post_init__", lambda dag: (states.append(gc.isenabled()), made(dag))[1])
+    read_dags(*clusters, file="backup.py")
+    assert set(states) == {False}
+    assert gc.isenabled()
+    monkeypatch.setattr(DAG, "__attrs_post_init__", lambda dag: 1 / 0)
+    assert read_dags(*clusters, file="backup.py").import_errors
+    assert gc.isenabled()
 
 
 def test_a_thousand_clusters_have_a_thousand_dags(read_dags, monkeypatch):
