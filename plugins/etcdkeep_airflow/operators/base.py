@@ -35,7 +35,7 @@ def clusters_with(dag_prefix: str) -> Iterator[Cluster]:
     """
     Yield the clusters whose DAGs are made here: all, or that of the one DAG whose task starts in this process.
 
-    The garbage collector rests meanwhile: of a thousand DAGs nothing is garbage, and to look for it takes a quarter of the time.
+    The garbage collector rests meanwhile: of a thousand DAGs nothing is garbage, and looking for it takes a quarter of the parse.
     """
     wanted = get_parsing_context().dag_id
     collects = gc.isenabled()
