@@ -248,7 +248,7 @@ def test_older_backups_are_read_behind_the_newest(page: PageSite) -> None:
 def test_while_older_backups_are_read_the_page_says_so(page: PageSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page.app.state.source.older, "get_all", lambda names, who: {})
     shelf = page.add("harbor")
-    for day in (3, 2, 1, 0.1):
+    for day in (3.1, 2.1, 1.1, 0.1):  # four days, whatever the time of day
         identifier = shelf.add(day)
         shelf.age(day, f"harbor/{identifier}/")
     page.read("/api/fleet")
