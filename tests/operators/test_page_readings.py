@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdkeep.errors import StoreUnavailable
-from etcdkeep_airflow.page.pool import EVERYONE, LATER, LINE, PER_PERSON, PER_PLACE, THREADS, WAITERS, Pool
+from etcdkeep.errors import NotFound, StoreUnavailable
+from etcdkeep_airflow.page.pool import (
+    BUDGET_S,
+    EARNED,
+    EVERYONE,
+    LATER,
+    LINE,
+    PER_PERSON,
+    PER_PLACE,
+    THREADS,
+    WAITERS,
+    Pool,
+)
 from etcdkeep_airflow.page.readings import Readings
 
 if TYPE_CHECKING:
@@ -302,6 +313,52 @@ def test_people_take_turns(clock):
     gate.set()
     assert seen(lambda: "a2" in began)
     assert began.index("a2") < 2 * PER_PERSON + 4
+
+
+@pytest.mark.parametrize("error", [None, NotFound("no backup has it")], ids=["found", "not-found"])
+def test_who_has_had_much_read_waits_and_is_told_so(clock, error):
+    def read(key):
+        if key == "long":
+            clock.now_s += 1.2 * BUDGET_S
+            if error:
+                raise error
+        return key
+
+    readings = Readings(read, str, Pool(clock, deadline_s=10 * BUDGET_S), keep=1000)
+    found = readings.get("long", SEEN_S, "user mallory")
+    assert found.value or found.problem
+    rests_s = 0.2 * BUDGET_S / EARNED
+    for _ in range(2):
+        waits = readings.get("short", 0.01, "user mallory")
+        assert (waits.value, waits.reading) == (None, True)
+        assert f"in about {rests_s:.0f} s" in waits.problem
+    assert readings.get("other", SEEN_S, "user alice").value, "nobody else waits"
+    assert readings.get("short", SEEN_S).value, "nor does what others want too"
+    clock.now_s += rests_s + 1
+    assert readings.get("later", SEEN_S, "user mallory").value
+
+
+def test_what_does_not_answer_uses_up_no_budget(repositories, clock):
+    repositories.hanging = repositories.failing = {"dead"}
+    pool = Pool(clock)
+    readings = Readings(repositories.read, repositories.place, pool, keep=1000)
+    readings.get("dead/1", who="user alice")
+    clock.now_s += 10 * BUDGET_S
+    repositories.released.set()
+    assert seen(lambda: not readings.get("dead/1", who="user alice").reading)
+    assert readings.get("alive/1", SEEN_S, "user alice").value
+
+
+def test_who_has_most_loses_first(repositories, clock):
+    readings = Readings(repositories.read, repositories.place, Pool(clock), keep=4)
+    for name in ("1", "2"):
+        assert readings.get(f"a/{name}", SEEN_S, "user alice").value
+    for number in range(20):
+        assert readings.get(f"m/{number}", SEEN_S, "user mallory").value
+    readings.get("a/1", SEEN_S, "user mallory")  # to ask for what is alice's does not make it mallory's
+    assert readings.get("m/20", SEEN_S, "user mallory").value
+    assert {key for key in ("a/1", "a/2", "m/19", "m/20") if readings.peek(key).value} == {"a/1", "a/2", "m/19", "m/20"}
+    assert sum(bool(readings.peek(f"m/{number}").value) for number in range(21)) == 2
 
 
 def test_everything_together_runs_in_so_many_threads(repositories, clock):

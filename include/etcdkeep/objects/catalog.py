@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate, islice
-from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from etcdkeep.errors import NotFound
+from etcdkeep.objects.columns import ObjectColumns, column_bytes, picked
 from etcdkeep.objects.index import stream_index
 from etcdkeep.objects.index_key import refuse_whole_backups
-from etcdkeep.objects.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.resources import Resource
     from etcdkeep.ports import ObjectStore
     from etcdkeep.sealing.age_keys import Identity
     from etcdkeep.sets.backup_set import BackupSet
 
 MOST_AT_ONCE = 1000
 """Objects that one answer has at most."""
-Named = TypeVar("Named")
 SortKey = Literal["kind", "namespace", "name", "size", "revision"]
-_BETWEEN, _IN_PLACE = "\n", "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class Catalog:
     """
     What a backup holds, in columns; never changed once made, so that threads may share it.
 
-    :param rows: In any order; keys that hold no object are left out. A line break in a name shows as U+FFFD.
+    :param rows: In any order; keys that hold no object are left out.
     :ivar kinds: Each kind with the number of its objects.
     :ivar namespaces: Each namespace likewise; objects without one under an empty name.
     """
@@ -101,35 +98,28 @@ class Catalog:
     def __init__(self, rows: Iterable[Entry] = (), *, columns: _Columns | None = None) -> None:
         columns = columns or _Columns()
         columns.add(rows)
-        order = columns.sort()
-        self._resources, self._spaces = columns.resources, columns.spaces
-        self._kinds, self._namespaces = _picked(columns.kinds, order), _picked(columns.namespaces, order)
-        self._sizes, self._revisions = _picked(columns.sizes, order), _picked(columns.revisions, order)
-        names = list(map(columns.names.__getitem__, order))
-        self._names = _BETWEEN.join(names)
-        self._starts = array("Q", accumulate((len(name) + 1 for name in names), initial=0))
+        self._objects, order = columns.objects.sort()
+        self._sizes, self._revisions = picked(columns.sizes, order), picked(columns.revisions, order)
         self._unreadable = {at: columns.unreadable[row] for at, row in enumerate(order) if row in columns.unreadable}
         self._orders = {
-            key: array("I", sorted(range(len(names)), key=column.__getitem__))
+            key: array("I", sorted(range(len(order)), key=column.__getitem__))
             for key, column in (
-                ("namespace", self._namespaces),
-                ("name", names),
+                ("namespace", self._objects.namespaces),
+                ("name", self._objects.names()),
                 ("size", self._sizes),
                 ("revision", self._revisions),
             )
         }
-        self.kinds = _counted(self._resources, self._kinds)
-        self.namespaces = _counted(self._spaces, self._namespaces)
+        self.kinds, self.namespaces = self._objects.per_kind(), self._objects.per_namespace()
 
     def __len__(self) -> int:
         """Return how many objects there are."""
-        return len(self._kinds)
+        return len(self._objects)
 
     @property
     def size_bytes(self) -> int:
         """Memory that its columns take."""
-        columns = (self._starts, self._kinds, self._namespaces, self._sizes, self._revisions, *self._orders.values())
-        return getsizeof(self._names) + sum(len(each) * each.itemsize for each in columns)
+        return self._objects.size_bytes + sum(map(column_bytes, (self._sizes, self._revisions, *self._orders.values())))
 
     def search(self, query: Query) -> Found:
         """Return the objects that a query asks for, and how many there are in all."""
@@ -147,19 +137,16 @@ class Catalog:
     def _masks(self, query: Query) -> Iterator[Iterable[bool]]:
         """Say of each row, for each condition of a query, whether it holds."""
         if query.kinds:
-            kinds = [each.full_name in query.kinds for each in self._resources]
-            yield map(kinds.__getitem__, self._kinds)
+            kinds = [each.full_name in query.kinds for each in self._objects.resources]
+            yield map(kinds.__getitem__, self._objects.kinds)
         if query.namespaces:
-            spaces = [each in query.namespaces for each in self._spaces]
-            yield map(spaces.__getitem__, self._namespaces)
+            spaces = [each in query.namespaces for each in self._objects.spaces]
+            yield map(spaces.__getitem__, self._objects.namespaces)
         if text := query.text.lower():  # in text this takes a tenth of what it takes in bytes
-            yield [text in name for name in self._names.lower().split(_BETWEEN)][: len(self)]
+            yield [text in name for name in self._objects.names(lower=True)]
 
     def _object(self, row: int) -> FoundObject:
-        name = self._names[self._starts[row] : self._starts[row + 1] - 1]
-        resource, namespace = self._resources[self._kinds[row]], self._spaces[self._namespaces[row]]
-        unreadable = self._unreadable.get(row, "")
-        return FoundObject(resource, namespace, name, self._sizes[row], self._revisions[row], unreadable)
+        return FoundObject(*self._objects.place(row), self._sizes[row], self._revisions[row], self._unreadable.get(row, ""))  # fmt: skip
 
 
 def open_catalog(
@@ -184,55 +171,24 @@ def open_catalog(
 
 
 class _Columns:
-    """Objects while they are read, a column for each fact; what repeats is a number that stands for it."""
+    """Objects while they are read."""
 
     def __init__(self) -> None:
-        self.kinds, self.namespaces = array("I"), array("I")
+        self.objects = ObjectColumns()
         self.sizes, self.revisions = array("Q"), array("Q")
-        self.names: list[str] = []
         self.unreadable: dict[int, str] = {}
-        self._types: dict[tuple[str, str, str], int] = {}
-        self._places: dict[str, int] = {}
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Take more objects in."""
         for entry in entries:
-            group, resource, kind, _, namespace, name, _, revision, _, size_bytes, other, _ = entry
+            _, resource, _, _, _, _, _, revision, _, size_bytes, other, _ = entry
             if other:
                 if not resource:
                     continue
-                self.unreadable[len(self.names)] = other
-            self.kinds.append(self._types.setdefault((group, resource, kind), len(self._types)))
-            self.namespaces.append(self._places.setdefault(namespace, len(self._places)))
+                self.unreadable[len(self.objects)] = other
+            self.objects.add(entry)
             self.sizes.append(size_bytes)
             self.revisions.append(revision)
-            self.names.append(name.replace(_BETWEEN, _IN_PLACE))
-
-    def sort(self) -> list[int]:
-        """Number kinds and namespaces in the order of their names; return the rows in order of kind, namespace and name."""
-        types = sorted(self._types, key=lambda each: (each[1], each[0], each[2]))
-        self.resources, self.spaces = [Resource(*each) for each in types], sorted(self._places)
-        self.kinds = _renumbered(self.kinds, [self._types[each] for each in types])
-        self.namespaces = _renumbered(self.namespaces, [self._places[each] for each in self.spaces])
-        order = sorted(range(len(self.names)), key=self.names.__getitem__)
-        order.sort(key=self.namespaces.__getitem__)
-        order.sort(key=self.kinds.__getitem__)
-        return order
-
-
-def _renumbered(codes: array[int], in_order: Sequence[int]) -> array[int]:
-    """Return codes with new numbers: those of the place that each has in `in_order`."""
-    places = {code: place for place, code in enumerate(in_order)}
-    return array("I", map(places.__getitem__, codes))
-
-
-def _picked(column: array[int], order: Iterable[int]) -> array[int]:
-    return array(column.typecode, map(column.__getitem__, order))
-
-
-def _counted(names: Sequence[Named], codes: array[int]) -> tuple[tuple[Named, int], ...]:
-    counts = Counter(codes)
-    return tuple((name, counts[code]) for code, name in enumerate(names))
 
 
 def _both(one: bytes, other: bytes) -> bytes:

@@ -1,65 +1,110 @@
-"""What changed from one backup to another, from their indexes: counts first, names on demand, contents never."""
+"""
+What changed from one backup to another, from their indexes: counts first, names on demand, contents never.
+
+Small in memory, as somebody may have whole clusters compared that share nothing: what differs is kept in columns, and of an index
+that is read no more than a digest for each object.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import NotFound
-from etcdkeep.objects.compare import compare, count_changes
-from etcdkeep.objects.index import IndexReader, open_index
+from etcdkeep.objects.columns import ObjectColumns, column_bytes, picked
+from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED, count_changes, kind_json, rewritten
+from etcdkeep.objects.index import stream_index
 from etcdkeep.objects.index_key import refuse_whole_backups
-from etcdkeep.sealing.private_file import private_file
 from etcdkeep.sets.choosing import choose_set, previous_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from etcdkeep.objects.compare import Change, ChangeCount
     from etcdkeep.objects.entries import Entry
+    from etcdkeep.objects.resources import Resource
     from etcdkeep.ports import ObjectStore
     from etcdkeep.sealing.age_keys import Identity
     from etcdkeep.sets.backup_set import BackupSet
     from etcdkeep.sets.repository import Repository
 
+    Rows = Iterable[tuple[Entry, str]]
 
-@dataclass(frozen=True)
+_WHATS = (ADDED, REMOVED, CHANGED, RECREATED)
+
+
+class NamedChange(NamedTuple):
+    """
+    What became of one object.
+
+    :param what: ``added``, ``removed``, ``changed``, or ``recreated``: deleted and made anew under the same name.
+    :param before: The revision at which it was last written; None where it did not exist, as is `after`.
+    """
+
+    what: str
+    resource: Resource
+    namespace: str
+    name: str
+    before: int | None
+    after: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs and pages."""
+        place = {"namespace": self.namespace, "name": self.name}
+        return {"change": self.what, **kind_json(self.resource), **place, "before": self.before, "after": self.after}
+
+
 class SetChanges:
     """
-    What differs between two backups.
+    What differs between two backups; never changed once made, so that threads may share it.
 
     :param before: ``cluster/backup-id``, as is `after`.
-    :param changes: In the order of the keys.
+    :ivar counts: By kind and namespace, what lost most objects first.
     """
 
-    before: str
-    after: str
-    changes: tuple[Change, ...]
+    def __init__(self, before: str, after: str, found: _Differences) -> None:
+        self.before, self.after = before, after
+        self._objects, order = found.objects.sort()
+        self._whats, self._old, self._new = (picked(each, order) for each in (found.whats, found.old, found.new))
+        numbers = Counter(zip(self._whats, self._objects.kinds, self._objects.namespaces, strict=True))
+        self.counts = count_changes(
+            {
+                (_WHATS[what], self._objects.resources[kind], self._objects.spaces[space]): number
+                for (what, kind, space), number in numbers.items()
+            }
+        )
 
-    @cached_property
-    def counts(self) -> tuple[ChangeCount, ...]:
-        """By kind and namespace, what lost most objects first."""
-        return count_changes((each.what, each.entry.type, each.entry.namespace) for each in self.changes)
+    def __len__(self) -> int:
+        """Return how many objects differ."""
+        return len(self._objects)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that its columns take."""
+        return self._objects.size_bytes + sum(map(column_bytes, (self._whats, self._old, self._new)))
 
     def named(
-        self, *, what: str | None = None, kind: str | None = None, namespace: str | None = None
-    ) -> tuple[Change, ...]:
+        self,
+        *,
+        what: str | None = None,
+        kind: str | None = None,
+        namespace: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[int, tuple[NamedChange, ...]]:
         """
-        Return the changes behind a count.
+        Return how many changes are behind a count, and the first of them in order of kind, namespace and name.
 
         :param kind: ``deployments.apps``, ``pods``.
         """
-        return tuple(
-            each
-            for each in self.changes
-            if (what is None or each.what == what)
-            and (kind is None or each.entry.type.full_name == kind)
-            and (namespace is None or each.entry.namespace == namespace)
-        )
+        objects = self._objects
+        whats = {code for code, each in enumerate(_WHATS) if what in (None, each)}
+        kinds = {code for code, each in enumerate(objects.resources) if kind in (None, each.full_name)}
+        spaces = {code for code, each in enumerate(objects.spaces) if namespace in (None, each)}
+        columns = enumerate(zip(self._whats, objects.kinds, objects.namespaces, strict=True))
+        rows = [row for row, each in columns if each[0] in whats and each[1] in kinds and each[2] in spaces]
+        return len(rows), tuple(map(self._change, rows[:limit]))
 
-    def as_json(self, names: Iterable[Change] = ()) -> dict[str, Any]:
+    def as_json(self, names: Iterable[NamedChange] = ()) -> dict[str, Any]:
         """
         Return the counts for programs and pages.
 
@@ -73,14 +118,18 @@ class SetChanges:
             "names": [each.as_json() for each in names],
         }
 
+    def _change(self, row: int) -> NamedChange:
+        what = _WHATS[self._whats[row]]
+        before = None if what == ADDED else self._old[row]
+        after = None if what == REMOVED else self._new[row]
+        return NamedChange(what, *self._objects.place(row), before, after)
+
 
 def changes_between(
     store: ObjectStore, before: BackupSet, after: BackupSet, identities: Sequence[Identity], *, index_only: bool = False
 ) -> SetChanges:
     """
     Compare two backups by their indexes; keys that hold no object are left out.
-
-    In memory are a digest for each object of `before`, and what differs.
 
     :param index_only: Whether the identities are for indexes alone, and must open no artifact.
     :raises NotFound: when one of them has no index, or its index is gone.
@@ -91,10 +140,75 @@ def changes_between(
     if index_only:
         for each in (before, after):
             refuse_whole_backups(each, identities)
-    with ExitStack() as stack:
-        old, new = (_open(stack, store, each, identities) for each in (before, after))
-        found = compare(lambda: old, new, _holds_object)
-    return SetChanges(before.name, after.name, tuple(found))
+
+    def read(found: BackupSet, take: Callable[[Rows], None]) -> None:
+        if found.index is None:
+            raise NotFound(f"backup {found.name} has no index. Verify it to make one.")
+        stream_index(store, found.name, found.index, identities, take)
+
+    old, found = _Before(), _Differences()
+    read(before, old.add)
+    read(after, lambda rows: found.compare(old, rows))
+    if old.rows:
+        read(before, lambda rows: found.remove(old, rows))
+    return SetChanges(before.name, after.name, found)
+
+
+class _Before:
+    """
+    The earlier backup: what tells whether an object is another one.
+
+    :ivar rows: Of each key that was not met in the later backup, where in the columns it stands.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.digests = bytearray()
+        self.revisions, self.created = array("Q"), array("Q")
+
+    def add(self, rows: Rows) -> None:
+        for entry, digest in rows:
+            if not entry.holds_no_object:
+                self.rows[entry.key] = len(self.revisions)
+                self.digests += bytes.fromhex(digest)
+                self.revisions.append(entry.revision)
+                self.created.append(entry.create_revision)
+
+    def digest(self, row: int) -> bytearray:
+        size = len(self.digests) // len(self.revisions)
+        return self.digests[row * size : (row + 1) * size]
+
+
+class _Differences:
+    """What differs, while it is found."""
+
+    def __init__(self) -> None:
+        self.objects = ObjectColumns()
+        self.whats, self.old, self.new = array("B"), array("Q"), array("Q")
+
+    def compare(self, before: _Before, rows: Rows) -> None:
+        """Take in objects of the later backup; stored bytes that are equal count as the same, whoever wrote them and when."""
+        for entry, digest in rows:
+            if entry.holds_no_object:
+                continue
+            row = before.rows.pop(entry.key, None)
+            if row is None:
+                self._add(ADDED, entry, 0, entry.revision)
+            elif before.digest(row) != bytes.fromhex(digest):
+                what = rewritten(before.created[row], entry.create_revision)
+                self._add(what, entry, before.revisions[row], entry.revision)
+
+    def remove(self, before: _Before, rows: Rows) -> None:
+        """Take in, of the objects of the earlier backup, those that the later one has no more."""
+        for entry, _ in rows:
+            if entry.key in before.rows:
+                self._add(REMOVED, entry, entry.revision, 0)
+
+    def _add(self, what: str, entry: Entry, old: int, new: int) -> None:
+        self.whats.append(_WHATS.index(what))
+        self.objects.add(entry)
+        self.old.append(old)
+        self.new.append(new)
 
 
 def changes_since_previous(
@@ -117,14 +231,3 @@ def changes_since_previous(
     after = choose_set(repository, cluster, wanted)
     before = previous_set(repository.from_newest(cluster) if sets is None else reversed(sets), after)
     return changes_between(repository.store, before, after, identities, index_only=index_only)
-
-
-def _open(stack: ExitStack, store: ObjectStore, found: BackupSet, identities: Sequence[Identity]) -> IndexReader:
-    if found.index is None:
-        raise NotFound(f"backup {found.name} has no index. Verify it to make one.")
-    plain = stack.enter_context(private_file(found.index.plaintext.size_bytes))
-    return open_index(store, found.name, found.index, identities, plain)
-
-
-def _holds_object(entry: Entry) -> bool:
-    return not entry.holds_no_object

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from difflib import unified_diff
 from hashlib import blake2b
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from etcdkeep.objects.history import without_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.resources import Resource
@@ -40,13 +39,6 @@ class Change(NamedTuple):
             raise ValueError("a change has a side")
         return entry
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs and pages: kind, place and revisions, no content."""
-        entry, sides = self.entry, (self.before, self.after)
-        before, after = (each.revision if each else None for each in sides)
-        place = {"namespace": entry.namespace, "name": entry.name}
-        return {"change": self.what, **_kind_json(entry.type), **place, "before": before, "after": after}
-
 
 @dataclass(frozen=True)
 class ChangeCount:
@@ -67,7 +59,7 @@ class ChangeCount:
     def as_json(self) -> dict[str, Any]:
         """Return it for programs and pages."""
         numbers = {what: getattr(self, what) for what in (ADDED, REMOVED, CHANGED, RECREATED)}
-        return {**_kind_json(self.resource), "namespace": self.namespace, **numbers}
+        return {**kind_json(self.resource), "namespace": self.namespace, **numbers}
 
 
 def value_digest(value: bytes) -> str:
@@ -110,23 +102,29 @@ def compare(
 def _difference(old: Entry, new: Entry | None) -> Change:
     if new is None:
         return Change(REMOVED, old, None)
-    return Change(CHANGED if old.create_revision == new.create_revision else RECREATED, old, new)
+    return Change(rewritten(old.create_revision, new.create_revision), old, new)
 
 
-def count_changes(changes: Iterable[tuple[str, Resource, str]]) -> tuple[ChangeCount, ...]:
+def rewritten(created_before: int, created_after: int) -> str:
+    """Say what became of an object whose stored bytes differ, by the revisions at which it was created."""
+    return CHANGED if created_before == created_after else RECREATED
+
+
+def count_changes(found: Mapping[tuple[str, Resource, str], int]) -> tuple[ChangeCount, ...]:
     """
-    Count changes by kind and namespace, what lost most objects first.
+    Return changes by kind and namespace, what lost most objects first.
 
-    :param changes: What happened, to which kind, in which namespace.
+    :param found: How often what happened, to which kind, in which namespace.
     """
-    numbers: dict[tuple[Resource, str], Counter[str]] = {}
-    for what, resource, namespace in changes:
-        numbers.setdefault((resource, namespace), Counter())[what] += 1
-    counts = [ChangeCount(resource, namespace, **found) for (resource, namespace), found in numbers.items()]
+    numbers: dict[tuple[Resource, str], dict[str, int]] = {}
+    for (what, resource, namespace), number in found.items():
+        numbers.setdefault((resource, namespace), {})[what] = number
+    counts = [ChangeCount(resource, namespace, **each) for (resource, namespace), each in numbers.items()]
     return tuple(sorted(counts, key=lambda each: (-each.removed, -each.total, each.resource, each.namespace)))
 
 
-def _kind_json(resource: Resource) -> dict[str, str]:
+def kind_json(resource: Resource) -> dict[str, str]:
+    """Return a kind for programs and pages."""
     return {"group": resource.group, "resource": resource.plural, "kind": resource.kind}
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LOOK_AHEAD_DAYS = 400
 DRILLS = 12
 """How many of the newest drills are shown."""
+ATTEMPTS = 200
+"""How many of the newest runs that left no backup are told."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class ClusterView:
 
     :param sets: The newest first.
     :param members: Of the newest believed backup.
+    :param older_attempts: How many runs that left no backup are older than those shown.
     :param older_restores: How many restores and recoveries were not read; the newest were.
     :param first_day: Of the calendar.
     :param retention: The rules, in words; empty where there are none.
@@ -86,6 +89,7 @@ class ClusterView:
     findings: tuple[Finding, ...]
     sets: tuple[SetRow, ...]
     attempts: tuple[Attempt, ...]
+    older_attempts: int
     drills: tuple[DrillRow, ...]
     members: tuple[MemberRow, ...]
     certificate: Certificate | None
@@ -118,6 +122,7 @@ def cluster_view(
     cluster, stored = checked.cluster, checked.stored
     if cluster is None or stored is None:
         return None
+    attempts = _attempts(stored, gone, now)
     verdicts, goes = _retention(cluster, stored, in_use, now)
     believed = [each.manifest for each in stored.sets if each.manifest]
     queue = cluster.verify_queue or cluster.queue
@@ -126,7 +131,8 @@ def cluster_view(
         row=fleet_row(checked, now, gone),
         findings=tuple(Finding(each.status, each.topic, one_line(each.sentence)) for each in (*checked.report.alarms, *(each for each in checked.report.findings if each.status == "OK"))),
         sets=tuple(set_row(each, now, verdicts.get(each.backup_id), goes.get(each.backup_id)) for each in reversed(stored.sets)),
-        attempts=tuple(_attempts(stored, gone, now)),
+        attempts=tuple(attempts[:ATTEMPTS]),
+        older_attempts=len(attempts[ATTEMPTS:]),
         drills=tuple(_drills(stored)),
         members=member_rows(believed[-1] if believed else None),
         certificate=_certificate(checked, stored),

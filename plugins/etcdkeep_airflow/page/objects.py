@@ -208,8 +208,8 @@ def _changed(found: SetChanges, asked: Compared) -> dict[str, Any]:
     if not (asked.what or asked.kind):
         return found.as_json()
     space = None if not asked.namespace else "" if asked.namespace == "-" else asked.namespace
-    named = found.named(what=asked.what or None, kind=asked.kind or None, namespace=space)
-    return {**found.as_json(named[:NAMES_SHOWN]), "named": len(named)}
+    total, named = found.named(what=asked.what or None, kind=asked.kind or None, namespace=space, limit=NAMES_SHOWN)
+    return {**found.as_json(named), "named": total}
 
 
 def _recovery(cluster: str, backup_id: str, asked: Searched, found: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 The threads that read for the page, shared by all that it shows.
 
 A repository that hangs holds a few threads, and none that the others need. A person who asks for a thousand things waits for them alone:
-each has a line of their own, of limited length, and the lines take turns.
+each has a line of their own, of limited length, and the lines take turns. Whoever asks for much on end has a budget of reading time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 THREADS = 10
 PER_PLACE = 4
 PER_PERSON = 2
+BUDGET_S, EARNED = 300.0, 1 / 3
+"""Reading time that a person may use up at once, in seconds; and what comes back of it in each second."""
 LINE = 64
 """How many readings wait for one person; of more, those asked for first are forgotten: who still looks asks again."""
 WAITERS = 8
@@ -37,13 +39,13 @@ class Job:
 
     :param kind: What of; with the key, what makes two jobs the same.
     :param place: What is asked for it, such as a repository's URL: too slow a place keeps no other waiting.
-    :param run: Reads it, and returns what makes it known.
+    :param run: Reads it; returns how many seconds of work that was, and what makes it known.
     """
 
     kind: object
     key: str
     place: str = field(compare=False)
-    run: Callable[[], Callable[[], None]] = field(compare=False)
+    run: Callable[[], tuple[float, Callable[[], None]]] = field(compare=False)
 
 
 class Pool:
@@ -57,6 +59,7 @@ class Pool:
         self._waiting: Counter[Job] = Counter()
         self._running: dict[Job, tuple[float, str]] = {}
         self._busy: Counter[str] = Counter()
+        self._paid_at: dict[str, float] = {}
         self._waiters = 0
 
     def wait(self, done: Callable[[], bool], wait_s: float) -> None:
@@ -82,6 +85,12 @@ class Pool:
     def is_asked(self, job: Job) -> bool:
         """Say whether a job runs or waits."""
         return job in self._running or job in self._waiting
+
+    def rests_s(self, who: str, job: Job | None = None) -> float:
+        """Return for how many seconds nothing is read for a person, whose budget is used up; 0 for a job that runs."""
+        if job in self._running:
+            return 0.0
+        return max(0.0, self._paid_at.get(who, 0.0) - self.clock() - BUDGET_S / EARNED)
 
     def is_overdue(self, job: Job) -> bool:
         """Say whether a job takes too long; or waits too long, for a place whose every reading takes too long."""
@@ -110,7 +119,7 @@ class Pool:
         for who in (*(each for each in self._lines if each != LATER), LATER):
             if who == LATER and held:
                 return None
-            if held[who] < _MOST.get(who, PER_PERSON):
+            if held[who] < _MOST.get(who, PER_PERSON) and not self.rests_s(who):
                 for place, jobs in self._lines.get(who, {}).items():
                     if self._busy[place] < PER_PLACE:
                         return who, next(iter(jobs))
@@ -129,6 +138,13 @@ class Pool:
         if not self._waiting[job]:
             del self._waiting[job]
 
+    def _spend(self, who: str, seconds: float) -> None:
+        """Take reading time from a person's budget. What is kept is when it will be whole again."""
+        now = self.clock()
+        self._paid_at = {each: at for each, at in self._paid_at.items() if at > now}
+        if who not in _MOST:
+            self._paid_at[who] = self._paid_at.get(who, now) + seconds / EARNED
+
     def _is_late(self, since: float) -> bool:
         return self.clock() - since > self.deadline_s
 
@@ -137,9 +153,10 @@ class Pool:
         return len(held) >= PER_PLACE and all(map(self._is_late, held))
 
     def _run(self, job: Job) -> None:
-        finish = job.run()
+        took_s, finish = job.run()
         with self.changed:
-            del self._running[job]
+            _, who = self._running.pop(job)
+            self._spend(who, took_s)
             self._busy[job.place] -= 1
             if not self._busy[job.place]:
                 del self._busy[job.place]

@@ -8,11 +8,11 @@ third of one processor allows. The threads are those of :mod:`etcdkeep_airflow.p
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from etcdkeep.errors import EtcdkeepError
+from etcdkeep.errors import EtcdkeepError, PermanentError
 from etcdkeep.plain_text import one_line
 from etcdkeep_airflow.page.pool import EVERYONE, Job, Pool
 
@@ -51,7 +51,10 @@ class Known(Generic[Value]):
 
 @dataclass
 class _Entry(Generic[Value]):
+    """:param who: Who asked for it first."""
+
     job: Job
+    who: str
     value: Value | None = None
     read_at: float | None = None
     tried_at: float | None = None
@@ -101,14 +104,14 @@ class Readings(Generic[Value]):
             entry = self._want(key, who)
             self._pool.start()
             self._pool.wait(lambda: self._has_answer(entry), wait_s)
-            return self._known(entry)
+            return self._known(entry, who)
 
     def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
         """Return what is known of several keys."""
         with self._pool.changed:
             entries = {key: self._want(key, who) for key in keys}
             self._pool.start()
-            return {key: self._known(entry) for key, entry in entries.items()}
+            return {key: self._known(entry, who) for key, entry in entries.items()}
 
     def peek(self, key: str) -> Known[Value]:
         """Return what is known of a key, and have nothing read."""
@@ -129,7 +132,7 @@ class Readings(Generic[Value]):
     def _want(self, key: str, who: str) -> _Entry[Value]:
         entry = self._current(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(self._job(key), settings=self._settings(key))
+            entry = self._entries[key] = _Entry(self._job(key), who, settings=self._settings(key))
         self._entries.move_to_end(key)
         if entry.tried_at is None or self._pool.clock() - entry.tried_at >= self._rest_s():
             if not self._pool.is_asked(entry.job):
@@ -144,17 +147,19 @@ class Readings(Generic[Value]):
     def _rest_s(self) -> float:
         return max(self._fresh_s, REST * self._all_took_s)
 
-    def _run(self, key: str) -> Callable[[], None]:
-        """Read a value, and return what makes it known."""
-        value, problem, began, settings = None, "", self._pool.clock(), self._settings(key)
+    def _run(self, key: str) -> tuple[float, Callable[[], None]]:
+        """Read a value; return how many seconds of work that was, and what makes it known."""
+        value, problem, began, settings, works = None, "", self._pool.clock(), self._settings(key), True
         try:
             value = self._read(key)
         except (EtcdkeepError, OSError) as err:
             problem = str(err)
+            works = isinstance(err, PermanentError)  # what a repository keeps waiting for is no work
         except Exception as err:
             log.exception("%s could not be read for the page", one_line(key, KEY_CHARS))
             problem = f"{type(err).__name__}, which nobody expected. Read the API server's log."
-        return lambda: self._finish(key, began, value, problem, settings)
+        took_s = self._pool.clock() - began if works else 0.0
+        return took_s, lambda: self._finish(key, began, value, problem, settings)
 
     def _finish(self, key: str, began: float, value: Value | None, problem: str, settings: object) -> None:
         entry = self._entries[key]  # what is being read is not forgotten
@@ -174,24 +179,30 @@ class Readings(Generic[Value]):
         self._forget()
 
     def _forget(self) -> None:
-        """Keep no more than allowed, besides what is being read."""
-        over = len(self._entries) - self._keep
-        if over > 0:
-            idle = [key for key, each in list(self._entries.items())[:-1] if not self._pool.is_asked(each.job)]
-            for key in idle[:over]:
-                self._all_took_s -= self._entries.pop(key).took_s
+        """Keep no more than allowed, besides what is being read. Who has most loses first: nobody pushes out what others look at."""
+        while len(self._entries) > self._keep:
+            idle = [
+                (key, each.who) for key, each in list(self._entries.items())[:-1] if not self._pool.is_asked(each.job)
+            ]
+            if not idle:
+                return
+            has = Counter(each.who for each in self._entries.values())
+            key, _ = max(idle, key=lambda each: has[each[1]])  # the oldest, where some have as many
+            self._all_took_s -= self._entries.pop(key).took_s
 
     def _has_answer(self, entry: _Entry[Value]) -> bool:
         known = self._known(entry)
         return known.value is not None or bool(known.problem) or (entry.tried_at is not None and not known.reading)
 
-    def _known(self, entry: _Entry[Value]) -> Known[Value]:
+    def _known(self, entry: _Entry[Value], who: str = EVERYONE) -> Known[Value]:
         age_s = None if entry.read_at is None else self._pool.clock() - entry.read_at
         if not self._pool.is_asked(entry.job):
             return Known(entry.value, age_s, entry.problem)
-        problem = (
-            f"no answer within {self._pool.deadline_s:.0f} s" if self._pool.is_overdue(entry.job) else entry.problem
-        )
+        problem = entry.problem
+        if self._pool.is_overdue(entry.job):
+            problem = f"no answer within {self._pool.deadline_s:.0f} s"
+        elif rests_s := self._pool.rests_s(who, entry.job):
+            problem = f"much was read for you in the last minutes; this is read in about {rests_s:.0f} s"
         if not problem and age_s is not None and age_s > max(OLD_S, 2 * self._rest_s()):
             return Known(reading=True)
         return Known(entry.value, age_s, problem, reading=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from etcdkeep import naming
 from etcdkeep.adapters.stores.directory import DirectoryStore
@@ -10,7 +14,10 @@ from etcdkeep.cli import common
 from etcdkeep.config.loading import CONFIG_VARIABLE
 from etcdkeep.errors import IdentityMismatch, NotFound, ObjectDamaged
 from etcdkeep.objects.changes import changes_between, changes_since_previous
+from etcdkeep.objects.compare import compare
+from etcdkeep.objects.index import open_index
 from etcdkeep.sealing.age_keys import parse_identities
+from etcdkeep.sealing.private_file import private_file
 from tests.builders import age_pair, make_entry, make_file, make_repository
 from tests.index_nights import CLUSTER, Written, config, night_id, publish_night
 from tests.object_snapshots import custom
@@ -90,7 +97,45 @@ def test_counts_come_by_kind_and_namespace_what_lost_most_first(two_nights, repo
     ],
 )
 def test_names_are_those_behind_a_count(two_nights, repository, wanted, names):
-    assert sorted(each.entry.name for each in since_previous(repository).named(**wanted)) == names
+    found = since_previous(repository)
+    total, named = found.named(**wanted)
+    assert (total, sorted(each.name for each in named)) == (len(names), names)
+    assert found.named(**wanted, limit=1) == (len(names), named[:1])
+
+
+words = st.text(st.sampled_from("ab-"), min_size=1, max_size=2)
+writes = st.tuples(st.sampled_from(["", "x"]), st.integers(1, 5))
+
+
+@given(old=st.dictionaries(words, writes), new=st.dictionaries(words, writes))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_kept_in_columns_is_what_a_plain_comparison_finds(tmp_path_factory, old, new):
+    folder = tmp_path_factory.mktemp("nights")
+    store = DirectoryStore(folder / "repository")
+    for night, objects in ((1, old), (2, new)):
+        written = [
+            config(name, 9 * night + created, content=content, created=created)
+            for name, (content, created) in objects.items()
+        ]
+        publish_night(store, folder, night, written)
+    before, after = make_repository(store).sets(CLUSTER)
+    identities = parse_identities(age_pair()[0])
+    found = changes_between(store, before, after, identities)
+    with ExitStack() as stack:
+        files = [(each, stack.enter_context(private_file(each.index.plaintext.size_bytes))) for each in (before, after)]
+        rows = [list(open_index(store, each.name, each.index, identities, file)) for each, file in files]
+    plain = compare(lambda: rows[0], rows[1], lambda entry: True)
+    wanted = [(each.what, each.entry.name, *(side and side.revision for side in each[1:])) for each in plain]
+    assert [(each.what, each.name, each.before, each.after) for each in found.named()[1]] == wanted
+    assert sum(each.total for each in found.counts) == len(found) == len(wanted)
+
+
+def test_memory_grows_with_the_names_of_what_differs_and_little_else(publish, repository):
+    publish(1, [config(f"object-{number:09}", number + 2) for number in range(3000)])
+    publish(2, [config(f"another-{number:09}", number + 2) for number in range(3000)])
+    found = since_previous(repository)
+    assert (len(found), found.counts[0].added, found.counts[0].removed) == (6000, 3000, 3000)
+    assert found.size_bytes < 6000 * 60
 
 
 def test_json_names_only_what_is_asked_for(two_nights, repository):
@@ -107,7 +152,7 @@ def test_json_names_only_what_is_asked_for(two_nights, repository):
         "changed": 1,
         "recreated": 1,
     }
-    (named,) = found.as_json(found.named(what="recreated"))["names"]
+    (named,) = found.as_json(found.named(what="recreated")[1])["names"]
     assert named == {
         "change": "recreated",
         "group": "",

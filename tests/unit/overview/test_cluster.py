@@ -14,7 +14,7 @@ from etcdkeep.documents import read, write
 from etcdkeep.freshness.check import check_stored, not_checked
 from etcdkeep.freshness.removals import looks_removed, signed_removals
 from etcdkeep.overview.backup_set import PROVES, set_row, set_view, stock_commands
-from etcdkeep.overview.cluster import cluster_view
+from etcdkeep.overview.cluster import ATTEMPTS, cluster_view
 from etcdkeep.sets.pins import Pin
 from etcdkeep.sets.results import DrillResult
 from tests.builders import make_verification, signing_pair
@@ -74,6 +74,15 @@ def test_runs_that_left_no_backup(shelf):
         record_attempt(shelf.store, "harbor", identifier, "scheduled__x")
     shelf.bury(removed)
     assert [(each.backup_id, each.running) for each in view_of(shelf).attempts] == [(running, True), (failed, False)]
+
+
+def test_of_many_runs_that_left_no_backup_the_newest_are_told(shelf):
+    failed = [shelf.identifier(10 + number / 100) for number in range(ATTEMPTS + 3)]
+    for identifier in failed:
+        record_attempt(shelf.store, "harbor", identifier, "scheduled__x")
+    view = view_of(shelf)
+    assert [each.backup_id for each in view.attempts] == failed[:ATTEMPTS]
+    assert view.older_attempts == 3
 
 
 def test_a_run_that_failed_is_not_hidden_by_a_removal_that_nobody_signed(shelf):

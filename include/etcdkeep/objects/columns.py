@@ -1,0 +1,118 @@
+"""Kind, namespace and name of many objects, small in memory: a column each, where what repeats is a number that stands for it."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from itertools import accumulate
+from sys import getsizeof
+from typing import TYPE_CHECKING, TypeVar
+
+from etcdkeep.objects.resources import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from etcdkeep.objects.entries import Entry
+
+_BETWEEN, _IN_PLACE = "\n", "\ufffd"
+Named = TypeVar("Named")
+
+
+class ObjectColumns:
+    """Objects while they are read, in any order."""
+
+    def __init__(self) -> None:
+        self._kinds, self._namespaces = array("I"), array("I")
+        self._names: list[str] = []
+        self._types: dict[tuple[str, str, str], int] = {}
+        self._spaces: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Return how many objects there are."""
+        return len(self._names)
+
+    def add(self, entry: Entry) -> None:
+        """Take one more object in."""
+        group, resource, kind, _, namespace, name = entry[:6]
+        self._kinds.append(self._types.setdefault((group, resource, kind), len(self._types)))
+        self._namespaces.append(self._spaces.setdefault(namespace, len(self._spaces)))
+        self._names.append(name.replace(_BETWEEN, _IN_PLACE))
+
+    def sort(self) -> tuple[SortedObjects, list[int]]:
+        """Return the objects in order of kind, namespace and name, and where each was before."""
+        types = sorted(self._types, key=lambda each: (each[1], each[0], each[2]))
+        spaces = sorted(self._spaces)
+        kinds = _renumbered(self._kinds, [self._types[each] for each in types])
+        namespaces = _renumbered(self._namespaces, [self._spaces[each] for each in spaces])
+        order = sorted(range(len(self)), key=self._names.__getitem__)
+        order.sort(key=namespaces.__getitem__)
+        order.sort(key=kinds.__getitem__)
+        names = list(map(self._names.__getitem__, order))
+        resources = [Resource(*each) for each in types]
+        return SortedObjects(resources, spaces, picked(kinds, order), picked(namespaces, order), names), order
+
+
+class SortedObjects:
+    """
+    Objects in order of kind, namespace and name; never changed once made, so that threads may share them.
+
+    :ivar resources: Each kind; `kinds` has the place of its own for each object.
+    :ivar spaces: Each namespace, empty for none; `namespaces` likewise.
+    """
+
+    def __init__(
+        self, resources: Sequence[Resource], spaces: Sequence[str], kinds: array[int], namespaces: array[int], names: Sequence[str]
+    ) -> None:  # fmt: skip
+        self.resources, self.spaces = resources, spaces
+        self.kinds, self.namespaces = kinds, namespaces
+        self._names = _BETWEEN.join(names)
+        self._starts = array("Q", accumulate((len(name) + 1 for name in names), initial=0))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.kinds)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the columns take."""
+        return getsizeof(self._names) + sum(map(column_bytes, (self._starts, self.kinds, self.namespaces)))
+
+    def place(self, row: int) -> tuple[Resource, str, str]:
+        """Return kind, namespace and name of one object. A line break in its name shows as U+FFFD."""
+        name = self._names[self._starts[row] : self._starts[row + 1] - 1]
+        return self.resources[self.kinds[row]], self.spaces[self.namespaces[row]], name
+
+    def names(self, *, lower: bool = False) -> list[str]:
+        """Return the names of all."""
+        names = self._names.lower() if lower else self._names
+        return names.split(_BETWEEN)[: len(self)]
+
+    def per_kind(self) -> tuple[tuple[Resource, int], ...]:
+        """Return each kind with the number of its objects."""
+        return _counted(self.resources, self.kinds)
+
+    def per_namespace(self) -> tuple[tuple[str, int], ...]:
+        """Return each namespace with the number of its objects."""
+        return _counted(self.spaces, self.namespaces)
+
+
+def picked(column: array[int], order: Iterable[int]) -> array[int]:
+    """Return a column in another order."""
+    return array(column.typecode, map(column.__getitem__, order))
+
+
+def column_bytes(column: array[int]) -> int:
+    """Return the memory that a column takes."""
+    return len(column) * column.itemsize
+
+
+def _renumbered(codes: array[int], in_order: Sequence[int]) -> array[int]:
+    """Return codes with new numbers: those of the place that each has in `in_order`."""
+    places = {code: place for place, code in enumerate(in_order)}
+    return array("I", map(places.__getitem__, codes))
+
+
+def _counted(names: Sequence[Named], codes: array[int]) -> tuple[tuple[Named, int], ...]:
+    counts = Counter(codes)
+    return tuple((name, counts[code]) for code, name in enumerate(names))
