@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CLUSTERS = int(os.environ.get("BENCH_CLUSTERS", "100"))
 SPREAD_MINUTES = 1
 PROCESSES = 4
+IN_FLIGHT = 32
+"""Airflow's own `parallelism`: how many tasks are with the executor. With Celery some of them wait in the broker, with LocalExecutor each has a process."""
 SHARE_MIN = 0.9
 TIMEOUT_S = 3600
 WORKERS = (Kind("one", ("default",)), Kind("two", ("default",)))
@@ -91,7 +93,11 @@ def _night(folder: Path, lab: LabSite, *, celery: bool) -> Night:
     shutil.rmtree(home, ignore_errors=True)  # both begin with an empty repository and an empty database
     home.mkdir(mode=0o700)
     names, config = _configure(home, lab)
-    airflow: Airflow = CeleryAirflow(home, config, WORKERS) if celery else Airflow(home, config, parallelism=PROCESSES)
+    airflow: Airflow = (
+        CeleryAirflow(home, config, WORKERS, parallelism=IN_FLIGHT)
+        if celery
+        else Airflow(home, config, parallelism=PROCESSES)
+    )
     try:
         airflow.start()
         dags = [f"backup__{name}" for name in names]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deployed import compose
+from tests.deployed import PROJECT, compose
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 START_S = 90
+PATH = os.pathsep.join(str(PROJECT / folder) for folder in ("include", "plugins"))
+"""As the image sets it."""
 AT_HAND = {"AIRFLOW__CELERY__BROKER_URL": "memory://", "AIRFLOW__CELERY__RESULT_BACKEND": "cache+memory://"}
 
 
@@ -31,7 +33,7 @@ def test_it_starts_without_a_database(service: str, tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "airflow", *argv],
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AIRFLOW_HOME": str(tmp_path), **environment, **AT_HAND},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": PATH, "HOME": str(tmp_path), "AIRFLOW_HOME": str(tmp_path), **environment, **AT_HAND},
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:

@@ -45,6 +45,7 @@ class Airflow:
         self.config = config.resolve()
         self.extra = dict(extra or {})
         self.parallelism = parallelism
+        self._tokens: dict[tuple[str, str], str] = {}
 
     @property
     def url(self) -> str:
@@ -147,9 +148,13 @@ class Airflow:
         return self._request(method, f"/api/v2{path}", body, self.token(user))
 
     def token(self, user: str = "admin") -> str:
-        """Return a token of one of the users."""
-        credentials = {"username": user, "password": self.state["passwords"][user]}
-        return str(self._request("POST", "/auth/token", credentials, None)["access_token"])
+        """Return a token of one of the users; asked for once, for whoever waits for a run asks every second."""
+        state = self.state
+        of = user, state["jwt"]
+        if of not in self._tokens:
+            credentials = {"username": user, "password": state["passwords"][user]}
+            self._tokens[of] = str(self._request("POST", "/auth/token", credentials, None)["access_token"])
+        return self._tokens[of]
 
     def trigger(
         self, dag_id: str, conf: Mapping[str, Any] | None = None, user: str = "admin", timeout_s: float = 120
@@ -182,7 +187,7 @@ class Airflow:
             run: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
             if run["state"] in FINISHED:
                 return run
-            time.sleep(0.5)
+            time.sleep(1)
         states = ", ".join(
             f"{name} {task['state'] or 'not started'}" for name, task in self.tasks(dag_id, run_id).items()
         )

@@ -110,8 +110,10 @@ class CeleryAirflow(Airflow):
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{database['password']}@127.0.0.1:{database['port']}/postgres",
             "AIRFLOW__CELERY__BROKER_URL": redis,
             "AIRFLOW__CELERY__RESULT_BACKEND": redis,
+            "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "etcdkeep_airflow.celery_settings.CONFIG",
             "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",  # else each look at the results starts processes
             "AIRFLOW__OPERATORS__DEFAULT_QUEUE": "default",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             **self.extra,
         }
