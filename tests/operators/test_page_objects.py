@@ -10,6 +10,7 @@ import pytest
 from etcdkeep.adapters.stores.directory import DirectoryStore
 from etcdkeep.config.access import SecretRef
 from etcdkeep.errors import SecretUnavailable
+from etcdkeep_airflow.page import objects as routes
 from etcdkeep_airflow.page.objects_source import IndexCredentials
 from tests.builders import age_pair, make_entry
 from tests.index_nights import CLUSTER, Written, config, night_id, publish_night
@@ -90,6 +91,17 @@ def test_counts_come_first_and_names_when_asked_for(page: PageSite) -> None:
     named = page.read(f"{address}?what=removed&kind=configmaps&namespace=market")["data"]
     assert [each["name"] for each in named["names"]] == ["lost"]
     assert page.read(f"{address}?before={SECOND}")["data"]["counts"] == []
+
+
+def test_of_many_counts_the_first_are_shown_and_the_rest_is_told(
+    page: PageSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "COUNTS_SHOWN", 1)
+    path = f"/clusters/{CLUSTER}/sets/{SECOND}/changes"
+    for query in ("", "?what=removed&kind=configmaps"):
+        found = page.read(f"/api{path}{query}")["data"]
+        assert ([each["namespace"] for each in found["counts"]], found["more_counts"]) == (["shop"], 1)
+        assert "1 more are not" in page.get(path + query).text
 
 
 def test_a_person_finds_which_configmap_changed(page: PageSite) -> None:

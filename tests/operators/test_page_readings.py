@@ -16,6 +16,7 @@ from etcdkeep_airflow.page.pool import (
     EVERYONE,
     LATER,
     LINE,
+    MOST_OWED_S,
     PER_PERSON,
     PER_PLACE,
     THREADS,
@@ -137,6 +138,18 @@ def test_a_fault_of_ours_is_said_and_logged(clock, caplog):
     known = Readings(read, str, Pool(clock), keep=10).get("a", wait_s=SEEN_S)
     assert known.problem.startswith("ZeroDivisionError")
     assert "a could not be read for the page" in caplog.text
+
+
+def test_a_library_that_panics_keeps_nobody_waiting(clock, caplog):
+    class Panic(BaseException):
+        """What a library in Rust raises."""
+
+    def read(key: str) -> str:
+        raise Panic(key)
+
+    pool = Pool(clock)
+    assert Readings(read, str, pool, keep=10).get("a", wait_s=SEEN_S).problem.startswith("Panic")
+    assert not pool._running
 
 
 def test_a_dead_repository_keeps_no_other_from_being_read(readings, repositories):
@@ -359,6 +372,74 @@ def test_who_has_most_loses_first(repositories, clock):
     assert readings.get("m/20", SEEN_S, "user mallory").value
     assert {key for key in ("a/1", "a/2", "m/19", "m/20") if readings.peek(key).value} == {"a/1", "a/2", "m/19", "m/20"}
     assert sum(bool(readings.peek(f"m/{number}").value) for number in range(21)) == 2
+
+
+def spend(readings, clock, seconds, who):
+    """Use up reading time of a person."""
+    clock.spends_s = seconds
+    assert readings.get(f"spent by {who}/", SEEN_S, who).value
+
+
+@pytest.fixture
+def four(repositories, clock):
+    """Readings of which four are kept."""
+    clock.spends_s = 0.0
+
+    def read(key):
+        clock.now_s, clock.spends_s = clock.now_s + clock.spends_s, 0.0
+        return repositories.read(key)
+
+    return Readings(read, repositories.place, Pool(clock, deadline_s=10 * BUDGET_S), keep=4)
+
+
+def test_what_waits_pushes_out_nothing(four, clock):
+    spend(four, clock, 1.9 * BUDGET_S, "user mallory")
+    for number in range(3):
+        assert four.get(f"a/{number}", SEEN_S, "user alice").value
+    for number in range(LINE):
+        assert four.get(f"m/{number}", who="user mallory").value is None
+    four.get("a/0", who="user alice")
+    assert all(four.peek(f"a/{number}").value for number in range(3))
+
+
+def test_what_waits_to_be_read_again_makes_room(four, clock):
+    for number in range(4):
+        assert four.get(f"m/{number}", SEEN_S, "user mallory").value
+    spend(four, clock, 1.9 * BUDGET_S, "user mallory")
+    for number in range(4):
+        four.get(f"m/{number}", who="user mallory")
+    for number in range(2):
+        assert four.get(f"a/{number}", SEEN_S, "user alice").value
+    assert all(four.peek(f"a/{number}").value for number in range(2))
+    assert sum(bool(four.peek(f"m/{number}").value) for number in range(4)) == 2
+    clock.now_s += 2 * BUDGET_S / EARNED
+    for number in range(4):
+        assert four.get(f"m/{number}", SEEN_S, "user mallory").value
+    assert seen(lambda: not any(each.reading for each in map(four.peek, list(four._entries))))
+    assert len(four._entries) == 4
+
+
+def test_who_has_used_up_the_budget_keeps_no_request_waiting(four, clock):
+    spend(four, clock, 1.9 * BUDGET_S, "user mallory")
+    assert _timed(lambda: four.get("m/1", SEEN_S, "user mallory")) < SEEN_S / 2
+
+
+def test_nobody_rests_for_long(four, clock):
+    spend(four, clock, 9 * BUDGET_S, "user alice")
+    assert "goes on in about" in four.get("a/1", 0.01, "user alice").problem
+    clock.now_s += MOST_OWED_S / EARNED + 1
+    assert four.get("a/1", SEEN_S, "user alice").value
+
+
+def test_one_person_holds_no_more_of_a_place_when_it_takes_too_long(readings, repositories, clock):
+    repositories.hanging = {"a"}
+    keys = [f"a/{number}" for number in range(2 * PER_PLACE)]
+    readings.get_all(keys, "user mallory")
+    clock.now_s = 61
+    assert {each.problem for each in readings.get_all(keys, "user mallory").values()} == {"no answer within 60 s"}
+    assert len(repositories.reads) == PER_PERSON
+    repositories.hanging = set()
+    assert readings.get("a/row", SEEN_S).value
 
 
 def test_everything_together_runs_in_so_many_threads(repositories, clock):

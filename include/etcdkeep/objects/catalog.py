@@ -105,7 +105,7 @@ class Catalog:
             key: array("I", sorted(range(len(order)), key=column.__getitem__))
             for key, column in (
                 ("namespace", self._objects.namespaces),
-                ("name", self._objects.names()),
+                ("name", list(self._objects.names())),
                 ("size", self._sizes),
                 ("revision", self._revisions),
             )
@@ -137,13 +137,15 @@ class Catalog:
     def _masks(self, query: Query) -> Iterator[Iterable[bool]]:
         """Say of each row, for each condition of a query, whether it holds."""
         if query.kinds:
-            kinds = [each.full_name in query.kinds for each in self._objects.resources]
+            asked = frozenset(query.kinds)
+            kinds = [each.full_name in asked for each in self._objects.resources]
             yield map(kinds.__getitem__, self._objects.kinds)
         if query.namespaces:
-            spaces = [each in query.namespaces for each in self._objects.spaces]
+            asked = frozenset(query.namespaces)  # a part of a name may mean thousands
+            spaces = [each in asked for each in self._objects.spaces]
             yield map(spaces.__getitem__, self._objects.namespaces)
         if text := query.text.lower():  # in text this takes a tenth of what it takes in bytes
-            yield [text in name for name in self._objects.names(lower=True)]
+            yield (text in name for name in self._objects.names(lower=True))
 
     def _object(self, row: int) -> FoundObject:
         return FoundObject(*self._objects.place(row), self._sizes[row], self._revisions[row], self._unreadable.get(row, ""))  # fmt: skip

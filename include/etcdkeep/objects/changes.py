@@ -8,12 +8,12 @@ that is read no more than a digest for each object.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdkeep.errors import NotFound
 from etcdkeep.objects.columns import ObjectColumns, column_bytes, picked
-from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED, count_changes, kind_json, rewritten
+from etcdkeep.objects.compare import ADDED, CHANGED, RECREATED, REMOVED, ChangeCount, kind_json, rewritten
 from etcdkeep.objects.index import stream_index
 from etcdkeep.objects.index_key import refuse_whole_backups
 from etcdkeep.sets.choosing import choose_set, previous_set
@@ -21,6 +21,7 @@ from etcdkeep.sets.choosing import choose_set, previous_set
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from etcdkeep.objects.columns import SortedObjects
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.resources import Resource
     from etcdkeep.ports import ObjectStore
@@ -59,20 +60,13 @@ class SetChanges:
     What differs between two backups; never changed once made, so that threads may share it.
 
     :param before: ``cluster/backup-id``, as is `after`.
-    :ivar counts: By kind and namespace, what lost most objects first.
     """
 
     def __init__(self, before: str, after: str, found: _Differences) -> None:
         self.before, self.after = before, after
         self._objects, order = found.objects.sort()
         self._whats, self._old, self._new = (picked(each, order) for each in (found.whats, found.old, found.new))
-        numbers = Counter(zip(self._whats, self._objects.kinds, self._objects.namespaces, strict=True))
-        self.counts = count_changes(
-            {
-                (_WHATS[what], self._objects.resources[kind], self._objects.spaces[space]): number
-                for (what, kind, space), number in numbers.items()
-            }
-        )
+        self._counts = _counted(self._objects, self._whats)
 
     def __len__(self) -> int:
         """Return how many objects differ."""
@@ -81,7 +75,14 @@ class SetChanges:
     @property
     def size_bytes(self) -> int:
         """Memory that its columns take."""
-        return self._objects.size_bytes + sum(map(column_bytes, (self._whats, self._old, self._new)))
+        return self._objects.size_bytes + sum(map(column_bytes, (self._whats, self._old, self._new, *self._counts)))
+
+    def counts(self, limit: int | None = None) -> tuple[int, tuple[ChangeCount, ...]]:
+        """Return how many counts there are, and the first of them: by kind and namespace, what lost most objects first."""
+        return len(self._counts[0]), tuple(
+            ChangeCount(self._objects.resources[kind], self._objects.spaces[space], *numbers)
+            for kind, space, *numbers in islice(zip(*self._counts, strict=True), limit)
+        )
 
     def named(
         self,
@@ -101,20 +102,23 @@ class SetChanges:
         kinds = {code for code, each in enumerate(objects.resources) if kind in (None, each.full_name)}
         spaces = {code for code, each in enumerate(objects.spaces) if namespace in (None, each)}
         columns = enumerate(zip(self._whats, objects.kinds, objects.namespaces, strict=True))
-        rows = [row for row, each in columns if each[0] in whats and each[1] in kinds and each[2] in spaces]
-        return len(rows), tuple(map(self._change, rows[:limit]))
+        rows = (row for row, each in columns if each[0] in whats and each[1] in kinds and each[2] in spaces)
+        named = tuple(map(self._change, islice(rows, limit)))
+        return len(named) + sum(1 for _ in rows), named
 
-    def as_json(self, names: Iterable[NamedChange] = ()) -> dict[str, Any]:
+    def as_json(self, names: Iterable[NamedChange] = (), *, counts: int | None = None) -> dict[str, Any]:
         """
         Return the counts for programs and pages.
 
         :param names: The changes to name, such as :meth:`named` gives.
+        :param counts: How many at most; ``more_counts`` says how many are left out.
         """
-        counts = [each.as_json() for each in self.counts]
+        total, first = self.counts(counts)
         return {
             "before": self.before,
             "after": self.after,
-            "counts": counts,
+            "counts": [each.as_json() for each in first],
+            "more_counts": total - len(first),
             "names": [each.as_json() for each in names],
         }
 
@@ -123,6 +127,26 @@ class SetChanges:
         before = None if what == ADDED else self._old[row]
         after = None if what == REMOVED else self._new[row]
         return NamedChange(what, *self._objects.place(row), before, after)
+
+
+def _counted(objects: SortedObjects, whats: array[int]) -> tuple[array[int], ...]:
+    """
+    Count what differs by kind and namespace, what lost most objects first.
+
+    :return: Columns, as there may be as many counts as objects: kind, namespace, then a number for each of `_WHATS`.
+    """
+    kinds, spaces, *numbers = columns = tuple(array("I") for _ in ("kind", "namespace", *_WHATS))
+    for what, kind, space in zip(whats, objects.kinds, objects.namespaces, strict=True):
+        if not kinds or (kinds[-1], spaces[-1]) != (kind, space):
+            for column, value in zip(columns, (kind, space, *(0 for _ in numbers)), strict=True):
+                column.append(value)
+        numbers[what][-1] += 1
+    totals = array("Q", map(sum, zip(*numbers, strict=True)))
+    names = [each.names for each in objects.resources]
+    order = sorted(range(len(kinds)), key=lambda row: names[kinds[row]])
+    for column in (totals, numbers[_WHATS.index(REMOVED)]):
+        order.sort(key=column.__getitem__, reverse=True)  # what is equal stays in order
+    return tuple(picked(each, order) for each in columns)
 
 
 def changes_between(

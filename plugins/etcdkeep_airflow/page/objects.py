@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 1.0
 PAGE_ROWS = 100
-NAMES_SHOWN = 500
+NAMES_SHOWN = COUNTS_SHOWN = 500
 Text = Annotated[str, Query(max_length=300)]
 Number = Annotated[int, Query(ge=1, le=100_000)]
 What = Literal["", "added", "removed", "changed", "recreated"]
@@ -206,10 +206,10 @@ def _named(word: str, names: Collection[str]) -> tuple[str, ...]:
 
 def _changed(found: SetChanges, asked: Compared) -> dict[str, Any]:
     if not (asked.what or asked.kind):
-        return found.as_json()
+        return found.as_json(counts=COUNTS_SHOWN)
     space = None if not asked.namespace else "" if asked.namespace == "-" else asked.namespace
     total, named = found.named(what=asked.what or None, kind=asked.kind or None, namespace=space, limit=NAMES_SHOWN)
-    return {**found.as_json(named), "named": total}
+    return {**found.as_json(named, counts=COUNTS_SHOWN), "named": total}
 
 
 def _recovery(cluster: str, backup_id: str, asked: Searched, found: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ PER_PLACE = 4
 PER_PERSON = 2
 BUDGET_S, EARNED = 300.0, 1 / 3
 """Reading time that a person may use up at once, in seconds; and what comes back of it in each second."""
+MOST_OWED_S = BUDGET_S
+"""What one may owe besides: a repository that answers after hours keeps nobody waiting for days."""
 LINE = 64
 """How many readings wait for one person; of more, those asked for first are forgotten: who still looks asks again."""
 WAITERS = 8
@@ -96,8 +98,8 @@ class Pool:
         """Say whether a job takes too long; or waits too long, for a place whose every reading takes too long."""
         if job in self._running:
             return self._is_late(self._running[job][0])
-        since = [line[job.place][job] for line in self._lines.values() if job in line.get(job.place, ())]
-        return bool(since) and self._is_late(min(since)) and self._stuck(job.place)
+        waits = [(line[job.place][job], who) for who, line in self._lines.items() if job in line.get(job.place, ())]
+        return any(self._is_late(since) and self._stuck(job.place, who) for since, who in waits)
 
     def start(self) -> None:
         """Start threads for what waits; one that takes too long does not count as one of them."""
@@ -116,12 +118,14 @@ class Pool:
         held = Counter(who for since, who in self._running.values() if not self._is_late(since))
         if held.total() >= THREADS:
             return None
+        at_place = Counter((who, job.place) for job, (_, who) in self._running.items())
         for who in (*(each for each in self._lines if each != LATER), LATER):
             if who == LATER and held:
                 return None
-            if held[who] < _MOST.get(who, PER_PERSON) and not self.rests_s(who):
+            most = _MOST.get(who, PER_PERSON)
+            if held[who] < most and not self.rests_s(who):
                 for place, jobs in self._lines.get(who, {}).items():
-                    if self._busy[place] < PER_PLACE:
+                    if self._busy[place] < PER_PLACE and at_place[who, place] < most:  # what is late counts here
                         return who, next(iter(jobs))
         return None
 
@@ -143,14 +147,18 @@ class Pool:
         now = self.clock()
         self._paid_at = {each: at for each, at in self._paid_at.items() if at > now}
         if who not in _MOST:
-            self._paid_at[who] = self._paid_at.get(who, now) + seconds / EARNED
+            owed_s = (self._paid_at.get(who, now) - now) * EARNED + seconds
+            self._paid_at[who] = now + min(owed_s, BUDGET_S + MOST_OWED_S) / EARNED
 
     def _is_late(self, since: float) -> bool:
         return self.clock() - since > self.deadline_s
 
-    def _stuck(self, place: str) -> bool:
-        held = [since for job, (since, _) in self._running.items() if job.place == place]
-        return len(held) >= PER_PLACE and all(map(self._is_late, held))
+    def _stuck(self, place: str, who: str) -> bool:
+        """Say whether a place has no thread left for somebody, and all that it holds of theirs or of everybody take too long."""
+        held = [(since, each) for job, (since, each) in self._running.items() if job.place == place]
+        of_all, own = [since for since, _ in held], [since for since, each in held if each == who]
+        limits = (of_all, PER_PLACE), (own, _MOST.get(who, PER_PERSON))
+        return any(len(since) >= most and all(map(self._is_late, since)) for since, most in limits)
 
     def _run(self, job: Job) -> None:
         took_s, finish = job.run()

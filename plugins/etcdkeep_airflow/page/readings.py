@@ -62,6 +62,11 @@ class _Entry(Generic[Value]):
     problem: str = ""
     settings: object = None
 
+    def empty(self) -> None:
+        """Make it as if it had never been read."""
+        self.value = self.read_at = self.tried_at = None
+        self.problem = ""
+
 
 class Readings(Generic[Value]):
     """
@@ -103,7 +108,7 @@ class Readings(Generic[Value]):
         with self._pool.changed:
             entry = self._want(key, who)
             self._pool.start()
-            self._pool.wait(lambda: self._has_answer(entry), wait_s)
+            self._pool.wait(lambda: self._has_answer(entry, who), wait_s)
             return self._known(entry, who)
 
     def get_all(self, keys: Iterable[str], who: str = EVERYONE) -> dict[str, Known[Value]]:
@@ -124,8 +129,7 @@ class Readings(Generic[Value]):
         entry, settings = self._entries.get(key), self._settings(key)
         if entry is not None and entry.settings is not settings:
             if entry.settings != settings:
-                entry.value = entry.read_at = entry.tried_at = None
-                entry.problem = ""
+                entry.empty()
             entry.settings = settings
         return entry
 
@@ -155,7 +159,7 @@ class Readings(Generic[Value]):
         except (EtcdkeepError, OSError) as err:
             problem = str(err)
             works = isinstance(err, PermanentError)  # what a repository keeps waiting for is no work
-        except Exception as err:
+        except BaseException as err:  # a library in Rust that panics raises no Exception
             log.exception("%s could not be read for the page", one_line(key, KEY_CHARS))
             problem = f"{type(err).__name__}, which nobody expected. Read the API server's log."
         took_s = self._pool.clock() - began if works else 0.0
@@ -179,19 +183,34 @@ class Readings(Generic[Value]):
         self._forget()
 
     def _forget(self) -> None:
-        """Keep no more than allowed, besides what is being read. Who has most loses first: nobody pushes out what others look at."""
-        while len(self._entries) > self._keep:
-            idle = [
-                (key, each.who) for key, each in list(self._entries.items())[:-1] if not self._pool.is_asked(each.job)
-            ]
-            if not idle:
-                return
-            has = Counter(each.who for each in self._entries.values())
-            key, _ = max(idle, key=lambda each: has[each[1]])  # the oldest, where some have as many
-            self._all_took_s -= self._entries.pop(key).took_s
+        """
+        Keep no more than allowed, besides what is read for the first time, which takes no room yet.
 
-    def _has_answer(self, entry: _Entry[Value]) -> bool:
-        known = self._known(entry)
+        Who has most loses first: nobody pushes out all that others look at. What is to be read again may wait for long: it loses its value.
+        """
+        if len(self._entries) <= self._keep:
+            return
+        newest = next(reversed(self._entries))
+        kept = {
+            key: each
+            for key, each in self._entries.items()
+            if each.tried_at is not None or not self._pool.is_asked(each.job)
+        }
+        has = Counter(each.who for each in kept.values())
+        while len(kept) > self._keep:
+            # The oldest, where some have as many.
+            key = max((each for each in kept if each != newest), key=lambda each: has[kept[each].who])
+            entry = kept.pop(key)
+            has[entry.who] -= 1
+            self._all_took_s -= entry.took_s
+            entry.took_s = 0.0
+            if self._pool.is_asked(entry.job):
+                entry.empty()
+            else:
+                del self._entries[key]
+
+    def _has_answer(self, entry: _Entry[Value], who: str) -> bool:
+        known = self._known(entry, who)
         return known.value is not None or bool(known.problem) or (entry.tried_at is not None and not known.reading)
 
     def _known(self, entry: _Entry[Value], who: str = EVERYONE) -> Known[Value]:
@@ -202,7 +221,7 @@ class Readings(Generic[Value]):
         if self._pool.is_overdue(entry.job):
             problem = f"no answer within {self._pool.deadline_s:.0f} s"
         elif rests_s := self._pool.rests_s(who, entry.job):
-            problem = f"much was read for you in the last minutes; this is read in about {rests_s:.0f} s"
+            problem = f"much was read for you in the last minutes; reading for you goes on in about {rests_s:.0f} s"
         if not problem and age_s is not None and age_s > max(OLD_S, 2 * self._rest_s()):
             return Known(reading=True)
         return Known(entry.value, age_s, problem, reading=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -198,6 +200,20 @@ def test_memory_grows_with_the_names_and_little_else():
     chance = random.Random(1)
     catalog = Catalog(entry(f"object-{chance.randrange(10**9):09}", f"space-{number % 50}") for number in range(20_000))
     assert catalog.size_bytes < 20_000 * 80
+
+
+def test_a_search_among_many_namespaces_takes_little_time_and_memory():
+    catalog = Catalog(entry(f"Object-{number:09}", f"space-{number:06}") for number in range(20_000))
+    spaces = tuple(name for name, _ in catalog.namespaces)
+    began = time.monotonic()
+    assert catalog.search(Query(namespaces=spaces)).total == 20_000
+    assert time.monotonic() - began < 5, "not each namespace with each"
+    tracemalloc.start()
+    found = catalog.search(Query(text="object-00001", limit=1))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.total == 10_000
+    assert peak_bytes < 20_000 * 40, "as many may search at once"
 
 
 @pytest.fixture

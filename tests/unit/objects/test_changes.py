@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import Counter
 from contextlib import ExitStack
 
 import pytest
@@ -14,7 +16,7 @@ from etcdkeep.cli import common
 from etcdkeep.config.loading import CONFIG_VARIABLE
 from etcdkeep.errors import IdentityMismatch, NotFound, ObjectDamaged
 from etcdkeep.objects.changes import changes_between, changes_since_previous
-from etcdkeep.objects.compare import compare
+from etcdkeep.objects.compare import compare, count_changes
 from etcdkeep.objects.index import open_index
 from etcdkeep.sealing.age_keys import parse_identities
 from etcdkeep.sealing.private_file import private_file
@@ -78,7 +80,7 @@ def test_counts_come_by_kind_and_namespace_what_lost_most_first(two_nights, repo
     assert (found.before, found.after) == (f"harbor/{night_id(1)}", f"harbor/{night_id(2)}")
     assert [
         (each.resource.full_name, each.namespace, each.added, each.removed, each.changed, each.recreated, each.total)
-        for each in found.counts
+        for each in found.counts()[1]
     ] == [
         ("configmaps", "shop", 0, 2, 1, 1, 4),
         ("configmaps", "market", 1, 1, 0, 0, 2),
@@ -104,18 +106,19 @@ def test_names_are_those_behind_a_count(two_nights, repository, wanted, names):
 
 
 words = st.text(st.sampled_from("ab-"), min_size=1, max_size=2)
+places = st.tuples(st.sampled_from(["a", "b", "a-"]), words)
 writes = st.tuples(st.sampled_from(["", "x"]), st.integers(1, 5))
 
 
-@given(old=st.dictionaries(words, writes), new=st.dictionaries(words, writes))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(old=st.dictionaries(places, writes), new=st.dictionaries(places, writes))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_kept_in_columns_is_what_a_plain_comparison_finds(tmp_path_factory, old, new):
     folder = tmp_path_factory.mktemp("nights")
     store = DirectoryStore(folder / "repository")
     for night, objects in ((1, old), (2, new)):
         written = [
-            config(name, 9 * night + created, content=content, created=created)
-            for name, (content, created) in objects.items()
+            config(name, 9 * night + created, space, content=content, created=created)
+            for (space, name), (content, created) in objects.items()
         ]
         publish_night(store, folder, night, written)
     before, after = make_repository(store).sets(CLUSTER)
@@ -124,17 +127,38 @@ def test_what_is_kept_in_columns_is_what_a_plain_comparison_finds(tmp_path_facto
     with ExitStack() as stack:
         files = [(each, stack.enter_context(private_file(each.index.plaintext.size_bytes))) for each in (before, after)]
         rows = [list(open_index(store, each.name, each.index, identities, file)) for each, file in files]
-    plain = compare(lambda: rows[0], rows[1], lambda entry: True)
+    plain = sorted(
+        compare(lambda: rows[0], rows[1], lambda entry: True),
+        key=lambda each: (each.entry.namespace, each.entry.name),
+    )
     wanted = [(each.what, each.entry.name, *(side and side.revision for side in each[1:])) for each in plain]
     assert [(each.what, each.name, each.before, each.after) for each in found.named()[1]] == wanted
-    assert sum(each.total for each in found.counts) == len(found) == len(wanted)
+    counts = count_changes(Counter((each.what, each.entry.type, each.entry.namespace) for each in plain))
+    assert found.counts() == (len(counts), counts)
+    assert found.counts(1) == (len(counts), counts[:1])
+    assert sum(each.total for each in counts) == len(found) == len(wanted)
 
 
 def test_memory_grows_with_the_names_of_what_differs_and_little_else(publish, repository):
     publish(1, [config(f"object-{number:09}", number + 2) for number in range(3000)])
     publish(2, [config(f"another-{number:09}", number + 2) for number in range(3000)])
     found = since_previous(repository)
-    assert (len(found), found.counts[0].added, found.counts[0].removed) == (6000, 3000, 3000)
+    assert (len(found), found.counts()[1][0].added, found.counts()[1][0].removed) == (6000, 3000, 3000)
+    assert found.size_bytes < 6000 * 60
+
+
+def test_each_object_in_a_namespace_of_its_own_takes_little_memory_too(publish, repository):
+    publish(1, [config("name", number + 2, f"space-{number:06}") for number in range(3000)])
+    publish(2, [config("other", number + 2, f"space-{number:06}") for number in range(3000)])
+    tracemalloc.start()
+    found = since_previous(repository)
+    held_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    document = found.as_json(counts=5)
+    answer_bytes = tracemalloc.get_traced_memory()[1] - held_bytes
+    tracemalloc.stop()
+    assert (len(document["counts"]), document["more_counts"]) == (5, 2995)
+    assert answer_bytes < 20_000
     assert found.size_bytes < 6000 * 60
 
 
@@ -174,7 +198,7 @@ def test_the_previous_set_is_the_last_good_one_before(publish, repository):
         found = since_previous(repository, night_id(3), sets=sets)
         assert (found.before, found.after) == (f"harbor/{night_id(1)}", f"harbor/{night_id(3)}")
     assert since_previous(repository).before == f"harbor/{night_id(3)}"
-    assert since_previous(repository).counts == ()
+    assert since_previous(repository).counts() == (0, ())
 
 
 def test_the_first_set_has_none_before_it(two_nights, repository):
@@ -196,7 +220,7 @@ def test_an_index_that_is_damaged_or_sealed_to_others_is_an_error(publish, repos
     with pytest.raises(IdentityMismatch):
         since_previous(repository)
     ours = parse_identities(age_pair()[0])
-    assert changes_between(repository.store, before, after, ours).counts
+    assert len(changes_between(repository.store, before, after, ours))
     path = tmp_path / "repository" / CLUSTER / night_id(1) / naming.INDEX
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ObjectDamaged):
