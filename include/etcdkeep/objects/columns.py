@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from etcdkeep.objects.resources import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from etcdkeep.objects.entries import Entry
 
@@ -41,16 +41,23 @@ class ObjectColumns:
         self._names.append(name.replace(_BETWEEN, _IN_PLACE))
 
     def sort(self) -> tuple[SortedObjects, list[int]]:
-        """Return the objects in order of kind, namespace and name, and where each was before."""
-        types = sorted(self._types, key=lambda each: (each[1], each[0], each[2]))
-        spaces = sorted(self._spaces)
-        kinds = _renumbered(self._kinds, [self._types[each] for each in types])
-        namespaces = _renumbered(self._namespaces, [self._spaces[each] for each in spaces])
+        """
+        Return the objects in order of kind, namespace and name, and where each was before.
+
+        What is stored under one plural and group is of one kind: what encrypted values do not tell, others may.
+        """
+        numbers = Counter(self._kinds)
+        told: dict[tuple[str, str], str] = {}
+        for group, resource, kind in sorted(self._types, key=lambda each: (bool(each[2]), numbers[self._types[each]])):
+            told[resource, group] = kind  # the last one is a kind that most of them name
+        types, spaces = sorted(told), sorted(self._spaces)
+        kinds = _renumbered(self._kinds, {self._types[each]: (each[1], each[0]) for each in self._types}, types)
+        namespaces = _renumbered(self._namespaces, {code: each for each, code in self._spaces.items()}, spaces)
         order = sorted(range(len(self)), key=self._names.__getitem__)
         order.sort(key=namespaces.__getitem__)
         order.sort(key=kinds.__getitem__)
         names = list(map(self._names.__getitem__, order))
-        resources = [Resource(*each) for each in types]
+        resources = [Resource(group, resource, told[resource, group]) for resource, group in types]
         return SortedObjects(resources, spaces, picked(kinds, order), picked(namespaces, order), names), order
 
 
@@ -110,10 +117,11 @@ def column_bytes(column: array[int]) -> int:
     return len(column) * column.itemsize
 
 
-def _renumbered(codes: array[int], in_order: Sequence[int]) -> array[int]:
-    """Return codes with new numbers: those of the place that each has in `in_order`."""
-    places = {code: place for place, code in enumerate(in_order)}
-    return array("I", map(places.__getitem__, codes))
+def _renumbered(codes: array[int], named: Mapping[int, Named], in_order: Sequence[Named]) -> array[int]:
+    """Return codes with new numbers: where in `in_order` stands what each code stands for."""
+    places = {name: place for place, name in enumerate(in_order)}
+    new = {code: places[name] for code, name in named.items()}
+    return array("I", map(new.__getitem__, codes))
 
 
 def _counted(names: Sequence[Named], codes: array[int]) -> tuple[tuple[Named, int], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -180,9 +179,7 @@ def _answer(known: Known[View], make: Callable[[View], dict[str, Any]]) -> Answe
 
 
 def _searched(found: Catalog, asked: Searched) -> dict[str, Any]:
-    kinds: Counter[str] = Counter()
-    for each, count in found.kinds:  # one kind twice, where encrypted values hide what it is called
-        kinds[each.full_name] += count
+    kinds = {each.full_name: count for each, count in found.kinds}
     spaces = {name or "-": count for name, count in found.namespaces}
     places = tuple("" if name == "-" else name for name in _named(asked.namespace, spaces))
     first = (asked.page - 1) * PAGE_ROWS

@@ -162,6 +162,17 @@ def test_each_object_in_a_namespace_of_its_own_takes_little_memory_too(publish, 
     assert found.size_bytes < 6000 * 60
 
 
+def test_encrypted_and_plain_objects_of_a_kind_are_counted_together(publish, repository):
+    encrypted = Written("cluster.k8s.io/machines/m1", b"k8s:enc:aescbc:v1:key:" + 40 * b"x", 5, 5)
+    publish(1, [MACHINE, encrypted])
+    publish(2, [RANGES])
+    found = since_previous(repository)
+    assert [(each.resource.names, each.removed) for each in found.counts()[1]] == [
+        (("cluster.k8s.io", "machines", "Machine"), 2)
+    ]
+    assert found.named(what="removed", kind="machines.cluster.k8s.io")[0] == 2
+
+
 def test_json_names_only_what_is_asked_for(two_nights, repository):
     found = since_previous(repository)
     document = found.as_json()
