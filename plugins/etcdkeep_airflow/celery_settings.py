@@ -1,7 +1,7 @@
 """
 Settings of Celery: Airflow's own, and what every task imports is imported once, before a worker forks.
 
-To import it takes half a second of processor or more, which each task would spend anew: half of what it takes in all. The processes
+To import it takes half a second of processor or more, which each task would spend again: half of what it takes in all. The processes
 share the memory too. ``[celery] celery_config_options`` names these settings; workers alone import what they list.
 """
 
