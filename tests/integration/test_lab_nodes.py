@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from lab.site import ClusterHandle, NodeHandle
 
 
+STUCK_S = 120.0
+"""One transfer of 6 MB was once stuck in CI, all bytes on the node: what ran then is told the next time."""
+
+
 class Ssh:
     """The stock client, strict about host keys."""
 
@@ -43,7 +47,15 @@ class Ssh:
             words = ["ssh", *self.options, "-p", str(self.jump.port), "-W", "%h:%p", f"ubuntu@{self.jump.address}"]
             extra = ["-o", f"ProxyCommand={shlex.join(words)}"]
         argv = ["ssh", *self.options, *extra, "-p", str(host.port), f"ubuntu@{host.address}", command]
-        done = subprocess.run(argv, input=stdin, capture_output=True)
+        try:
+            done = subprocess.run(argv, input=stdin, capture_output=True, timeout=STUCK_S)
+        except subprocess.TimeoutExpired as err:
+            processes = subprocess.run(
+                ("ps", "-eo", "pid,ppid,stat,wchan:20,etimes,args"), capture_output=True, check=False
+            )
+            raise AssertionError(
+                f"{err}. It printed {err.output!r} and {err.stderr!r}.\n{processes.stdout.decode()}"
+            ) from err
         assert not check or done.returncode == 0, done.stderr.decode()
         return done
 
