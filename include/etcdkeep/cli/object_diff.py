@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -232,7 +231,7 @@ def _show(found: Iterator[Shown], output: str | None, labels: tuple[str, str], f
 
 def _show_counts(found: Iterator[Shown], output: str | None, labels: tuple[str, str], failures: Failures) -> bool:
     """Print how much differs by kind and namespace, and return whether something does."""
-    counts = count_changes(Counter((each.what, each.resource, each.namespace) for each in found))
+    counts = count_changes((each.what, each.resource, each.namespace) for each in found)
     if output == "json":
         print_object({"before": labels[0], "after": labels[1], "counts": [each.as_json() for each in counts]}, "json")
     elif counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from difflib import unified_diff
 from hashlib import blake2b
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from etcdkeep.objects.history import without_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from etcdkeep.objects.entries import Entry
     from etcdkeep.objects.resources import Resource
@@ -110,16 +111,16 @@ def rewritten(created_before: int, created_after: int) -> str:
     return CHANGED if created_before == created_after else RECREATED
 
 
-def count_changes(found: Mapping[tuple[str, Resource, str], int]) -> tuple[ChangeCount, ...]:
+def count_changes(changes: Iterable[tuple[str, Resource, str]]) -> tuple[ChangeCount, ...]:
     """
-    Return changes by kind and namespace, what lost most objects first.
+    Count changes by kind and namespace, what lost most objects first.
 
-    :param found: How often what happened, to which kind, in which namespace.
+    :param changes: What happened, to which kind, in which namespace.
     """
-    numbers: dict[tuple[Resource, str], dict[str, int]] = {}
-    for (what, resource, namespace), number in found.items():
-        numbers.setdefault((resource, namespace), {})[what] = number
-    counts = [ChangeCount(resource, namespace, **each) for (resource, namespace), each in numbers.items()]
+    numbers: dict[tuple[Resource, str], Counter[str]] = {}
+    for what, resource, namespace in changes:
+        numbers.setdefault((resource, namespace), Counter())[what] += 1
+    counts = [ChangeCount(resource, namespace, **found) for (resource, namespace), found in numbers.items()]
     return tuple(sorted(counts, key=lambda each: (-each.removed, -each.total, each.resource, each.namespace)))
 
 

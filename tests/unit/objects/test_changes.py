@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections import Counter
 from contextlib import ExitStack
 
 import pytest
@@ -133,7 +132,7 @@ def test_what_is_kept_in_columns_is_what_a_plain_comparison_finds(tmp_path_facto
     )
     wanted = [(each.what, each.entry.name, *(side and side.revision for side in each[1:])) for each in plain]
     assert [(each.what, each.name, each.before, each.after) for each in found.named()[1]] == wanted
-    counts = count_changes(Counter((each.what, each.entry.type, each.entry.namespace) for each in plain))
+    counts = count_changes((each.what, each.entry.type, each.entry.namespace) for each in plain)
     assert found.counts() == (len(counts), counts)
     assert found.counts(1) == (len(counts), counts[:1])
     assert sum(each.total for each in counts) == len(found) == len(wanted)
